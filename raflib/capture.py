@@ -1,0 +1,107 @@
+"""`Capture`: everything the other rooms know about one person's recording.
+
+A source (`raflib.sources`) makes captures; banks, samplers, training and evaluation read them and never ask where they
+came from. Signals are plain arrays over frames; images are read lazily by (frame, camera). The features are what a
+tracker saw; `truth` exists only where a source owns the performance and only evaluation may look at it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, UInt8
+
+from raflib.errors import RafError
+from raflib.geometry import Camera
+
+HELD_OUT = "FREE"
+"""The sequence that is never trained on (paper §5): self-driving and cross-driving are measured on it."""
+
+
+class Frames(Protocol):
+    """Where a capture's pictures come from. `t` indexes frames of the capture, `c` its cameras."""
+
+    def image(self, t: int, c: int) -> UInt8[np.ndarray, "H W 3"]: ...
+
+    def mask(self, t: int, c: int) -> UInt8[np.ndarray, "H W"]: ...
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What the performer really did: `actions` [T,52] after personal style, head `angles` [T,3] (yaw, pitch, roll;
+    degrees) and the rigid head `pose` [T,6] relative to the neutral head (world metres)."""
+
+    actions: Float[np.ndarray, "T 52"]
+    angles: Float[np.ndarray, "T 3"]
+    pose: Float[np.ndarray, "T 6"]
+
+
+@dataclass(frozen=True, eq=False)
+class Capture:
+    """One person's recording.
+
+    Attributes:
+        subject: the person's id, a string ("074" stays "074").
+        feature_space: tag of `expression`, e.g. "arkit52"; features of different spaces are never mixed.
+        cameras: the calibrated views.
+        expression: [T,d] tracked expression features; NaN where no face was found.
+        pose: [T,6] head pose, axis-angle then translation (metres); NaN where no face was found.
+        scale: [T] metres a canonical unit.
+        landmarks: [T,L,3] world metres; NaN where no face was found.
+        neutral: [L,3] the person's neutral landmarks in canonical head space (decimetres).
+        sequence, frame: [T] which recording a row belongs to and its frame number there.
+        detected: [T] whether the tracker found the face. Frames without a face are marked, never filled in.
+        frames: the pictures.
+        truth: only on sources that own the performance; for evaluation only.
+        background: None for white; [H,W,3] in [0,1] where a single static camera sees a real room.
+    """
+
+    subject: str
+    feature_space: str
+    cameras: list[Camera]
+    expression: Float[np.ndarray, "T d"]
+    pose: Float[np.ndarray, "T 6"]
+    scale: Float[np.ndarray, "T"]
+    landmarks: Float[np.ndarray, "T L 3"]
+    neutral: Float[np.ndarray, "L 3"]
+    sequence: np.ndarray
+    frame: Int[np.ndarray, "T"]
+    detected: Bool[np.ndarray, "T"]
+    frames: Frames = field(repr=False)
+    truth: Truth | None = field(default=None, repr=False)
+    background: Float[np.ndarray, "H W 3"] | None = field(default=None, repr=False)
+
+    def __post_init__(self):
+        for name in ("pose", "scale", "landmarks", "sequence", "frame", "detected"):
+            if len(getattr(self, name)) != len(self.expression):
+                raise RafError(
+                    f"capture {self.subject}: {name} has {len(getattr(self, name))} rows but expression has "
+                    f"{len(self.expression)}; every per-frame signal needs one row a frame"
+                )
+        if not np.isfinite(self.expression[self.detected]).all():
+            raise RafError(
+                f"capture {self.subject}: expression of a detected frame is not finite; mark the frame as not detected"
+            )
+
+    def __len__(self) -> int:
+        return len(self.expression)
+
+    @property
+    def train(self) -> Bool[np.ndarray, "T"]:
+        """Frames that may be trained on: a face was found and the sequence is not held out."""
+        return self.detected & (self.sequence != HELD_OUT)
+
+    @property
+    def free(self) -> Bool[np.ndarray, "T"]:
+        """Held-out frames with a face: only evaluation reads them."""
+        return self.detected & (self.sequence == HELD_OUT)
+
+    def image(self, t: int, c: int) -> UInt8[np.ndarray, "H W 3"]:
+        """The picture of frame `t` from camera `c`."""
+        return self.frames.image(int(t), int(c))
+
+    def mask(self, t: int, c: int) -> UInt8[np.ndarray, "H W"]:
+        """Alpha (0..255) of the person in frame `t` from camera `c`."""
+        return self.frames.mask(int(t), int(c))

@@ -1,0 +1,259 @@
+"""Every knob, once: a frozen dataclass a stage, named profiles, and the strict reader of notebook parameters.
+
+Profiles: `tiny` runs in seconds and proves that the code path works; `demo` is sized for a laptop CPU and gives numbers
+worth reading; `paper` holds the sizes of the published avatar (Xu et al. 2024; RAF §5) and wants a GPU and real images.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, get_type_hints
+
+from raflib.errors import RafError
+
+PROFILES = ("tiny", "demo", "paper")
+METHODS = ("vanilla", "noise", "raf")
+
+
+@dataclass(frozen=True)
+class AvatarConfig:
+    """Sizes of the avatar. Defaults are the published model's (Xu et al. 2024).
+
+    `hidden` widths are those of the six MLPs. `body` "rigid" carries every Gaussian with the head, as published; "blend"
+    learns per Gaussian how far it follows the head rather than the resting body, which a CPU-sized model needs for the
+    shoulders. `expression_gain` multiplies the mean-centred expression before the MLPs, `pose_gain` the translation.
+    """
+
+    points: int = 30_000
+    mouth_points: int = 3_000
+    expression_dim: int = 52
+    feature_dim: int = 128
+    colour_channels: int = 32
+    frequencies: int = 4
+    exp_color: tuple[int, ...] = (256, 256)
+    pose_color: tuple[int, ...] = (128,)
+    exp_attributes: tuple[int, ...] = (256, 256, 256)
+    pose_attributes: tuple[int, ...] = (128, 128)
+    exp_deform: tuple[int, ...] = (256, 256, 256, 256, 256)
+    pose_deform: tuple[int, ...] = (256, 256)
+    near: float = 0.1
+    far: float = 0.25
+    deform_scale: float = 0.3
+    attribute_scale: float = 0.2
+    initial_opacity: float = 0.3
+    initial_spread: float = 1.0
+    expression_gain: float = 1.0
+    pose_gain: float = 1.0
+    body: str = "rigid"
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How an avatar is trained. Rates are Adam's, decayed geometrically to `decay` of themselves over `steps`."""
+
+    avatar: AvatarConfig = field(default_factory=AvatarConfig)
+    size: int = 512
+    steps: int = 300_000
+    cameras: int = 16
+    views_per_frame: int = 16
+    seed: int = 0
+    rate_mlp: float = 1e-4
+    rate_xyz: float = 1e-5
+    rate_feature: float = 1e-5
+    rate_rotation: float = 1e-5
+    rate_scale: float = 3e-5
+    rate_opacity: float = 1e-4
+    rate_colour: float = 1e-4
+    rate_body: float = 1e-2
+    rate_pose: float = 1e-5
+    rate_background: float = 5e-3
+    decay: float = 1.0
+    weight_l1: float = 1.0
+    weight_face: float = 0.0
+    weight_gradient: float = 0.0
+    weight_perceptual: float = 0.1
+    perceptual_every: int = 1
+    perceptual_crop: int = 512
+    relocate_every: int = 0
+    checkpoint_every: int = 2_000
+    threads: int = 1
+
+
+_DEMO_AVATAR = AvatarConfig(
+    points=8_000, mouth_points=400, feature_dim=32, colour_channels=3,
+    exp_color=(64,), pose_color=(16,), exp_attributes=(64,), pose_attributes=(16,), exp_deform=(96,), pose_deform=(32,),
+    initial_spread=0.5, expression_gain=3.0, pose_gain=10.0, body="blend",
+)  # fmt: skip
+_DEMO = TrainConfig(
+    avatar=_DEMO_AVATAR, size=192, steps=6_000, cameras=8, views_per_frame=2,
+    rate_mlp=2e-3, rate_xyz=8e-3, rate_feature=2e-3, rate_rotation=2e-2, rate_scale=4e-2, rate_opacity=0.12,
+    rate_colour=2e-2, rate_body=3e-2, rate_pose=1e-3, decay=0.05, weight_face=3.0, weight_gradient=0.5,
+    weight_perceptual=0.05, perceptual_every=8, perceptual_crop=96, relocate_every=200,
+)  # fmt: skip
+_TRAIN = {
+    "tiny": replace(
+        _DEMO, avatar=replace(_DEMO_AVATAR, points=1_500, mouth_points=100), size=64, steps=60, cameras=4,
+        views_per_frame=1, perceptual_crop=64, relocate_every=30, checkpoint_every=25,
+    ),
+    "demo": _DEMO,
+    "paper": TrainConfig(),
+}  # fmt: skip
+
+
+def train_config(profile: str, **changes: Any) -> TrainConfig:
+    """The profile's training configuration with some fields changed; unknown profiles and fields are errors."""
+    if profile not in _TRAIN:
+        raise RafError(f"profile {profile!r} is not known; choose one of {', '.join(PROFILES)}")
+    unknown = set(changes) - {f.name for f in fields(TrainConfig)}
+    if unknown:
+        raise RafError(f"training has no setting {', '.join(sorted(unknown))}; see raflib.config.TrainConfig")
+    return replace(_TRAIN[profile], **changes)
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A configuration as plain values that JSON can hold."""
+    return asdict(config)
+
+
+def train_config_from_dict(values: Mapping[str, Any]) -> TrainConfig:
+    """Inverse of `to_dict`; a checkpoint of other fields is an error that lists them."""
+    plain, avatar = dict(values), dict(values.get("avatar", {}))
+    for name, cls in ((avatar, AvatarConfig), (plain, TrainConfig)):
+        expected = {f.name for f in fields(cls)}
+        if set(name) != expected:
+            odd = ", ".join(sorted(set(name) ^ expected))
+            raise RafError(f"stored {cls.__name__} differs in the fields {odd}; it was written by another version")
+    avatar = {key: tuple(value) if isinstance(value, list) else value for key, value in avatar.items()}
+    return TrainConfig(**{**plain, "avatar": AvatarConfig(**avatar)})
+
+
+# --- notebook parameters: one dataclass a notebook, the same names and defaults as its parameters cell ---------------
+
+
+@dataclass(frozen=True)
+class SubjectsParameters:
+    source: str = "studio"
+    subject: str = "422"
+    profile: str = "demo"
+
+
+@dataclass(frozen=True)
+class BankParameters:
+    subject: str = "422"
+    profile: str = "demo"
+    people: int = 60
+    frames: int = 100
+    rebuild: bool = False
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class CoverageParameters:
+    source: str = "studio"
+    subject: str = "422"
+    profile: str = "demo"
+    bank: str = ""
+    repeats: int = 20
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class TrainParameters:
+    source: str = "studio"
+    subject: str = "422"
+    method: str = "raf"
+    profile: str = "demo"
+    bank: str = ""
+    p: float = 0.5
+    top_k: int = 1
+    sigma: float = 0.08
+    steps: int = 0
+    seed: int = 0
+    threads: int = 2
+
+
+@dataclass(frozen=True)
+class EvaluateParameters:
+    source: str = "studio"
+    subject: str = "422"
+    method: str = "raf"
+    profile: str = "demo"
+    seed: int = 0
+    drivers: str = ""
+
+
+@dataclass(frozen=True)
+class TablesParameters:
+    source: str = "studio"
+    subject: str = "422"
+    profile: str = "demo"
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class VideoParameters:
+    video: str = ""
+    driver: str = ""
+    method: str = "vanilla"
+    profile: str = "demo"
+    bank: str = ""
+    seconds: float = 20.0
+    steps: int = 0
+    seed: int = 0
+    threads: int = 2
+
+
+NOTEBOOKS: dict[str, type] = {
+    "01_subjects": SubjectsParameters,
+    "02_bank": BankParameters,
+    "03_coverage": CoverageParameters,
+    "04_train": TrainParameters,
+    "05_evaluate": EvaluateParameters,
+    "06_tables": TablesParameters,
+    "08_your_video": VideoParameters,
+}
+_CHOICES = {"profile": PROFILES, "method": METHODS}
+
+
+def notebook_parameters(namespace: Mapping[str, Any], notebook: str) -> Any:
+    """The parameters of `notebook` from a notebook's `globals()`, checked.
+
+    papermill accepts a mistyped name in silence, turns "074" into 74 and 0.5 into text if asked to: here an unknown name
+    or a value of the wrong type is an error that names it. A subject given as a number is that three-digit id.
+    """
+    cls = NOTEBOOKS[notebook]
+    hints = get_type_hints(cls)
+    unknown = sorted(_injected(namespace) - set(hints))
+    if unknown:
+        raise RafError(f"{notebook} has no parameter {', '.join(unknown)}; it knows {', '.join(hints)}")
+    return cls(**{name: _checked(notebook, name, namespace.get(name, _MISSING), hints[name]) for name in hints})
+
+
+_MISSING = object()
+
+
+def _injected(namespace: Mapping[str, Any]) -> set[str]:
+    """Names assigned by the cell that papermill injects (its source begins with '# Parameters')."""
+    names: set[str] = set()
+    for source in namespace.get("In", []):
+        if source.lstrip().startswith("# Parameters\n"):
+            for node in ast.parse(source).body:
+                if isinstance(node, ast.Assign):
+                    names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+    return names
+
+
+def _checked(notebook: str, name: str, value: Any, kind: type) -> Any:
+    if value is _MISSING:
+        raise RafError(f"{notebook}: parameter {name} is not set; run the parameters cell first")
+    if name == "subject" and type(value) is int and value >= 0:
+        value = f"{value:03d}"
+    if kind is float and type(value) is int:
+        value = float(value)
+    if type(value) is not kind:
+        raise RafError(f"{notebook}: parameter {name} must be {kind.__name__}, got {type(value).__name__} {value!r}")
+    if name in _CHOICES and value not in _CHOICES[name]:
+        raise RafError(f"{notebook}: parameter {name} is {value!r}; choose one of {', '.join(_CHOICES[name])}")
+    return value
