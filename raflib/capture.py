@@ -7,8 +7,9 @@ tracker saw; `truth` exists only where a source owns the performance and only ev
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
@@ -20,6 +21,7 @@ HELD_OUT = "FREE"
 """The sequence that is never trained on (paper §5): self-driving and cross-driving are measured on it."""
 
 
+@runtime_checkable
 class Frames(Protocol):
     """Where a capture's pictures come from. `t` indexes frames of the capture, `c` its cameras."""
 
@@ -51,6 +53,8 @@ class Capture:
         scale: [T] metres a canonical unit.
         landmarks: [T,L,3] world metres; NaN where no face was found.
         neutral: [L,3] the person's neutral landmarks in canonical head space (decimetres).
+        groups: which landmark rows form "rigid" (do not move with expression), "blend" (spread over the face, for the
+            avatar's distance blending) and "lips"; sources number landmarks differently.
         sequence, frame: [T] which recording a row belongs to and its frame number there.
         detected: [T] whether the tracker found the face. Frames without a face are marked, never filled in.
         frames: the pictures.
@@ -66,6 +70,7 @@ class Capture:
     scale: Float[np.ndarray, "T"]
     landmarks: Float[np.ndarray, "T L 3"]
     neutral: Float[np.ndarray, "L 3"]
+    groups: Mapping[str, tuple[int, ...]]
     sequence: np.ndarray
     frame: Int[np.ndarray, "T"]
     detected: Bool[np.ndarray, "T"]
@@ -80,6 +85,9 @@ class Capture:
                     f"capture {self.subject}: {name} has {len(getattr(self, name))} rows but expression has "
                     f"{len(self.expression)}; every per-frame signal needs one row a frame"
                 )
+        missing = {"rigid", "blend", "lips"} - set(self.groups)
+        if missing:
+            raise RafError(f"capture {self.subject}: landmark groups {', '.join(sorted(missing))} are not given")
         if not np.isfinite(self.expression[self.detected]).all():
             raise RafError(
                 f"capture {self.subject}: expression of a detected frame is not finite; mark the frame as not detected"

@@ -23,7 +23,8 @@ class AvatarConfig:
 
     `hidden` widths are those of the six MLPs. `body` "rigid" carries every Gaussian with the head, as published; "blend"
     learns per Gaussian how far it follows the head rather than the resting body, which a CPU-sized model needs for the
-    shoulders. `expression_gain` multiplies the mean-centred expression before the MLPs, `pose_gain` the translation.
+    shoulders. `canonical_colour` gives each Gaussian a colour that the networks then change, instead of networks alone.
+    `expression_gain` multiplies the mean-centred expression before the MLPs, `pose_gain` the translation.
     """
 
     points: int = 30_000
@@ -47,6 +48,7 @@ class AvatarConfig:
     expression_gain: float = 1.0
     pose_gain: float = 1.0
     body: str = "rigid"
+    canonical_colour: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ _DEMO_AVATAR = AvatarConfig(
     points=8_000, mouth_points=400, feature_dim=32, colour_channels=3,
     exp_color=(64,), pose_color=(16,), exp_attributes=(64,), pose_attributes=(16,), exp_deform=(96,), pose_deform=(32,),
     initial_spread=0.5, expression_gain=3.0, pose_gain=10.0, body="blend",
+    canonical_colour=True,
 )  # fmt: skip
 _DEMO = TrainConfig(
     avatar=_DEMO_AVATAR, size=192, steps=6_000, cameras=8, views_per_frame=2,

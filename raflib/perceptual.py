@@ -1,10 +1,10 @@
 """Perceptual distance between pictures: shift-tolerant LPIPS in plain torch, for training and for evaluation.
 
 The weights are those of Ghildyal & Liu, "Shift-tolerant Perceptual Similarity Metric" (ECCV 2022): an ImageNet trunk
-(AlexNet or VGG16) with blur-pool, and one non-negative weight a channel at five depths. They are read from the files of
-the installed `stlpips-pytorch` wheel without importing it, because its Python needs torchvision. Numbers agree with that
-package to float precision (a test holds fixed values of it); they are not those of the original LPIPS, so results are
-tagged `lpips/stlpips-alex` or `lpips/stlpips-vgg`.
+(AlexNet or VGG16) with blur-pool, and one non-negative weight a channel at five depths. They are read from the files
+of the installed `stlpips-pytorch` wheel without importing it, because its Python needs torchvision. Numbers agree with
+that package to float precision (a test holds fixed values of it); they are not those of the original LPIPS, so results
+are tagged `lpips/stlpips-alex` or `lpips/stlpips-vgg`.
 
 Nothing here is trained: weights are buffers that no checkpoint carries. Gradients reach the pictures only.
 """
@@ -32,7 +32,7 @@ SHA256 = {
 MIN_SIDE = 32
 """Smallest picture side in pixels: below it the last layers are narrower than the blur-pool's reflected border."""
 
-# Per depth: max-pool size before it (0: none), then its convolutions as (layer number in the weight file, zero padding).
+# Per depth: max-pool size before it (0: none), then its convolutions as (layer number in the weight file, padding).
 # A blur-pool follows every max-pool. AlexNet's first convolution is followed by a blur-pool of its own (see `_stem`).
 _TRUNKS: dict[str, tuple[tuple[int, tuple[tuple[int, int], ...]], ...]] = {
     "alex": ((0, ()), (3, ((5, 2),)), (3, ((9, 1),)), (0, ((11, 1),)), (0, ((13, 1),))),
@@ -112,7 +112,7 @@ class Perceptual(nn.Module):
             raise RafError(f"pictures to compare must have one shape, got {tuple(x.shape)} and {tuple(y.shape)}")
         return self.distance(self.features(x), self.features(y))
 
-    def features(self, x: Float[Tensor, "B ..."]) -> list[Float[Tensor, "B C h w"]]:
+    def features(self, x: Float[Tensor, "B ..."]) -> list[Float[Tensor, "B _ _ _"]]:
         """Unit-length channel vectors at each chosen depth, to compare one target with many pictures (`distance`)."""
         h = (2 * _channels_first(x) - 1 - self.shift) / self.scale
         h = h.contiguous(memory_format=torch.channels_last)
@@ -130,8 +130,8 @@ class Perceptual(nn.Module):
                 found.append(h / ((h * h).sum(1, keepdim=True) + 1e-20).sqrt())
         return found
 
-    def distance(self, x: list[Float[Tensor, "B C h w"]], y: list[Float[Tensor, "B C h w"]]) -> Float[Tensor, "B"]:
-        """LPIPS from `features` of both sides: weighted squared differences, averaged over pixels, summed over depths."""
+    def distance(self, x: list[Float[Tensor, "B _ _ _"]], y: list[Float[Tensor, "B _ _ _"]]) -> Float[Tensor, "B"]:
+        """LPIPS from both sides' `features`: weighted squared differences, mean over pixels, summed over depths."""
         total = 0
         for depth, a, b in zip(self.layers, x, y, strict=True):
             total = total + F.conv2d((a - b) ** 2, getattr(self, f"head_{depth}")).mean((1, 2, 3))
@@ -147,8 +147,8 @@ class Perceptual(nn.Module):
 
         Both are linear and nothing lies between them, so they fuse exactly except where the blur's reflected border
         is read. Over n = H − 6 rows of the plain convolution the first output row repeats the second (the blur is
-        symmetric); the last repeats its neighbour for odd n, and for even n it is (c[n−2] + c[n−1]) / 2, one strip of its
-        own. Columns alike. This is 5 times faster than the two steps with their large intermediate picture.
+        symmetric); the last repeats its neighbour for odd n, and for even n it is (c[n−2] + c[n−1]) / 2, one strip of
+        its own. Columns alike. This is about 3 times faster than the two steps with their large intermediate picture.
         """
         height, width = x.shape[-2:]
         inner = F.conv2d(x, self.stem_full, self.stem_bias, stride=2, padding=2)
@@ -179,7 +179,9 @@ def _stem_kernels(weight: Float[Tensor, "C 3 11 11"]) -> dict[str, Tensor]:
         blur = rows[:, None] * columns[None, :]
         flat = weight.reshape(-1, 1, 11, 11)
         padding = (len(rows) - 1, len(columns) - 1)
-        return F.conv2d(flat, blur[None, None], padding=padding).reshape(*weight.shape[:2], 10 + len(rows), 10 + len(columns))
+        return F.conv2d(flat, blur[None, None], padding=padding).reshape(
+            *weight.shape[:2], 10 + len(rows), 10 + len(columns)
+        )
 
     return {
         "stem_full": blurred(inside, inside),
@@ -190,7 +192,7 @@ def _stem_kernels(weight: Float[Tensor, "C 3 11 11"]) -> dict[str, Tensor]:
 
 
 def _blur(x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C h w"]:
-    """Blur-pool: [1,2,1]/4 in both directions, stride 2, two reflected pixels around. Two box filters make the binomial."""
+    """Blur-pool: [1,2,1]/4 both ways (two box filters), stride 2, two reflected pixels around."""
     return F.avg_pool2d(F.avg_pool2d(F.pad(x, (2, 2, 2, 2), mode="reflect"), 2, stride=1), 2, stride=2)
 
 
@@ -200,7 +202,7 @@ def _channels_first(x: Tensor) -> Float[Tensor, "B 3 H W"]:
     if x.ndim != 4 or x.shape[1] != 3:
         raise RafError(f"pictures must be [B,H,W,3] or [B,3,H,W], got {tuple(x.shape)}")
     if min(x.shape[-2:]) < MIN_SIDE:
-        raise RafError(f"pictures of {x.shape[-1]}x{x.shape[-2]} px are too small to compare; use {MIN_SIDE} px or more")
+        raise RafError(f"pictures of {x.shape[-1]}x{x.shape[-2]} px are too small; use {MIN_SIDE} px or more")
     return x
 
 

@@ -1,0 +1,50 @@
+"""Where Gaussians are spent: those that became invisible move to where the picture is still wrong.
+
+The number of Gaussians never changes. A Gaussian whose opacity fell below a threshold contributes nothing; it restarts
+beside a visible one drawn in proportion to how hard training has pulled on its position lately (the root of Adam's
+running mean of squared gradients), and both shrink so that the picture hardly changes.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from raflib.avatar.model import GaussianAvatar
+
+DEAD_OPACITY = 0.03
+SOURCE_OPACITY = 0.10
+LARGEST_SHARE = 0.08
+
+
+@torch.no_grad()
+def relocate(avatar: GaussianAvatar, optimiser: torch.optim.Adam, generator: torch.Generator) -> int:
+    """Move dead Gaussians (at most 8 % at once) beside sources of large gradient; returns how many moved."""
+    opacity = avatar.opacity.sigmoid()[:, 0]
+    dead = torch.nonzero(opacity < DEAD_OPACITY)[:, 0]
+    moment = optimiser.state[avatar.xyz].get("exp_avg_sq")
+    count = min(len(dead), int(LARGEST_SHARE * len(opacity)))
+    if count == 0 or moment is None:
+        return 0
+    dead = dead[opacity[dead].argsort(stable=True)[:count]]
+    pull = moment.sum(1).sqrt() * (opacity > SOURCE_OPACITY)
+    if not bool((pull > 0).any()):
+        return 0
+    source = torch.multinomial(pull, count, replacement=True, generator=generator)
+    spread = avatar.scales[source].exp()
+    offset = 0.7 * spread * torch.randn(count, 3, generator=generator)
+    for parameter in _per_gaussian(avatar):
+        parameter[dead] = parameter[source]
+        state = optimiser.state.get(parameter, {})
+        for name in ("exp_avg", "exp_avg_sq"):
+            if name in state:
+                state[name][dead] = 0
+    avatar.xyz[dead] += offset
+    avatar.scales[dead] -= 0.5
+    avatar.scales[source] -= 0.3
+    avatar.refresh_blend()
+    return count
+
+
+def _per_gaussian(avatar: GaussianAvatar) -> list[torch.nn.Parameter]:
+    every = (avatar.xyz, avatar.feature, avatar.scales, avatar.rotation, avatar.opacity, avatar.colour, avatar.body)
+    return [parameter for parameter in every if parameter is not None]

@@ -1,0 +1,192 @@
+"""First Gaussians from what a capture really shows: the visual hull of its masks, or its tracked landmarks' surface.
+
+With several calibrated views, points are drawn in a box around the tracked head and kept where (almost) every mask of
+frames near the resting pose agrees that somebody is there; the shell nearest to the outside is the head's surface as
+silhouettes tell it, to be carved further by training. With one view there is no such hull: points are drawn on the
+surface spanned by the tracked landmarks, on an ellipsoid that closes the skull behind it and on a slab for the body.
+Both add points inside the mouth (Xu et al. 2024: a box around the lips, 1.6 × their extent). Nothing here reads truth.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy.spatial import Delaunay, cKDTree
+from torch import Tensor
+
+from raflib.capture import Capture
+from raflib.config import AvatarConfig
+from raflib.errors import RafError
+from raflib.geometry import axis_angle_to_matrix
+
+HULL_FRAMES = 12
+HULL_AGREEMENT = 0.95
+HULL_SAMPLES_A_POINT = 12
+COARSE_SAMPLES = 10_000
+SHELL_SHARE = 0.4
+
+
+@dataclass(frozen=True)
+class Canonical:
+    """First values of an avatar, canonical units (dm): see `raflib.avatar.model.GaussianAvatar`."""
+
+    xyz: Float[Tensor, "N 3"]
+    feature: Float[Tensor, "N f"]
+    log_scale: Float[Tensor, "N 3"]
+    colour: Float[Tensor, "N C"]
+    body: Float[Tensor, "N 1"]
+    landmarks: Float[Tensor, "L 3"]
+    expression_mean: Float[Tensor, "d"]
+    rest_pose: Float[Tensor, "6"]
+    rest_scale: Float[Tensor, ""]
+
+
+def initialise(capture: Capture, config: AvatarConfig, cameras: list[int], seed: int = 0) -> Canonical:
+    """Canonical Gaussians for `capture` from the training frames and the given cameras (indices).
+
+    Raises RafError when the capture has no training frame or its masks leave no hull.
+    """
+    rng = np.random.default_rng([seed, 11])
+    train = np.flatnonzero(capture.train)
+    if not len(train):
+        raise RafError(f"capture {capture.subject}: no training frame with a face; nothing to build an avatar from")
+    rest = _resting_frames(capture, train)
+    neutral = capture.neutral
+    if len(cameras) >= 3:
+        points, colours = _visual_hull(capture, rest, cameras, config.points - config.mouth_points, rng)
+    else:
+        points, colours = _landmark_surface(capture, rest, cameras, config.points - config.mouth_points, rng)
+    lips = neutral[list(capture.groups["lips"])]
+    centre, extent = lips.mean(0), 1.6 * (lips.max(0) - lips.min(0)).max()
+    mouth = centre + rng.uniform(-0.5, 0.5, (config.mouth_points, 3)) * extent
+    # the face looks towards −z: from the innermost lip landmark inwards
+    mouth[:, 2] = lips[:, 2].max() + rng.uniform(0, 0.5, config.mouth_points) * extent
+    xyz = np.concatenate([points, mouth])
+    colour = np.concatenate([colours, np.tile([0.35, 0.16, 0.15], (len(mouth), 1))])
+    spacing = cKDTree(xyz).query(xyz, 4)[0][:, 1:]
+    log_scale = 0.5 * np.log(np.maximum((spacing**2).mean(1), 1e-8)) + np.log(config.initial_spread)
+    chin = neutral[:, 1].max()
+    follows_head = np.where(xyz[:, 1] < chin + 0.3, 4.0, -2.0)  # sigmoid: 0.98 for the head, 0.12 below the chin
+    features = _fourier_features(xyz, config.feature_dim, rng)
+    pad = config.colour_channels - 3
+    return Canonical(
+        xyz=_f32(xyz),
+        feature=_f32(features),
+        log_scale=_f32(log_scale)[:, None].repeat(1, 3),
+        colour=_f32(np.pad(colour, ((0, 0), (0, pad)), constant_values=0.5)),
+        body=_f32(follows_head)[:, None],
+        landmarks=_f32(neutral[list(capture.groups["blend"])]),
+        expression_mean=_f32(capture.expression[train].mean(0)),
+        rest_pose=_f32(np.median(capture.pose[train], axis=0)),
+        rest_scale=_f32(np.median(capture.scale[train])),
+    )
+
+
+def _f32(values) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32)) if np.ndim(values) else torch.tensor(
+        float(values), dtype=torch.float32
+    )
+
+
+def _fourier_features(xyz, width: int, rng) -> np.ndarray:
+    """Random Fourier features of position: neighbours start alike, so that the MLPs start smooth over the face."""
+    phase = xyz @ rng.normal(0.0, 1.2, (3, width // 2))
+    return 0.7 * np.concatenate([np.sin(phase), np.cos(phase)], 1)
+
+
+def _resting_frames(capture: Capture, train: np.ndarray) -> list[int]:
+    """The training frames whose head pose is nearest to the median pose (rotation in radians, translation in dm)."""
+    pose = capture.pose[train] * [1, 1, 1, 10, 10, 10]
+    distance = np.linalg.norm(pose - np.median(pose, axis=0), axis=1)
+    return train[np.argsort(distance, kind="stable")[:HULL_FRAMES]].tolist()
+
+
+def _to_world(points, capture: Capture, t: int) -> np.ndarray:
+    rotation = axis_angle_to_matrix(torch.from_numpy(capture.pose[t, :3].astype(np.float64))).numpy()
+    return capture.scale[t] * points @ rotation.T + capture.pose[t, 3:]
+
+
+def _sample(picture: np.ndarray, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(inside the picture?, its value at the nearest pixel) for pixel coordinates [N,2]."""
+    height, width = picture.shape[:2]
+    with np.errstate(invalid="ignore"):
+        index = np.floor(np.nan_to_num(pixels, nan=-1.0)).astype(int)
+    inside = (index >= 0).all(1) & (index[:, 0] < width) & (index[:, 1] < height)
+    index = np.where(inside[:, None], index, 0)
+    return inside, picture[index[:, 1], index[:, 0]]
+
+
+def _visual_hull(capture, rest, cameras, count, rng) -> tuple[np.ndarray, np.ndarray]:
+    """(points [count,3], colours [count,3]) on the shell of the masks' hull."""
+    neutral = capture.neutral
+    centre, half = (neutral.max(0) + neutral.min(0)) / 2, (neutral.max(0) - neutral.min(0)).max()
+    low = centre - half * np.array([1.15, 1.3, 0.9])
+    high = centre + half * np.array([1.15, 1.3, 1.6])  # the skull reaches back along +z
+    coarse = rng.uniform(low, high, (COARSE_SAMPLES, 3))
+    found = coarse[_carve(capture, rest, cameras, coarse)[0]]
+    if len(found):
+        margin = 0.05 * half  # the second, dense sample fills only the box that the first one found
+        low, high = found.min(0) - margin, found.max(0) + margin
+    points = rng.uniform(low, high, (HULL_SAMPLES_A_POINT * count, 3))
+    kept, colours = _carve(capture, rest, cameras, points)
+    if kept.sum() < count:
+        raise RafError(
+            f"capture {capture.subject}: its masks agree on only {int(kept.sum())} of {len(points)} points, {count} are "
+            "needed; check the masks and the calibration"
+        )
+    depth = cKDTree(points[~kept]).query(points[kept])[0]
+    hull = np.flatnonzero(kept)
+    shell = hull[np.argsort(depth, kind="stable")[: max(count, int(SHELL_SHARE * len(hull)))]]
+    chosen = rng.choice(shell, count, replace=False)
+    return points[chosen], colours[chosen]
+
+
+def _carve(capture, rest, cameras, points) -> tuple[np.ndarray, np.ndarray]:
+    """(inside almost every mask? [N], mean colour over the views that see the point in the mask [N,3])."""
+    seen, inside = np.zeros(len(points)), np.zeros(len(points))
+    total = np.zeros((len(points), 3))
+    for t in rest:
+        world = _to_world(points, capture, t)
+        for c in cameras:
+            pixels = capture.cameras[c].project(world)
+            visible, alpha = _sample(capture.mask(t, c), pixels)
+            _, colour = _sample(capture.image(t, c), pixels)
+            person = visible & (alpha > 100)
+            seen += visible
+            inside += person
+            total[person] += colour[person] / 255.0
+    kept = (seen > 0.3 * len(rest) * len(cameras)) & (inside >= HULL_AGREEMENT * seen)
+    return kept, total / np.maximum(inside, 1)[:, None]
+
+
+def _landmark_surface(capture, rest, cameras, count, rng) -> tuple[np.ndarray, np.ndarray]:
+    """(points [count,3], colours [count,3]): face surface, skull ellipsoid and a slab for neck and shoulders."""
+    neutral = capture.neutral
+    triangles = Delaunay(neutral[:, :2]).simplices
+    corners = neutral[triangles]
+    area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
+    face_count, skull_count = int(0.5 * count), int(0.3 * count)
+    chosen = rng.choice(len(triangles), face_count, p=area / area.sum())
+    face = np.einsum("nk,nkd->nd", rng.dirichlet([1, 1, 1], face_count), corners[chosen])
+    rigid = neutral[list(capture.groups["rigid"])].mean(0)
+    width = neutral[:, 0].max() - neutral[:, 0].min()
+    direction = rng.normal(size=(skull_count, 3))
+    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
+    direction[:, 2] = np.abs(direction[:, 2])
+    radius = width * np.array([0.58, 0.75, 0.75])
+    skull = np.array([rigid[0], rigid[1] - 0.05 * width, neutral[:, 2].max() - 0.1 * width]) + direction * radius
+    rest_count = count - face_count - skull_count
+    slab = rng.uniform([-1.2, 0.0, 0.2], [1.2, 0.9, 0.9], (rest_count, 3)) * width
+    body = np.array([rigid[0], neutral[:, 1].max(), neutral[:, 2].min()]) + slab
+    points = np.concatenate([face, skull, body])
+    total, seen = np.zeros((count, 3)), np.zeros(count)
+    for t in rest:
+        world = _to_world(points, capture, t)
+        for c in cameras:
+            visible, colour = _sample(capture.image(t, c), capture.cameras[c].project(world))
+            total += np.where(visible[:, None], colour / 255.0, 0)
+            seen += visible
+    return points, np.where(seen[:, None] > 0, total / np.maximum(seen, 1)[:, None], 0.5)

@@ -1,0 +1,58 @@
+"""The networks that move the Gaussians: positional encoding and conditioned MLPs.
+
+Each MLP sees, for every Gaussian, its own input (a learned feature or an encoded position) joined with one code a frame
+(expression or encoded pose). The join is never built: the first layer is split into a part for the points and a part for
+the code, so the code is multiplied once a frame instead of once a Gaussian, with the same result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+def encode(values: Float[Tensor, "*n d"], frequencies: int) -> Float[Tensor, "*n e"]:
+    """[x, sin(2^k x), cos(2^k x)] for k < `frequencies`; e = d · (1 + 2 · frequencies), 3 → 27 and 6 → 54 at 4."""
+    bands = 2.0 ** torch.arange(frequencies, dtype=values.dtype, device=values.device)
+    angles = (values[..., None, :] * bands[:, None]).flatten(-2)
+    return torch.cat([values, angles.sin(), angles.cos()], -1)
+
+
+class ConditionedMLP(nn.Module):
+    """Leaky-ReLU MLP on (point, code) whose input joins again at layer ``len(dims) // 2``, as in Xu et al. 2024.
+
+    With `hidden` widths h_1 … h_n and output o the layers are in→h_1 → … → h_n → o; `dims` of the original counts the
+    input and output too, so the input joins again at layer (n + 2) // 2 when that layer is not the first.
+    """
+
+    def __init__(self, point_dim: int, code_dim: int, hidden: Sequence[int], out_dim: int, bounded: bool = False):
+        super().__init__()
+        widths = [*hidden, out_dim]
+        self.skip = (len(hidden) + 2) // 2
+        self.bounded = bounded
+        self.point_in = nn.Linear(point_dim, widths[0])
+        self.code_in = nn.Linear(code_dim, widths[0], bias=False)
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        joins = 1 <= self.skip <= len(self.layers)
+        joined = widths[self.skip] if joins else 0
+        self.point_skip = nn.Linear(point_dim, joined, bias=False) if joins else None
+        self.code_skip = nn.Linear(code_dim, joined, bias=False) if joins else None
+        with torch.no_grad():  # the untrained avatar is close to its canonical self
+            self.layers[-1].weight.mul_(0.1)
+            self.layers[-1].bias.zero_()
+            if self.point_skip is not None and self.skip == len(self.layers):
+                self.point_skip.weight.mul_(0.1)
+                self.code_skip.weight.mul_(0.1)
+
+    def forward(self, points: Float[Tensor, "N p"], code: Float[Tensor, "B c"]) -> Float[Tensor, "B N o"]:
+        """Values for every point under every code of the batch."""
+        hidden = self.point_in(points) + self.code_in(code)[:, None]
+        for index, layer in enumerate(self.layers, start=1):
+            out = layer(torch.nn.functional.leaky_relu(hidden, inplace=True))
+            if index == self.skip:
+                out = out + self.point_skip(points) + self.code_skip(code)[:, None]
+            hidden = out
+        return hidden.tanh() if self.bounded else hidden

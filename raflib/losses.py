@@ -1,0 +1,58 @@
+"""What a render is punished for: unreduced terms in one named dict, and the weighted sum that training minimises.
+
+``L = λ₁ ‖render − picture‖₁ + λ_grad ‖∇(render − picture)‖₁ + λ_perc perceptual(crop)`` (RAF §4, Eq. for L_self and
+L_RAF: both have this form and differ in the expression that made the render). The face counts `weight_face` times more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from raflib.config import TrainConfig
+
+Perceptual = Callable[[Tensor, Tensor], Tensor]
+
+
+def face_weights(boxes: Int[Tensor, "B 4"], size: int, weight_face: float) -> Float[Tensor, "B H W 1"]:
+    """1 everywhere and 1 + `weight_face` inside each box (x, y, width, height in pixels)."""
+    pixels = torch.arange(size)
+    x, y, width, height = (boxes[:, i, None] for i in range(4))
+    columns = (pixels >= x) & (pixels < x + width)
+    rows = (pixels >= y) & (pixels < y + height)
+    return 1 + weight_face * (rows[:, :, None] & columns[:, None, :]).float()[..., None]
+
+
+def terms(
+    render: Float[Tensor, "B H W 3"],
+    picture: Float[Tensor, "B H W 3"],
+    weights: Float[Tensor, "B H W 1"],
+    perceptual: Perceptual | None = None,
+    crop: tuple[int, int, int] | None = None,
+) -> dict[str, Tensor]:
+    """Unreduced terms: "l1" [B,H,W,3], "gradient" [B,H-1,W-1,6] and, given a network and a crop, "perceptual" [B].
+
+    `crop` is (x, y, size) in pixels; the perceptual network sees only that square.
+    """
+    difference = render - picture
+    across = difference[:, :-1, 1:] - difference[:, :-1, :-1]
+    down = difference[:, 1:, :-1] - difference[:, :-1, :-1]
+    result = {"l1": difference.abs() * weights, "gradient": torch.cat([across, down], -1).abs()}
+    if perceptual is not None and crop is not None:
+        x, y, size = crop
+        window = (slice(None), slice(y, y + size), slice(x, x + size))
+        result["perceptual"] = perceptual(render[window], picture[window])
+    return result
+
+
+def total(parts: Mapping[str, Tensor], config: TrainConfig) -> Float[Tensor, ""]:
+    """The weighted sum of the means. A term computed every n-th step counts n times, so its mean weight is the named."""
+    weight = {
+        "l1": config.weight_l1,
+        "gradient": config.weight_gradient,
+        "perceptual": config.weight_perceptual * config.perceptual_every,
+    }
+    return sum((weight[name] * value.mean() for name, value in parts.items()), start=torch.zeros(()))

@@ -1,0 +1,105 @@
+"""The pictures a training looks at: which (frame, camera) pairs, at which size, in which order.
+
+Pairs are drawn once from the seed; an epoch visits each once in an order drawn from (seed, epoch), so that the picture
+of step s is a function of s alone and a resumed run continues exactly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from PIL import Image
+from torch import Tensor
+
+from raflib.capture import Capture
+from raflib.config import TrainConfig
+from raflib.errors import RafError
+from raflib.geometry import Camera
+
+FACE_MARGIN = 0.1
+
+
+def choose_cameras(capture: Capture, count: int) -> list[int]:
+    """Indices of `count` cameras spread over the capture's views by azimuth (all of them if there are fewer)."""
+    azimuth = [np.arctan2(camera.centre[0], -camera.centre[2]) for camera in capture.cameras]
+    order = np.argsort(azimuth, kind="stable")
+    picked = np.unique(np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(int))
+    return sorted(int(order[index]) for index in picked)
+
+
+def face_box(landmarks: Float[np.ndarray, "L 3"], camera: Camera, margin: float = FACE_MARGIN) -> Int[np.ndarray, "4"]:
+    """(x, y, width, height) in pixels around the projected landmarks, `margin` of its size wider, inside the image."""
+    pixels = camera.project(landmarks)
+    low, high = np.nanmin(pixels, axis=0), np.nanmax(pixels, axis=0)
+    grow = margin * (high - low)
+    low = np.clip(np.floor(low - grow), 0, [camera.width - 1, camera.height - 1]).astype(int)
+    high = np.clip(np.ceil(high + grow), low + 1, [camera.width, camera.height]).astype(int)
+    return np.concatenate([low, high - low])
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One training example: frame index `t`, its camera, picture [1,H,W,3] in [0,1], pose [1,6], scale [1], face box."""
+
+    t: int
+    camera: Camera
+    picture: Float[Tensor, "1 H W 3"]
+    pose: Float[Tensor, "1 6"]
+    scale: Float[Tensor, "1"]
+    box: Int[Tensor, "1 4"]
+
+    def crop(self, size: int, full: int, generator: torch.Generator) -> tuple[int, int, int]:
+        """A random square (x, y, size) whose centre lies inside the face box."""
+        x, y, width, height = self.box[0].tolist()
+        jitter = torch.rand(2, generator=generator).tolist()
+        left = round(x + jitter[0] * width - size / 2)
+        top = round(y + jitter[1] * height - size / 2)
+        return min(max(left, 0), full - size), min(max(top, 0), full - size), size
+
+
+class Pictures:
+    """All training pictures of a capture in memory as bytes, `config.size` pixels square."""
+
+    def __init__(self, capture: Capture, cameras: list[int], config: TrainConfig):
+        train = np.flatnonzero(capture.train)
+        rng = np.random.default_rng([config.seed, 7])
+        views = min(config.views_per_frame, len(cameras))
+        self.pairs = [(int(t), int(c)) for t in train for c in rng.permutation(cameras)[:views]]
+        if not self.pairs:
+            raise RafError(f"capture {capture.subject}: no training frame with a face")
+        prefetch = getattr(capture.frames, "prefetch", None)
+        if prefetch is not None:
+            prefetch(self.pairs)
+        self.seed, size = config.seed, config.size
+        self.cameras = [capture.cameras[c].resized(size, size) for _, c in self.pairs]
+        self.images = np.stack([_shrunk(capture.image(t, c), size) for t, c in self.pairs])
+        boxes = [face_box(capture.landmarks[t], camera) for (t, _), camera in zip(self.pairs, self.cameras, strict=True)]
+        self.boxes = torch.from_numpy(np.stack(boxes))
+        self.pose = torch.from_numpy(capture.pose.astype(np.float32))
+        self.scale = torch.from_numpy(capture.scale.astype(np.float32))
+        self._epoch, self._order = -1, np.empty(0, int)
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def shot(self, step: int) -> Shot:
+        """The example of training step `step`."""
+        epoch, place = divmod(step, len(self.pairs))
+        if epoch != self._epoch:
+            self._epoch, self._order = epoch, np.random.default_rng([self.seed, 8, epoch]).permutation(len(self.pairs))
+        index = int(self._order[place])
+        t = self.pairs[index][0]
+        picture = torch.from_numpy(self.images[index]).float().div_(255)[None]
+        rows = slice(t, t + 1)
+        return Shot(t, self.cameras[index], picture, self.pose[rows], self.scale[rows], self.boxes[index : index + 1])
+
+
+def _shrunk(image: np.ndarray, size: int) -> np.ndarray:
+    if image.shape[:2] == (size, size):
+        return image
+    if image.shape[0] != image.shape[1]:
+        raise RafError(f"training needs square pictures, got {image.shape[1]}×{image.shape[0]}; crop them in the source")
+    return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.LANCZOS))

@@ -1,0 +1,163 @@
+"""The avatar follows Xu et al. 2024: split layers equal joined ones, blending by distance, rigid motion, gradients."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from synthetic import RADIUS, ball_capture
+
+from raflib.avatar import GaussianAvatar, initialise
+from raflib.avatar.density import relocate
+from raflib.avatar.networks import ConditionedMLP, encode
+from raflib.config import AvatarConfig, train_config
+from raflib.errors import RafError
+from raflib.geometry import axis_angle_to_matrix, matrix_to_quaternion, quaternion_multiply
+
+TINY = replace(train_config("tiny").avatar, points=300, mouth_points=20)
+
+
+@pytest.fixture(scope="module")
+def capture():
+    return ball_capture()
+
+
+@pytest.fixture
+def avatar(capture):
+    torch.manual_seed(0)
+    return GaussianAvatar(TINY, initialise(capture, TINY, [0, 1, 2, 3]))
+
+
+def frame(capture, rows=1):
+    values = (capture.expression, capture.pose, capture.scale)
+    return tuple(torch.from_numpy(np.ascontiguousarray(v[:rows], dtype=np.float32)) for v in values)
+
+
+def joined_mlp(mlp: ConditionedMLP, points, code):
+    """The architecture written plainly: join point and code, join them again at the middle layer."""
+    both = torch.cat([points, code.expand(len(points), -1)], 1)
+    weight = torch.cat([mlp.point_in.weight, mlp.code_in.weight], 1)
+    hidden = both @ weight.T + mlp.point_in.bias
+    for index, layer in enumerate(mlp.layers, start=1):
+        hidden = torch.nn.functional.leaky_relu(hidden)
+        if index == mlp.skip:
+            weight = torch.cat([layer.weight, mlp.point_skip.weight, mlp.code_skip.weight], 1)
+            hidden = torch.cat([hidden, both], 1) @ weight.T + layer.bias
+        else:
+            hidden = layer(hidden)
+    return hidden.tanh() if mlp.bounded else hidden
+
+
+@pytest.mark.parametrize("hidden", [(16,), (16, 12), (16, 12, 10), (8, 8, 8, 8, 8)])
+def test_split_layers_equal_the_joined_architecture(hidden):
+    torch.manual_seed(1)
+    mlp = ConditionedMLP(5, 7, hidden, 3, bounded=len(hidden) == 5).double()
+    points, code = torch.randn(9, 5).double(), torch.randn(2, 7).double()
+    out = mlp(points, code)
+    for row in range(2):
+        torch.testing.assert_close(out[row], joined_mlp(mlp, points, code[row : row + 1]))
+    dims = 2 + len(hidden)
+    assert mlp.skip == dims // 2
+
+
+def test_encoding_sizes():
+    assert encode(torch.zeros(2, 3), 4).shape == (2, 27) and encode(torch.zeros(2, 6), 4).shape == (2, 54)
+    torch.testing.assert_close(encode(torch.tensor([0.3]), 2), torch.tensor([0.3, *np.sin([0.3, 0.6]), *np.cos([0.3, 0.6])]).float())
+
+
+def test_paper_sizes_are_the_published_ones(capture):
+    config = replace(AvatarConfig(), expression_dim=64, points=50, mouth_points=10)
+    small = replace(config, points=300)
+    canonical = initialise(capture, small, [0, 1, 2, 3])
+    canonical = replace(canonical, expression_mean=torch.zeros(64))
+    model = GaussianAvatar(small, canonical)
+    inputs = {name: getattr(model, name).point_in.in_features + getattr(model, name).code_in.in_features
+              for name in ("exp_color", "pose_color", "exp_attributes", "pose_attributes", "exp_deform", "pose_deform")}  # fmt: skip
+    assert inputs == {"exp_color": 192, "pose_color": 182, "exp_attributes": 192, "pose_attributes": 182,
+                      "exp_deform": 91, "pose_deform": 81}  # fmt: skip
+    assert model.colour is None and model.body is None
+
+
+def test_blend_weights_follow_squared_distance(avatar):
+    squared = torch.cdist(avatar.xyz, avatar.landmarks_neutral).min(1).values ** 2
+    weight = ((0.25 - squared) / 0.15).clamp(0, 1)
+    full = torch.zeros(len(weight))
+    full[avatar._near] = avatar._weight_exp[:, 0]
+    torch.testing.assert_close(full, weight)
+    full = torch.zeros(len(weight))
+    full[avatar._far] = avatar._weight_pose[:, 0]
+    torch.testing.assert_close(full, 1 - weight)
+
+
+def test_expression_moves_only_points_near_landmarks(avatar, capture):
+    with torch.no_grad():
+        avatar.xyz[0] += 3.0  # far from every landmark
+    avatar.refresh_blend()
+    expression, pose, scale = frame(capture)
+    one, two = avatar(expression, pose, scale), avatar(expression + 0.5, pose, scale)
+    moved = (one.means - two.means).norm(dim=-1)[0]
+    near = torch.zeros(len(moved), dtype=bool)
+    near[avatar._near] = True
+    assert not near[0] and near.float().mean() > 0.5
+    assert ((moved > 0) == near).all()
+
+
+def test_rigid_body_follows_the_head_exactly(capture):
+    config = replace(TINY, body="rigid")
+    torch.manual_seed(0)
+    model = GaussianAvatar(config, initialise(capture, config, [0, 1, 2, 3]))
+    with torch.no_grad():
+        for mlp in (model.pose_color, model.pose_attributes, model.pose_deform):
+            for parameter in mlp.parameters():
+                parameter.zero_()
+    expression, pose, scale = frame(capture)
+    turn = torch.tensor([[0.2, -0.3, 0.1, 0.01, 0.02, -0.03]])
+    still, turned = model(expression, torch.zeros(1, 6), scale), model(expression, turn, scale)
+    rotation = axis_angle_to_matrix(turn[:, :3])
+    torch.testing.assert_close(turned.means, still.means @ rotation.mT + turn[:, None, 3:], atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(still.scales, turned.scales)
+    head = matrix_to_quaternion(rotation)[:, None].expand_as(still.quaternions)
+    torch.testing.assert_close(quaternion_multiply(head, still.quaternions), turned.quaternions, atol=1e-5, rtol=1e-5)
+
+
+def test_batch_equals_single_frames(avatar, capture):
+    expression, pose, scale = frame(capture, 3)
+    together = avatar(expression, pose, scale)
+    for row in range(3):
+        alone = avatar(expression[row : row + 1], pose[row : row + 1], scale[row : row + 1])
+        for name in ("means", "quaternions", "scales", "opacities", "features"):
+            torch.testing.assert_close(getattr(together, name)[row], getattr(alone, name)[0], atol=1e-6, rtol=1e-5)
+
+
+def test_every_parameter_gets_a_gradient(avatar, capture):
+    gaussians = avatar(*frame(capture))
+    sum(getattr(gaussians, n).square().sum() for n in ("means", "quaternions", "scales", "opacities", "features")).backward()
+    empty = [name for name, p in avatar.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert empty == []
+
+
+def test_wrong_expression_width_is_named(avatar, capture):
+    expression, pose, scale = frame(capture)
+    with pytest.raises(RafError, match="64 channels.*trained on 52"):
+        avatar(torch.zeros(1, 64), pose, scale)
+
+
+def test_hull_lies_on_the_ball(capture):
+    canonical = initialise(capture, TINY, [0, 1, 2, 3])
+    radius = canonical.xyz[: TINY.points - TINY.mouth_points].norm(dim=1)
+    assert radius.median() == pytest.approx(RADIUS, abs=0.25) and radius.min() > 0.3
+    assert canonical.xyz.shape == (TINY.points, 3)
+
+
+def test_relocation_moves_dead_gaussians_beside_living_ones(avatar, capture):
+    optimiser = torch.optim.Adam([avatar.xyz, avatar.opacity], lr=1e-3)
+    avatar(*frame(capture)).means.square().sum().backward()
+    optimiser.step()
+    with torch.no_grad():
+        avatar.opacity[:10] = -6
+    before = avatar.xyz.detach().clone()
+    moved = relocate(avatar, optimiser, torch.Generator().manual_seed(0))
+    assert moved == 10
+    assert (avatar.opacity[:10].sigmoid() > 0.1).all() and (avatar.xyz[:10] != before[:10]).any(1).all()
+    torch.testing.assert_close(avatar.xyz[10:], before[10:])
+    assert relocate(avatar, optimiser, torch.Generator().manual_seed(0)) == 0

@@ -1,0 +1,79 @@
+"""Configurations round-trip; notebook parameters are strict."""
+
+import json
+from dataclasses import asdict, fields
+
+import pytest
+
+from raflib.config import (
+    NOTEBOOKS,
+    PROFILES,
+    TrainParameters,
+    notebook_parameters,
+    to_dict,
+    train_config,
+    train_config_from_dict,
+)
+from raflib.errors import RafError
+
+DEFAULTS = asdict(TrainParameters())
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_configuration_survives_json(profile):
+    config = train_config(profile, seed=3)
+    assert train_config_from_dict(json.loads(json.dumps(to_dict(config)))) == config
+
+
+def test_paper_profile_has_the_published_sizes():
+    config = train_config("paper")
+    avatar = config.avatar
+    assert (avatar.feature_dim, avatar.colour_channels, avatar.exp_deform) == (128, 32, (256,) * 5)
+    assert (avatar.near, avatar.far, avatar.deform_scale, avatar.attribute_scale) == (0.1, 0.25, 0.3, 0.2)
+    assert (config.rate_mlp, config.rate_xyz, config.rate_scale, config.size) == (1e-4, 1e-5, 3e-5, 512)
+    assert avatar.body == "rigid" and not avatar.canonical_colour
+
+
+def test_unknown_profile_or_setting_is_named():
+    with pytest.raises(RafError, match="huge.*tiny, demo, paper"):
+        train_config("huge")
+    with pytest.raises(RafError, match="stepz"):
+        train_config("demo", stepz=3)
+
+
+def test_foreign_checkpoint_fields_are_listed():
+    values = to_dict(train_config("tiny"))
+    values["avatar"]["wings"] = 2
+    with pytest.raises(RafError, match="wings"):
+        train_config_from_dict(values)
+
+
+def test_a_number_means_the_three_digit_subject():
+    assert notebook_parameters({**DEFAULTS, "subject": 74}, "04_train").subject == "074"
+    assert notebook_parameters({**DEFAULTS, "subject": "074"}, "04_train").subject == "074"
+
+
+def test_a_mistyped_name_injected_by_papermill_is_an_error():
+    cells = ["subject = '422'", '# Parameters\nmehtod = "raf"\n']
+    with pytest.raises(RafError, match="no parameter mehtod"):
+        notebook_parameters({**DEFAULTS, "In": cells, "mehtod": "raf"}, "04_train")
+    cells[1] = '# Parameters\nmethod = "raf"\n'
+    assert notebook_parameters({**DEFAULTS, "In": cells, "own_variable": 1}, "04_train").method == "raf"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("steps", "many"), ("steps", 1.5), ("p", "half"), ("method", "rfa"), ("profile", "demmo"), ("seed", True)]
+)
+def test_a_wrong_value_is_named(name, value):
+    with pytest.raises(RafError, match=f"parameter {name}"):
+        notebook_parameters({**DEFAULTS, name: value}, "04_train")
+
+
+def test_a_missing_parameter_is_named():
+    with pytest.raises(RafError, match="parameter seed is not set"):
+        notebook_parameters({k: v for k, v in DEFAULTS.items() if k != "seed"}, "04_train")
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS)
+def test_every_parameter_is_a_plain_literal(notebook):
+    assert all(type(f.default) in (str, int, float, bool) for f in fields(NOTEBOOKS[notebook]))
