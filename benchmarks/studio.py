@@ -1,0 +1,39 @@
+"""How long the open capture studio takes for a 256² picture: CPU time of one thread, median over people and frames.
+
+python benchmarks/studio.py
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("NUMBA_NUM_THREADS", "1")
+
+import numpy as np
+
+from raflib import studio
+
+PEOPLE = ("422", "388", "443", "445", "475")
+FRAMES = 40
+
+
+def milliseconds(size: int) -> float:
+    """Median CPU milliseconds of `studio.render` at `size`² over people, frames of FREE and all cameras."""
+    cameras = studio.rig(size)
+    spent = []
+    for subject in PEOPLE:
+        person, performance = studio.Identity(subject), studio.perform(subject, studio.FREE)
+        studio.render(person, performance.actions[0], performance.angles[0], cameras[0])  # texture, compiled code
+        for number in range(FRAMES):
+            frame = number * (len(performance) // FRAMES)
+            begin = time.process_time()
+            studio.render(person, performance.actions[frame], performance.angles[frame], cameras[number % len(cameras)])
+            spent.append((time.process_time() - begin) * 1000)
+    return float(np.median(spent))
+
+
+if __name__ == "__main__":
+    for size in (128, 512, 256):
+        print(f"figure studio_ms_{size} = {milliseconds(size):.2f}")

@@ -1,0 +1,28 @@
+"""Scores of trained avatars: image, expression, pose and landmark metrics (tagged), self- and cross-driving."""
+
+from raflib.evaluation.metrics import REGISTRY, Metric, Target, describe, face_box, lpips, psnr, register, ssim
+from raflib.evaluation.protocols import correlations, evaluate, most_frontal
+from raflib.evaluation.tracked import calibrate, expression_distance, landmark_distance, rotation_distance
+from raflib.evaluation.truth import Performed, performed, transfer_pose
+
+__all__ = [
+    "REGISTRY",
+    "Metric",
+    "Performed",
+    "Target",
+    "calibrate",
+    "correlations",
+    "describe",
+    "evaluate",
+    "expression_distance",
+    "face_box",
+    "landmark_distance",
+    "lpips",
+    "most_frontal",
+    "performed",
+    "psnr",
+    "register",
+    "rotation_distance",
+    "ssim",
+    "transfer_pose",
+]

@@ -1,0 +1,128 @@
+"""`rasterize`: the one call that draws Gaussians, whatever the machine.
+
+It checks its arguments, picks the backend (gsplat where the Gaussians are on a CUDA device, our own kernels where they
+are on the CPU) and returns the same numbers either way, to float32 rounding. The rules are gsplat's: screen covariance
+blurred by 0.3 px², alpha at most 0.999, coverage below 1/255 skipped, a pixel finished at transmittance 1e-4, nothing
+nearer than 0.01.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from raflib.errors import RafError
+from raflib.geometry import Camera, stack_cameras
+from raflib.render.gaussians import Gaussians
+
+BACKENDS = ("auto", "cpu", "gsplat")
+
+
+def rasterize(
+    gaussians: Gaussians,
+    cameras: Sequence[Camera] | tuple[Float[Tensor, "B 4 4"], Float[Tensor, "B 3 3"]],
+    size: int | tuple[int, int],
+    background: float | Float[Tensor, "C"] | Float[Tensor, "H W C"] = 1.0,
+    backend: str = "auto",
+    antialiased: bool = False,
+) -> tuple[Float[Tensor, "B H W C"], Float[Tensor, "B H W 1"]]:
+    """Draw each set of Gaussians with its own camera.
+
+    cameras: B `Camera`s, which are resized to `size` (their aspect has to fit), or a tuple of world→camera extrinsics
+    and intrinsics in pixels of `size`, taken as they are (skew is ignored). size: H = W, or (H, W). background: what
+    shows through, one number, a colour, or a picture shared by the B images. backend: "auto", "cpu" or "gsplat".
+    antialiased: scale opacities by sqrt(det Σ / det(Σ + blur)), so that small Gaussians do not grow brighter when
+    blurred (Yu et al., "Mip-Splatting", 2024, eq. 10).
+
+    Returns the image and its alpha (1 where the background is hidden). Differentiable in the Gaussians' tensors, the
+    extrinsics and the background. On the CPU the result is the same bits for any number of threads.
+
+    Raises RafError if shapes, dtypes or devices do not fit, if a tensor of the Gaussians is not finite (checked on the
+    CPU only, where looking is free), or if the backend cannot run here.
+    """
+    height, width = _checked_size(size)
+    extrinsics, intrinsics = _checked_cameras(cameras, len(gaussians), height, width, gaussians.device)
+    background = _checked_background(background, height, width, gaussians)
+    if _chosen(backend, gaussians) == "gsplat":
+        from raflib.render.gsplat_backend import draw
+    else:
+        from raflib.render.cpu import draw
+
+        _check_finite(gaussians)
+    return draw(gaussians, extrinsics, intrinsics, height, width, background, bool(antialiased))
+
+
+def _chosen(backend: str, gaussians: Gaussians) -> str:
+    if backend not in BACKENDS:
+        raise RafError(f"backend: expected one of {', '.join(BACKENDS)}, got {backend!r}")
+    kind = gaussians.device.type
+    if backend == "auto":
+        backend = "gsplat" if kind == "cuda" else "cpu"
+    if backend == "cpu" and kind != "cpu":
+        raise RafError(f"backend cpu: the Gaussians are on {gaussians.device}; move them with .to('cpu')")
+    if backend == "gsplat":
+        from raflib.render.gsplat_backend import probe
+
+        problem = probe()
+        if problem is not None:
+            raise RafError(f"backend gsplat: {problem}; or move the Gaussians with .to('cpu')")
+        if kind != "cuda":
+            raise RafError(f"backend gsplat: the Gaussians are on {gaussians.device}; move them with .to('cuda')")
+    return backend
+
+
+def _checked_size(size) -> tuple[int, int]:
+    pair = (size, size) if isinstance(size, int) else tuple(size)
+    if len(pair) != 2 or not all(isinstance(side, int) and 0 < side <= 16384 for side in pair):
+        raise RafError(f"size: expected H or (H, W) in pixels, each an int from 1 to 16384, got {size!r}")
+    return pair
+
+
+def _checked_cameras(cameras, batch: int, height: int, width: int, device) -> tuple[Tensor, Tensor]:
+    if isinstance(cameras, tuple) and len(cameras) == 2 and all(isinstance(part, Tensor) for part in cameras):
+        extrinsics, intrinsics = cameras
+    else:
+        if isinstance(cameras, Camera) or not all(isinstance(camera, Camera) for camera in cameras):
+            raise RafError("cameras: expected a sequence of Camera or a tuple (extrinsics [B,4,4], intrinsics [B,3,3])")
+        if len(cameras) != batch:
+            raise RafError(f"cameras: expected {batch}, one for each set of Gaussians, got {len(cameras)}")
+        extrinsics, intrinsics = stack_cameras([_resized(camera, height, width) for camera in cameras])
+    for name, value, side in (("extrinsics", extrinsics, 4), ("intrinsics", intrinsics, 3)):
+        if value.shape != (batch, side, side):
+            raise RafError(f"{name}: expected shape [{batch}, {side}, {side}], got {list(value.shape)}")
+    return extrinsics.to(device, torch.float32), intrinsics.to(device, torch.float32)
+
+
+def _resized(camera: Camera, height: int, width: int) -> Camera:
+    if (camera.height, camera.width) == (height, width):
+        return camera
+    if abs(camera.width * height - camera.height * width) > max(camera.width, camera.height):
+        raise RafError(
+            f"camera {camera.name}: is {camera.width}×{camera.height}, which cannot be resized to {width}×{height} "
+            "without stretching; use Camera.cropped first or pass a size (H, W) of its aspect"
+        )
+    return camera.resized(width, height)
+
+
+def _checked_background(background, height: int, width: int, gaussians: Gaussians) -> Tensor:
+    channels = gaussians.channels
+    if isinstance(background, (int, float)):
+        return torch.full((channels,), float(background), device=gaussians.device)
+    if not isinstance(background, Tensor) or background.shape not in ((channels,), (height, width, channels)):
+        got = list(background.shape) if isinstance(background, Tensor) else type(background).__name__
+        raise RafError(
+            f"background: expected a number or shape [{channels}] or [{height}, {width}, {channels}], got {got}"
+        )
+    return background.to(gaussians.device, torch.float32)
+
+
+def _check_finite(gaussians: Gaussians) -> None:
+    for name in ("means", "quaternions", "scales", "opacities", "features"):
+        value = getattr(gaussians, name).detach()
+        # A sum is twenty times cheaper than isfinite().all(), and infinite or NaN as soon as one number is.
+        if not torch.isfinite(value.sum()) and not torch.isfinite(value).all():
+            bad = int((~torch.isfinite(value)).sum())
+            raise RafError(
+                f"Gaussians.{name}: {bad} of {value.numel()} numbers are NaN or infinite; expected finite ones"
+            )

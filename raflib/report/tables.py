@@ -1,0 +1,179 @@
+"""Result rows → means with intervals, paired differences, Markdown.
+
+Neighbouring video frames are nearly copies of each other, so whole blocks of frames are resampled, never single ones:
+intervals over single frames would be several times too narrow. Every caption says what was resampled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from raflib.errors import RafError
+from raflib.evaluation.metrics import REGISTRY
+
+LOWER_IS_BETTER = ("mmd", "kl", "b2t")
+"""Measures of `raflib.coverage`; directions of other columns come from the metric registry."""
+
+_KEYS = ("subject", "method", "seed", "condition", "protocol", "driver", "sequence", "frame", "camera")
+
+
+def arrow(tag: str) -> str:
+    """ "↑" where a higher value is better, "↓" where a lower one is, "" where unknown."""
+    better = REGISTRY[tag].better if tag in REGISTRY else ("lower" if tag in LOWER_IS_BETTER else None)
+    return {"higher": "↑", "lower": "↓", None: ""}[better]
+
+
+def table(
+    rows: pd.DataFrame,
+    by: Sequence[str] = ("method", "condition"),
+    metrics: Sequence[str] | None = None,
+    block: int = 25,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Mean and 95 % interval of each metric, a group of `by` a row.
+
+    The interval is the percentile bootstrap over blocks: frames of one subject, driver and sequence whose numbers fall
+    into the same stretch of `block` frames (one second at 25 fps), all cameras together. It speaks for new frames of
+    these people, not for new people. Frames where a metric is NaN (no face) are left out of its mean and show up in
+    `detected`, the share of renders with a detected face among frames whose references have one.
+
+    Returns columns (metric, "mean" | "low" | "high"), then ("frames", ""), ("detected", "%"); the caption is in
+    `.attrs["caption"]`. Intervals of a single block are NaN. Raises RafError for columns that are not there.
+    """
+    metrics = _metric_columns(rows, metrics)
+    require_columns(rows, [*by, *metrics])
+    result = []
+    for _, group in rows.groupby(list(by), sort=False):
+        found = _interval(group[metrics], _blocks(group, block), resamples, seed)
+        record = {(tag, part): found[part][i] for i, tag in enumerate(metrics) for part in ("mean", "low", "high")}
+        record["frames", ""] = len(group)
+        if "detected" in group:
+            known = group[group.reference_detected.astype(bool)] if "reference_detected" in group else group
+            record["detected", "%"] = 100 * known.detected.mean() if len(known) else np.nan
+        result.append(record)
+    keys = rows[list(by)].drop_duplicates()
+    index = pd.Index(keys[by[0]], name=by[0]) if len(by) == 1 else pd.MultiIndex.from_frame(keys)
+    summary = pd.DataFrame(result, columns=pd.MultiIndex.from_tuples(result[0]), index=index)
+    summary.attrs["caption"] = _caption(block, resamples)
+    return summary
+
+
+def compare(
+    rows: pd.DataFrame,
+    baseline: str,
+    column: str = "method",
+    metrics: Sequence[str] | None = None,
+    block: int = 25,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Difference to `baseline` (a value of `column`) on the very same frames, with the block bootstrap of `table`.
+
+    Frames differ far more from each other than methods do, so differences of pairs are much sharper than two separate
+    intervals. Other keys (subject, seed, driver, frame, camera, ...) must agree within a pair; frames that only one
+    side has are left out, and `frames` counts what is used. Raises RafError if `baseline` is not there.
+    """
+    metrics = _metric_columns(rows, metrics)
+    require_columns(rows, [column, *metrics])
+    if baseline not in set(rows[column]):
+        raise RafError(f"compare: no row has {column} = {baseline!r}; found {', '.join(sorted(set(rows[column])))}")
+    keys = [key for key in _KEYS if key in rows and key != column]
+    sides = {name: group.set_index(keys)[metrics] for name, group in rows.groupby(column, sort=False)}
+    result, names = [], []
+    for name in [name for name in sides if name != baseline]:
+        difference = sides[name].sub(sides[baseline].reindex(sides[name].index))
+        difference = difference[difference.notna().any(axis=1)].reset_index()
+        found = _interval(difference[metrics], _blocks(difference, block), resamples, seed)
+        record = {(tag, part): found[part][i] for i, tag in enumerate(metrics) for part in ("mean", "low", "high")}
+        result.append({**record, ("frames", ""): len(difference)})
+        names.append(f"{name} − {baseline}")
+    if not result:
+        raise RafError(f"compare: every row has {column} = {baseline!r}; add the rows to compare with it")
+    summary = pd.DataFrame(result, columns=pd.MultiIndex.from_tuples(result[0]), index=pd.Index(names, name=column))
+    summary.attrs["caption"] = "Paired differences on the same frames. " + _caption(block, resamples)
+    summary.attrs["paired"] = True
+    return summary
+
+
+def to_markdown(summary: pd.DataFrame, digits: int = 3, bold: bool = True) -> str:
+    """A table of `table` or `compare` as Markdown: arrows for directions, "mean [low, high]", the best mean in bold
+    (rows of the condition "truth" do not compete), the caption below."""
+    names = [name for name in summary.index.names if name]
+    tags = list(dict.fromkeys(tag for tag, part in summary.columns if part == "mean"))
+    rest = [column for column in summary.columns if column[0] not in tags]
+    header = (
+        names + [f"{tag} {arrow(tag)}".strip() for tag in tags] + [" ".join(filter(None, column)) for column in rest]
+    )
+    keys = summary.index.to_frame(index=False)
+    fair = keys["condition"].ne("truth").to_numpy() if "condition" in keys else np.ones(len(keys), dtype=bool)
+    columns = [keys[name].astype(str).tolist() for name in names]
+    for tag in tags:
+        part = summary[tag]
+        cells = [_cell(*part.iloc[i][["mean", "low", "high"]], digits) for i in range(len(part))]
+        if bold and arrow(tag) and fair.sum() > 1 and not summary.attrs.get("paired"):
+            sign = -1 if arrow(tag) == "↓" else 1
+            score = np.where(fair & part["mean"].notna(), sign * part["mean"], -np.inf)
+            for i in np.flatnonzero(np.isclose(score, score.max(), rtol=0, atol=10.0 ** -(digits + 2))):
+                cells[i] = f"**{cells[i]}**"
+        columns.append(cells)
+    for column in rest:
+        columns.append([f"{value:.0f}" if np.isfinite(value) else "–" for value in summary[column]])
+    lines = ["| " + " | ".join(row) + " |" for row in zip(*columns, strict=True)]
+    rule = "|" + "|".join([" --- "] * len(names) + [" ---: "] * (len(header) - len(names))) + "|"
+    caption = summary.attrs.get("caption", "")
+    return "\n".join(["| " + " | ".join(header) + " |", rule, *lines, *(["", caption] if caption else [])]) + "\n"
+
+
+def _metric_columns(rows: pd.DataFrame, metrics: Sequence[str] | None) -> list[str]:
+    return [name for name in rows if name in REGISTRY] if metrics is None else list(metrics)
+
+
+def require_columns(rows: pd.DataFrame, columns: Sequence[str]) -> None:
+    """RafError naming the first of `columns` that `rows` lacks, or saying that there are no rows."""
+    missing = [name for name in columns if name not in rows]
+    if missing:
+        raise RafError(f"report: column {missing[0]!r} is not in the rows; found {', '.join(map(str, rows.columns))}")
+    if not len(rows):
+        raise RafError("report: there are no rows to summarise; evaluate a run first")
+
+
+def _blocks(rows: pd.DataFrame, block: int) -> np.ndarray:
+    """A number per row: rows of one subject, driver, sequence and stretch of `block` frames share it."""
+    keys = [rows[key] for key in ("subject", "driver", "sequence") if key in rows]
+    stretch = rows["frame"] // block if "frame" in rows else pd.Series(np.arange(len(rows)), index=rows.index)
+    return (
+        pd.concat([*keys, stretch], axis=1)
+        .groupby([*[key.name for key in keys], stretch.name or 0])
+        .ngroup()
+        .to_numpy()
+    )
+
+
+def _interval(values: pd.DataFrame, blocks: np.ndarray, resamples: int, seed: int) -> dict[str, np.ndarray]:
+    """Mean, low and high a column: percentile bootstrap over blocks; NaNs are left out."""
+    mean = values.mean().to_numpy()
+    sums, counts = values.groupby(blocks).sum().to_numpy(), values.groupby(blocks).count().to_numpy()
+    if len(sums) < 2:
+        return {"mean": mean, "low": np.full(len(mean), np.nan), "high": np.full(len(mean), np.nan)}
+    rng = np.random.default_rng(seed)
+    draws = rng.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=resamples).astype(np.float64)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        means = (draws @ sums) / (draws @ counts)
+    known = np.isfinite(means).any(0)
+    low, high = np.full((2, len(mean)), np.nan)
+    low[known], high[known] = np.nanpercentile(means[:, known], [2.5, 97.5], axis=0)
+    return {"mean": mean, "low": low, "high": high}
+
+
+def _caption(block: int, resamples: int) -> str:
+    return f"Mean [95 % percentile bootstrap interval over blocks of {block} frames, {resamples} resamples]."
+
+
+def _cell(mean: float, low: float, high: float, digits: int) -> str:
+    if not np.isfinite(mean):
+        return "∞" if mean == np.inf else "–"
+    return f"{mean:.{digits}f}" + (f" [{low:.{digits}f}, {high:.{digits}f}]" if np.isfinite([low, high]).all() else "")

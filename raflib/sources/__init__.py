@@ -1,0 +1,37 @@
+"""Where captures come from: one module a source, each with `open(subject, profile, root) -> Capture`.
+
+Every module of this folder whose name has no leading underscore is a source, so adding one is adding a file. Sources
+are imported when they are opened: a source's own dependencies are nobody else's.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
+
+from raflib.capture import Capture
+from raflib.errors import RafError
+
+
+def known_sources() -> tuple[str, ...]:
+    """Names `open_capture` accepts."""
+    return tuple(sorted(module.name for module in iter_modules(__path__) if not module.name.startswith("_")))
+
+
+def open_capture(source: str, subject: str, profile: str = "demo", root: str | Path | None = None) -> Capture:
+    """One person's recording.
+
+    Args:
+        source: where it comes from, one of `known_sources()`.
+        subject: the person's id, always a string ("074" is not 74).
+        profile: how much of it and how large, named by the source ("tiny", "demo", "paper", …).
+        root: the folder or file the source reads; None where the source needs none.
+
+    Raises RafError for an unknown source, a subject that is not a string, and whatever the source finds wrong.
+    """
+    if source not in known_sources():
+        raise RafError(f"source {source!r} is not known; choose one of {', '.join(known_sources())}")
+    if not isinstance(subject, str) or not subject:
+        raise RafError(f"subject {subject!r} must be a non-empty string; write it in quotes")
+    return import_module(f"{__name__}.{source}").open(subject, profile, root)

@@ -1,0 +1,186 @@
+"""The open capture studio → a multi-view `Capture` with the truth beside it.
+
+A subject performs the studio's sequences before its calibrated cameras. Frames are picked evenly, rendered, and tracked
+as a real recording's would be: expression from the frontal view, landmarks triangulated, head pose from the landmarks.
+The true actions and head pose go into `truth` and nowhere else. Tracks are cached in one file, pictures one by one when
+they are first looked at; both are named by a key of everything they depend on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from raflib import studio
+from raflib.capture import HELD_OUT, Capture, Truth
+from raflib.errors import RafError
+from raflib.geometry import Camera
+from raflib.runs import cache_root
+from raflib.sources._store import PictureStore, load_tracks, save_tracks
+from raflib.tracking import FaceTracker, constant_size, landmarks_from_matrix, neutral_and_poses, track_views
+from raflib.tracking.face import MODEL_SHA256
+from raflib.tracking.landmarks import GROUPS
+
+FEATURE_SPACE = "arkit52"
+FRONTAL = "222200037"
+TRACKING_CAMERAS = (FRONTAL, "222200036", "222200039", "222200049")
+"""The frontal camera, 24 degrees to either side of it and 24 degrees above it."""
+TRACKS_VERSION = 1
+"""Raised when the same pictures would be tracked differently."""
+SIGNALS = ("expression", "landmarks", "pose", "scale", "neutral", "detected")
+
+
+@dataclass(frozen=True)
+class StudioProfile:
+    """How much is recorded: picture `size`, `tracking_size` (pixels), how many training `sequences` (None: all),
+    frames `per_sequence` and of FREE (None: all at 25 a second), and the serials of the cameras filmed with (None: all)
+    and `tracked`."""
+
+    size: int = 192
+    tracking_size: int = 256
+    sequences: int | None = None
+    per_sequence: int | None = 20
+    free: int | None = 80
+    cameras: tuple[str, ...] | None = None
+    tracked: tuple[str, ...] = TRACKING_CAMERAS
+
+
+PROFILES = {
+    "tiny": StudioProfile(size=96, sequences=4, per_sequence=6, free=12),
+    "demo": StudioProfile(),
+    "paper": StudioProfile(size=512, per_sequence=None, free=None),
+    "driver": StudioProfile(sequences=0, free=40, cameras=(FRONTAL,), tracked=TRACKING_CAMERAS[:3]),
+    "bank": StudioProfile(per_sequence=5, free=25, cameras=(FRONTAL,), tracked=(FRONTAL,)),
+}
+"""`driver` is what driving needs: FREE, shown by the frontal camera, its head pose triangulated from three. `bank` is a
+little of every sequence, tracked by the frontal camera alone: good features, but a pose 2 degrees and 15 mm off."""
+
+
+@dataclass(frozen=True, eq=False)
+class Shots:
+    """The picked frames: `sequence`, `frame` [T], true `actions` [T,52] and head `angles` [T,3]."""
+
+    sequence: np.ndarray
+    frame: np.ndarray
+    actions: np.ndarray
+    angles: np.ndarray
+
+
+def pick_shots(subject: str, profile: StudioProfile) -> Shots:
+    """Evenly spaced frames of every sequence the profile asks for, training sequences first, FREE last."""
+    names = list(studio.TRAIN_SEQUENCES)
+    if profile.sequences is not None:
+        names = [names[index] for index in np.linspace(0, len(names) - 1, profile.sequences).round().astype(int)]
+    parts = []
+    for name, wanted in [*((name, profile.per_sequence) for name in names), (HELD_OUT, profile.free)]:
+        performed = studio.perform(subject, name)
+        length = len(performed.actions)
+        count = length if wanted is None else min(wanted, length)
+        frame = np.linspace(0, length - 1, count).round().astype(np.int64)
+        parts.append((np.array([name] * count), frame, performed.actions[frame], performed.angles[frame]))
+    return Shots(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+
+
+def _cameras(size: int, serials: tuple[str, ...] | None) -> list[Camera]:
+    return [camera for camera in studio.rig(size) if serials is None or camera.name in serials]
+
+
+def _key(subject: str, profile: StudioProfile, shots: Shots) -> str:
+    """Changes with the settings, the performance, the look of the rendered person and the tracker."""
+    busiest = int(np.argmax(np.abs(shots.actions).sum(1)))
+    camera = next(camera for camera in studio.rig(96) if camera.name == FRONTAL)
+    picture, _ = studio.render(studio.Identity(subject), shots.actions[busiest], shots.angles[busiest], camera)
+    digest = hashlib.sha256(repr((subject, asdict(profile), TRACKS_VERSION, MODEL_SHA256)).encode())
+    digest.update(metadata.version("mediapipe").encode())
+    for values in (shots.actions, shots.angles):
+        digest.update(np.round(values.astype(np.float64), 4).tobytes())
+    digest.update(picture.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _rendered(subject: str, shots: Shots, cameras: list[Camera], threads: int = 2) -> Iterator[list[np.ndarray]]:
+    """The pictures of each shot by all `cameras`, a few shots ahead of whoever reads them."""
+    identity = studio.Identity(subject)
+
+    def film(row: int) -> list[np.ndarray]:
+        return [studio.render(identity, shots.actions[row], shots.angles[row], camera)[0] for camera in cameras]
+
+    with ThreadPoolExecutor(threads) as pool:
+        rows = iter(range(len(shots.frame)))
+        waiting = [pool.submit(film, row) for row in islice(rows, 2 * threads)]
+        try:
+            while waiting:
+                yield waiting.pop(0).result()
+                waiting += [pool.submit(film, row) for row in islice(rows, 1)]
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _track(subject: str, profile: StudioProfile, shots: Shots) -> dict[str, np.ndarray]:
+    cameras = _cameras(profile.tracking_size, profile.tracked)
+    frontal = [camera.name for camera in cameras].index(FRONTAL)
+    count = len(shots.frame)
+    expression = np.full((count, 52), np.nan, np.float32)
+    landmarks = np.full((count, 478, 3), np.nan)
+    with FaceTracker() as tracker:
+        moments = tqdm(_rendered(subject, shots, cameras), total=count, desc=f"tracking {subject}", unit="frame")
+        for row, pictures in enumerate(moments):
+            if len(cameras) == 1:
+                seen = tracker(pictures[0])
+                if seen is not None:
+                    expression[row] = seen.expression
+                    landmarks[row] = landmarks_from_matrix(seen, profile.tracking_size, _field_of_view(cameras[0]))
+            else:
+                sighting = track_views(pictures, cameras, tracker, frontal)
+                if sighting is not None:
+                    expression[row], landmarks[row] = sighting.expression, sighting.landmarks
+    detected = np.isfinite(expression).all(1)
+    if len(cameras) == 1:  # still in the camera's frame
+        to_world = np.linalg.inv(cameras[0].extrinsic)
+        landmarks = constant_size(landmarks, detected) @ to_world[:3, :3].T + to_world[:3, 3]
+    neutral, pose, scale = neutral_and_poses(landmarks, detected, 0.1, shots.sequence, shots.frame)
+    values = (expression, landmarks.astype(np.float32), pose, scale, neutral, detected)
+    return dict(zip(SIGNALS, values, strict=True))
+
+
+def _field_of_view(camera: Camera) -> float:
+    return float(np.degrees(2 * np.arctan(camera.height / 2 / camera.intrinsic[1, 1])))
+
+
+def open(subject: str, profile: str = "demo", root: str | Path | None = None) -> Capture:
+    """The studio's recording of `subject`, a person for every plain name ("422", "E01", …).
+
+    `root` is the folder for caches (default: `cache_root()/studio`). Frames in which no face was found are marked and
+    hold NaN. `capture.frames.prefetch(pairs)` renders pictures ahead of their use. Raises RafError for an unknown
+    profile, an impossible subject, and a damaged track cache (naming the file).
+    """
+    if profile not in PROFILES:
+        raise RafError(f"studio profile {profile!r} is not known; choose one of {', '.join(PROFILES)}")
+    settings, identity = PROFILES[profile], studio.Identity(subject)
+    shots = pick_shots(subject, settings)
+    folder = cache_root() / "studio" if root is None else Path(root)
+    path = folder / f"{subject}-{_key(subject, settings, shots)}.npz"
+    tracks = load_tracks(path, SIGNALS)
+    if tracks is None:
+        tracks = _track(subject, settings, shots)
+        save_tracks(path, **tracks)
+
+    cameras = _cameras(settings.size, settings.cameras)
+    store = PictureStore(
+        path.with_suffix(""),
+        lambda t, c: studio.render(identity, shots.actions[t], shots.angles[t], cameras[c]),
+    )
+    head = np.stack([studio.head_pose(identity, angles) for angles in shots.angles]).astype(np.float32)
+    truth = Truth(shots.actions, shots.angles, head)
+    return Capture(
+        subject, FEATURE_SPACE, cameras, groups=GROUPS, sequence=shots.sequence, frame=shots.frame, frames=store,
+        truth=truth, **tracks,
+    )  # fmt: skip

@@ -1,0 +1,119 @@
+"""The head model: reads `data/head_model.npz` and knows what its arrays mean.
+
+One bust for everybody: V points in world axes (metres, x = the subject's left, y down, the face looks to −z, origin in
+the middle of the head), triangles with a part label, 52 facial actions as displacements, skin weights and pivots of the
+chain root → neck01 → neck02 → neck03 → head, and an identity space. `scripts/build_head_model.py` writes the file.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32, Int32, UInt8
+
+from raflib import runs
+from raflib.errors import RafError
+
+SKIN, EYE, TONGUE, TEETH, LASHES, HAIR = range(6)
+CHAIN = 5  # bones from the root to the head
+ATLAS_SHAPE = (1024, 1024)
+
+# The head model's order: alphabetical, as its source lists them. tests/test_studio.py holds it against the file.
+ACTIONS: tuple[str, ...] = (
+    "browDownLeft", "browDownRight", "browInnerUp", "browOuterUpLeft", "browOuterUpRight", "cheekPuff",
+    "cheekSquintLeft", "cheekSquintRight", "eyeBlinkLeft", "eyeBlinkRight", "eyeLookDownLeft", "eyeLookDownRight",
+    "eyeLookInLeft", "eyeLookInRight", "eyeLookOutLeft", "eyeLookOutRight", "eyeLookUpLeft", "eyeLookUpRight",
+    "eyeSquintLeft", "eyeSquintRight", "eyeWideLeft", "eyeWideRight", "jawForward", "jawLeft", "jawOpen", "jawRight",
+    "mouthClose", "mouthDimpleLeft", "mouthDimpleRight", "mouthFrownLeft", "mouthFrownRight", "mouthFunnel",
+    "mouthLeft", "mouthLowerDownLeft", "mouthLowerDownRight", "mouthPressLeft", "mouthPressRight", "mouthPucker",
+    "mouthRight", "mouthRollLower", "mouthRollUpper", "mouthShrugLower", "mouthShrugUpper", "mouthSmileLeft",
+    "mouthSmileRight", "mouthStretchLeft", "mouthStretchRight", "mouthUpperUpLeft", "mouthUpperUpRight",
+    "noseSneerLeft", "noseSneerRight", "tongueOut",
+)  # fmt: skip
+INDEX = {name: index for index, name in enumerate(ACTIONS)}
+
+
+@dataclass(frozen=True, eq=False)
+class HeadModel:
+    """Arrays of the shared head; lengths in metres. V points, F triangles, U texture points, K identity components."""
+
+    mean: Float32[np.ndarray, "V 3"]
+    pivots: Float32[np.ndarray, "5 3"]
+    attribute_names: tuple[str, ...]
+    attribute_mean: Float32[np.ndarray, "A"]
+    attribute_effects: Float32[np.ndarray, "A P 3"]  # P = V + 5, the pivots last
+    components: Float32[np.ndarray, "K P 3"]  # scaled to one standard deviation each
+    actions: Float32[np.ndarray, "52 V 3"]
+    weights: Float32[np.ndarray, "V 5"]
+    triangles: Int32[np.ndarray, "F 3"]
+    part: Int32[np.ndarray, "F"]
+    uv: Float32[np.ndarray, "U 2"]  # atlas pixels (column, row)
+    uv_triangles: Int32[np.ndarray, "F 3"]
+    masks: dict[str, UInt8[np.ndarray, "1024 1024"]]
+
+    @property
+    def head(self) -> np.ndarray:
+        """[V] bool: points that move rigidly with the skull (weight of the head bone above 0.999)."""
+        return self.weights[:, CHAIN - 1] > 0.999
+
+    def points_of(self, part: int) -> Int32[np.ndarray, "n"]:
+        """Sorted indices of the points used by one part."""
+        return np.unique(self.triangles[self.part == part]).astype(np.int32)
+
+    def eyes(self) -> tuple[Float32[np.ndarray, "2 3"], float]:
+        """Centres of the mean's right and left eyeball (x < 0, x > 0) and their common radius."""
+        ball = self.mean[self.points_of(EYE)]
+        sides = [ball[ball[:, 0] < 0], ball[ball[:, 0] > 0]]
+        centres = np.stack([(side.max(0) + side.min(0)) / 2 for side in sides])
+        return centres.astype(np.float32), float(np.ptp(sides[1][:, 0]) / 2)
+
+
+@lru_cache(maxsize=1)
+def head_model() -> HeadModel:
+    """The model that ships, read once a process. RafError naming the file when it is missing or damaged."""
+    return read_head_model(runs.data_root() / "head_model.npz")
+
+
+def read_head_model(path: str | Path) -> HeadModel:
+    """A head model from `path`. RafError naming the file when it is missing, damaged or of another layout."""
+    path = Path(path)
+    if not path.is_file():
+        raise RafError(f"{path}: no such file; it ships with the project, restore it or run build_head_model.py")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            stored = {name: file[name] for name in file.files}
+        return _arranged(stored)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise RafError(f"{path}: not a readable head model ({error}); restore the file that ships") from None
+
+
+def _arranged(stored: dict[str, np.ndarray]) -> HeadModel:
+    if tuple(stored["action_names"].tolist()) != ACTIONS:
+        raise ValueError("its actions are not the 52 expected ones")
+
+    def metres(name: str) -> np.ndarray:
+        return stored[name].astype(np.float32) * np.float32(1e-3)
+
+    mean = metres("mean")
+    masks = {name[5:]: stored[name] for name in stored if name.startswith("mask_")}
+    if any(mask.shape != ATLAS_SHAPE for mask in masks.values()):
+        raise ValueError(f"its masks are not {ATLAS_SHAPE}")
+    return HeadModel(
+        mean=mean[:-CHAIN],
+        pivots=mean[-CHAIN:],
+        attribute_names=tuple(stored["attribute_names"].tolist()),
+        attribute_mean=stored["attribute_mean"],
+        attribute_effects=metres("attribute_mm"),
+        components=metres("identity_mm"),
+        actions=metres("action_mm"),
+        weights=stored["weights"].astype(np.float32),
+        triangles=stored["triangles"].astype(np.int32),
+        part=stored["part"].astype(np.int32),
+        uv=stored["uv"],
+        uv_triangles=stored["uv_triangles"].astype(np.int32),
+        masks=masks,
+    )

@@ -1,0 +1,117 @@
+"""Pictures of a person through any calibrated camera: 2×2 samples a pixel, z-buffer, soft shadow, white background.
+
+Deterministic and single-threaded. Light is fixed in the world, with a small variation a person (their session).
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from raflib.errors import RafError
+from raflib.geometry import Camera
+from raflib.studio import raster, shading_inputs
+from raflib.studio.identity import Identity
+from raflib.studio.motion import chain, checked_actions, skin, vertices
+from raflib.studio.shade import shade
+from raflib.studio.shading_inputs import SHADOW_SIZE, SHADOW_SPAN
+
+SAMPLES = 2
+
+
+@dataclass
+class Buffers:
+    """Sample buffers of one picture size, reused between frames."""
+
+    face: np.ndarray
+    depth: np.ndarray
+    shadow: np.ndarray
+    shadow_face: np.ndarray
+
+
+@lru_cache(maxsize=16)
+def _buffers(height: int, width: int, thread: int) -> Buffers:
+    """Scratch space of one picture size, one a thread, so that threads can render side by side."""
+    shape = (height * SAMPLES, width * SAMPLES)
+    square = (SHADOW_SIZE, SHADOW_SIZE)
+    return Buffers(
+        np.empty(shape, np.int32), np.empty(shape, np.float32), np.empty(square, np.float32), np.empty(square, np.int32)
+    )
+
+
+def render(
+    identity: Identity, actions: Float[np.ndarray, "actions"], angles: Float[np.ndarray, "angles"], camera: Camera
+) -> tuple[UInt8[np.ndarray, "H W 3"], UInt8[np.ndarray, "H W"]]:
+    """One frame: picture on white and coverage 0..255.
+
+    `actions` [52] in [0,1] are what the person shows (no style is applied here), `angles` yaw, pitch, roll in degrees;
+    extrinsic and intrinsic of `camera` are honoured exactly. Raises RafError for a camera over 2048 pixels a side, or
+    arrays of the wrong shape.
+    """
+    if not (1 <= camera.width <= 2048 and 1 <= camera.height <= 2048):
+        size = f"{camera.width}×{camera.height}"
+        raise RafError(f"camera {camera.name}: {size} pixels, expected 1 to 2048 a side; use camera.resized")
+    actions = checked_actions(actions)
+    mesh = shading_inputs.mesh(identity)
+    surface = identity.surface
+    points = vertices(identity, actions, angles)
+    if identity.shell is not None:
+        points = np.concatenate([points, _shell_points(identity, angles)])
+    normals = np.empty_like(points)
+    raster.vertex_normals(points, mesh.triangles, normals)
+    buffers = _buffers(camera.height, camera.width, threading.get_ident())
+    x, y, nearness = _project(points, camera)
+    buffers.face.fill(-1)
+    buffers.depth.fill(0)
+    raster.fill(x, y, nearness, mesh.triangles, mesh.one_sided, buffers.face, buffers.depth)
+    lighting = shading_inputs.lighting(identity.subject)
+    centre = points[mesh.head_points].mean(0)
+    _cast_shadow(points - centre, mesh, lighting.frame, buffers)
+    opening = np.float32(min(1.0, shading_inputs.OPENERS @ actions))
+    visible = surface.shut + (surface.open - surface.shut) * opening
+    small = min(camera.width, camera.height) * np.float32(0.335) < 400 * _view_height(camera)
+    image = np.empty((camera.height, camera.width, 3), np.uint8)
+    alpha = np.empty((camera.height, camera.width), np.uint8)
+    shade(
+        buffers.face, buffers.depth, SAMPLES, x, y, nearness, points, normals, visible, mesh.local,
+        mesh.triangles, mesh.part, mesh.uv, mesh.uv_corners, surface.half if small else surface.full,
+        np.float32(0.5 if small else 1.0), mesh.palette, mesh.eyes, mesh.eye_radius, mesh.strands,
+        lighting.directions, lighting.colours, camera.centre.astype(np.float32), buffers.shadow, lighting.frame,
+        centre, np.float32(SHADOW_SIZE / SHADOW_SPAN), image, alpha,
+    )  # fmt: skip
+    return image, alpha
+
+
+def _project(points: np.ndarray, camera: Camera) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Sample coordinates and 1/z of world points; points behind the camera get 0, which leaves their triangles out."""
+    local = points.astype(np.float64) @ camera.extrinsic[:3, :3].T + camera.extrinsic[:3, 3]
+    image = local @ camera.intrinsic.T
+    ahead = image[:, 2] > 0.02
+    inverse = np.where(ahead, 1 / np.where(ahead, image[:, 2], 1), 0)
+    x, y = image[:, 0] * inverse * SAMPLES, image[:, 1] * inverse * SAMPLES
+    return x.astype(np.float32), y.astype(np.float32), inverse.astype(np.float32)
+
+
+def _view_height(camera: Camera) -> float:
+    """Metres of the world that fill the picture's height at the world's origin."""
+    distance = max(float(camera.extrinsic[2, 3]), 0.05)
+    return camera.height * distance / float(camera.intrinsic[1, 1])
+
+
+def _shell_points(identity: Identity, angles: np.ndarray) -> np.ndarray:
+    shell = identity.shell
+    weights = np.zeros((len(shell.points), 5), np.float32)
+    weights[:, 4], weights[:, 1] = shell.head_share, 1 - shell.head_share
+    return skin(shell.points, weights, chain(identity.pivots, angles))
+
+
+def _cast_shadow(points: np.ndarray, mesh, frame: np.ndarray, buffers: Buffers) -> None:
+    local = points @ frame.T * np.array([SHADOW_SIZE / SHADOW_SPAN] * 2 + [1], np.float32)
+    local += np.array([SHADOW_SIZE / 2, SHADOW_SIZE / 2, raster.FAR], np.float32)
+    buffers.shadow.fill(0)
+    x, y, nearness = (np.ascontiguousarray(column) for column in local.T)
+    raster.fill(x, y, nearness, mesh.casting, mesh.both_sides, buffers.shadow_face, buffers.shadow)

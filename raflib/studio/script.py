@@ -1,0 +1,139 @@
+"""What people are asked to do in each sequence: a score of intended facial actions over time.
+
+An entry is a set of actions with strengths; they rise, stay and fall together, each a little early or late. EXP
+sequences go through one region of the face, EMO through two emotions with the co-activations that belong to them,
+SEN through a spoken sentence. FREE is what people do when left alone before a camera: talk, laugh, grimace, and
+combinations that no instruction asks for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+Pose = Mapping[str, float]
+
+EXPRESSIONS: dict[str, tuple[Pose, ...]] = {
+    "EXP-1-head": ({}, {"mouthSmile": 0.25}, {"browInnerUp": 0.2}, {}),
+    "EXP-2-eyes": (
+        {"eyeBlink": 1.0}, {"eyeWide": 0.9, "browOuterUp": 0.5, "browInnerUp": 0.5},
+        {"eyeSquint": 0.9, "browDown": 0.3},
+        {"eyeBlinkLeft": 1.0, "cheekSquintLeft": 0.6, "mouthSmileLeft": 0.2},
+        {"eyeBlinkRight": 1.0, "cheekSquintRight": 0.6, "mouthSmileRight": 0.2}, {"browDown": 0.9, "eyeSquint": 0.3},
+        {"browInnerUp": 0.9, "browOuterUp": 0.8},
+    ),
+    "EXP-3-cheeks+nose": (
+        {"cheekPuff": 1.0, "mouthPress": 0.4}, {"noseSneer": 0.95, "mouthUpperUp": 0.3, "browDown": 0.25},
+        {"cheekSquint": 0.8, "mouthSmile": 0.35}, {"noseSneerLeft": 0.8, "mouthUpperUpLeft": 0.4},
+        {"noseSneerRight": 0.8, "mouthUpperUpRight": 0.4}, {"mouthPucker": 0.5, "cheekSquint": 0.3},
+    ),
+    "EXP-4-lips": (
+        {"mouthPucker": 0.95}, {"mouthRollLower": 0.8, "mouthRollUpper": 0.7, "mouthPress": 0.3},
+        {"mouthFunnel": 0.8, "jawOpen": 0.15}, {"mouthShrugLower": 0.8, "mouthShrugUpper": 0.5},
+        {"mouthUpperUp": 0.8, "noseSneer": 0.2}, {"mouthLowerDown": 0.85}, {"mouthLeft": 0.8, "mouthPucker": 0.3},
+        {"mouthRight": 0.8, "mouthPucker": 0.3},
+    ),
+    "EXP-5-mouth": (
+        {"mouthSmile": 0.9, "cheekSquint": 0.3}, {"mouthFrown": 0.9, "mouthShrugLower": 0.4},
+        {"mouthStretch": 0.85, "mouthLowerDown": 0.5}, {"mouthSmile": 0.9, "jawOpen": 0.35, "mouthUpperUp": 0.4},
+        {"mouthSmileLeft": 0.8, "mouthDimpleLeft": 0.4}, {"mouthSmileRight": 0.8, "mouthDimpleRight": 0.4},
+        {"mouthDimple": 0.8, "mouthPress": 0.5},
+    ),
+    "EXP-6-tongue-1": (
+        {"jawOpen": 0.5, "tongueOut": 0.9, "mouthLowerDown": 0.2}, {"jawOpen": 0.35, "mouthSmile": 0.2},
+        {"jawOpen": 0.6, "tongueOut": 1.0},
+    ),
+    "EXP-7-tongue-2": (
+        {"jawOpen": 0.4, "tongueOut": 0.6, "mouthFunnel": 0.4}, {"mouthClose": 0.1, "cheekPuff": 0.4},
+        {"jawOpen": 0.7, "tongueOut": 0.8},
+    ),
+    "EXP-8-jaw-1": (
+        {"jawOpen": 0.35}, {"jawOpen": 0.9, "mouthLowerDown": 0.1}, {"jawLeft": 0.8, "jawOpen": 0.12},
+        {"jawRight": 0.8, "jawOpen": 0.12}, {"jawForward": 0.9}, {"jawOpen": 0.65},
+    ),
+    "EXP-9-jaw-2": (
+        {"jawOpen": 0.5, "jawLeft": 0.6}, {"jawOpen": 0.5, "jawRight": 0.6}, {"jawOpen": 0.85, "mouthFunnel": 0.5},
+        {"jawForward": 0.8, "mouthShrugLower": 0.4}, {"jawOpen": 0.75, "mouthStretch": 0.4},
+        {"jawOpen": 0.2, "mouthPress": 0.2},
+    ),
+}  # fmt: skip
+
+SMILE = {"mouthSmile": 0.85, "cheekSquint": 0.5, "eyeSquint": 0.25}
+LAUGH = {"mouthSmile": 0.9, "cheekSquint": 0.6, "eyeSquint": 0.4, "jawOpen": 0.42, "mouthUpperUp": 0.35}
+SHOUT = {"jawOpen": 0.9, "mouthStretch": 0.45, "browDown": 0.55, "noseSneer": 0.35, "mouthLowerDown": 0.5}
+SURPRISE = {"browInnerUp": 0.85, "browOuterUp": 0.85, "eyeWide": 0.8, "jawOpen": 0.5}
+FEAR = {
+    "browInnerUp": 0.9,
+    "eyeWide": 0.75,
+    "mouthStretch": 0.65,
+    "jawOpen": 0.2,
+    "browDown": 0.2,
+    "mouthLowerDown": 0.3,
+}
+ANGER = {
+    "browDown": 0.95,
+    "eyeSquint": 0.35,
+    "noseSneer": 0.45,
+    "mouthPress": 0.6,
+    "mouthShrugLower": 0.3,
+    "jawForward": 0.2,
+}
+SADNESS = {"browInnerUp": 0.8, "mouthFrown": 0.75, "mouthShrugLower": 0.55, "eyeSquint": 0.2}
+DISGUST = {"noseSneer": 0.9, "mouthUpperUp": 0.65, "browDown": 0.6, "eyeSquint": 0.4, "mouthFrown": 0.35}
+
+EMOTIONS: dict[str, tuple[Pose, ...]] = {
+    "EMO-1-shout+laugh": (SHOUT, SHOUT, LAUGH, LAUGH),
+    "EMO-2-surprise+fear": (SURPRISE, FEAR),
+    "EMO-3-angry+sad": (ANGER, SADNESS),
+    "EMO-4-disgust+happy": (DISGUST, SMILE, LAUGH),
+}
+
+# What nobody is asked for, but does: half-faces, mixed feelings, thinking, playing to the camera.
+ODDITIES: tuple[Pose, ...] = (
+    {"browOuterUpLeft": 0.9, "browDownRight": 0.5, "mouthLeft": 0.4},
+    {"cheekPuff": 0.8, "eyeWide": 0.6, "browInnerUp": 0.5},
+    {"mouthPucker": 0.8, "browDown": 0.5, "eyeSquint": 0.4},
+    {"mouthSmileRight": 0.8, "eyeBlinkRight": 0.9, "jawOpen": 0.2},
+    {"mouthRollLower": 0.7, "browInnerUp": 0.7, "eyeWide": 0.3},
+    {"mouthShrugUpper": 0.7, "mouthShrugLower": 0.8, "browOuterUp": 0.6},
+    {"jawOpen": 0.7, "eyeSquint": 0.7, "noseSneer": 0.6},
+    {"mouthStretch": 0.8, "eyeBlink": 0.9, "browDown": 0.5},
+    {"mouthFunnel": 0.8, "browOuterUp": 0.8, "jawOpen": 0.35},
+    {"mouthRight": 0.8, "eyeSquintRight": 0.6, "browOuterUpLeft": 0.5},
+    {"mouthFrown": 0.7, "mouthSmile": 0.5, "browInnerUp": 0.6},
+    {"mouthUpperUpLeft": 0.8, "noseSneerLeft": 0.7, "eyeSquintLeft": 0.5},
+)
+# What goes on in the upper face and at the corners of the mouth while somebody reads a sentence.
+ACCENTS: tuple[Pose, ...] = (
+    {"browInnerUp": 0.6, "browOuterUp": 0.5},
+    {"mouthSmile": 0.45, "cheekSquint": 0.3},
+    {"browDown": 0.6},
+    {"eyeSquint": 0.5, "noseSneer": 0.2},
+    {"eyeWide": 0.5, "browOuterUp": 0.4},
+    {"mouthFrown": 0.4, "browInnerUp": 0.4},
+)
+FEELINGS: tuple[Pose, ...] = (SMILE, LAUGH, SHOUT, SURPRISE, FEAR, ANGER, SADNESS, DISGUST)
+
+
+def blend(first: Pose, second: Pose, share: float) -> dict[str, float]:
+    """A mixture of two poses: `share` of the second on top of the rest of the first."""
+    mixed = {name: value * (1 - 0.6 * share) for name, value in first.items()}
+    for name, value in second.items():
+        mixed[name] = min(1.0, mixed.get(name, 0.0) + value * share)
+    return mixed
+
+
+def improvise(generator: np.random.Generator) -> dict[str, float]:
+    """One moment of FREE: a feeling, an oddity, or both at once, at any strength."""
+    kind = generator.random()
+    if kind < 0.2:
+        pose: Pose = FEELINGS[generator.integers(len(FEELINGS))]
+    elif kind < 0.5:
+        pose = ODDITIES[generator.integers(len(ODDITIES))]
+    else:
+        first = FEELINGS[generator.integers(len(FEELINGS))]
+        second = ODDITIES[generator.integers(len(ODDITIES))]
+        pose = blend(first, second, float(generator.uniform(0.3, 0.8)))
+    strength = generator.uniform(0.8, 1.35)
+    return {name: min(1.0, value * strength) for name, value in pose.items()}

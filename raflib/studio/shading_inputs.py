@@ -1,0 +1,97 @@
+"""What the shading kernel needs besides the pose: one mesh a person (bust and long hair) and the studio's lamps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int32
+
+from raflib.studio.identity import Identity, named_generator
+from raflib.studio.model import ACTIONS, HAIR, LASHES, head_model
+from raflib.studio.texture import frame_along
+
+SHADOW_SIZE, SHADOW_SPAN = 256, 0.46  # samples and metres across the shadow map
+# How much each action bares the mouth, for blending between ambient visibility with the mouth shut and open.
+OPENERS = np.array(
+    [{"jawOpen": 1.5, "mouthUpperUpLeft": 0.3, "mouthUpperUpRight": 0.3, "mouthFunnel": 0.4, "mouthLowerDownLeft": 0.3,
+      "mouthLowerDownRight": 0.3, "mouthSmileLeft": 0.15, "mouthSmileRight": 0.15}.get(name, 0.0) for name in ACTIONS],
+    np.float32,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Mesh:
+    """Arrays of one person for the kernel; N = V + H points, F triangles."""
+
+    triangles: Int32[np.ndarray, "F 3"]
+    part: Int32[np.ndarray, "F"]
+    one_sided: Bool[np.ndarray, "F"]
+    casting: Int32[np.ndarray, "C 3"]
+    both_sides: Bool[np.ndarray, "C"]
+    uv: Float32[np.ndarray, "U 2"]
+    uv_corners: Int32[np.ndarray, "F 3"]
+    local: Float32[np.ndarray, "N 3"]
+    head_points: Int32[np.ndarray, "h"]
+    palette: Float32[np.ndarray, "6 3"]
+    eyes: Float32[np.ndarray, "2 3"]
+    eye_radius: np.float32
+    strands: Float32[np.ndarray, "512"]
+
+
+@lru_cache(maxsize=24)
+def mesh(identity: Identity) -> Mesh:
+    """The mesh of a person, kept for the people shown last."""
+    model, look = head_model(), identity.look
+    triangles, part, corners, local = model.triangles, model.part, model.uv_triangles, model.mean
+    if identity.shell is not None:
+        shell = identity.shell
+        triangles = np.concatenate([triangles, shell.triangles + len(local)])
+        part = np.concatenate([part, np.full(len(shell.triangles), HAIR, np.int32)])
+        corners = np.concatenate([corners, np.zeros_like(shell.triangles)])
+        flow = np.concatenate([shell.flow, np.zeros((len(shell.flow), 1), np.float32)], 1)
+        local = np.concatenate([local, flow])
+    casting = np.ascontiguousarray(triangles[part != LASHES])
+    palette = np.zeros((6, 3), np.float32)
+    palette[1] = look.iris
+    palette[2], palette[3], palette[4] = (0.60, 0.24, 0.23), (0.74, 0.70, 0.61), (0.03, 0.02, 0.016)
+    palette[HAIR] = look.hair
+    eyes, radius = model.eyes()
+    return Mesh(
+        triangles=np.ascontiguousarray(triangles),
+        part=np.ascontiguousarray(part),
+        one_sided=(part != LASHES) & (part != HAIR),
+        casting=casting,
+        both_sides=np.zeros(len(casting), np.bool_),
+        uv=model.uv,
+        uv_corners=np.ascontiguousarray(corners),
+        local=np.ascontiguousarray(local),
+        head_points=np.flatnonzero(model.head).astype(np.int32),
+        palette=palette,
+        eyes=eyes,
+        eye_radius=np.float32(radius),
+        strands=np.random.default_rng(5).uniform(-1, 1, 512).astype(np.float32),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Lighting:
+    """Unit directions to key and fill [2,3], colours of key, fill, sky and ground [4,3], the key's shadow frame."""
+
+    directions: Float32[np.ndarray, "2 3"]
+    colours: Float32[np.ndarray, "4 3"]
+    frame: Float32[np.ndarray, "3 3"]
+
+
+@lru_cache(maxsize=64)
+def lighting(subject: str) -> Lighting:
+    """The lamps on the day this person came: bright and soft, with a small variation of place, strength and warmth."""
+    generator = named_generator("session", subject)
+    key = np.array([-0.42, -0.62, -0.95]) + generator.normal(size=3) * 0.05
+    fill = np.array([0.75, -0.20, -0.70]) + generator.normal(size=3) * 0.05
+    warmth = 1 + generator.normal() * 0.02 * np.array([1, 0, -1])
+    strength = 1 + generator.normal() * 0.03
+    colours = np.array([[0.80, 0.775, 0.74], [0.22, 0.22, 0.23], [0.50, 0.51, 0.53], [0.27, 0.26, 0.255]])
+    directions = np.stack([key / np.linalg.norm(key), fill / np.linalg.norm(fill)])
+    return Lighting(directions.astype(np.float32), (colours * warmth * strength).astype(np.float32), frame_along(key))

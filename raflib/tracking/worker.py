@@ -1,0 +1,78 @@
+"""The process MediaPipe lives in: images come in on stdin, observations go out on stdout, until stdin closes.
+
+MediaPipe's wheel writes to stderr from C++ and (since 0.10.35) reports its own use to play.googleapis.com. In a process
+of its own it can do neither: `FaceTracker` starts this module with stderr in a file and with web proxies that lead
+nowhere, without touching the environment of the program that uses the tracker. Nothing is pickled: a request is
+`REQUEST` then H·W·3 bytes of RGB, a reply is one byte (1 = face found) then, if found, `REPLY_FLOATS` float32: 52
+scores, 478 × (x, y, z) with x and y in pixels and z in pixels of the image's width, and the 4×4 matrix, row by row.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import sys
+
+import numpy as np
+
+REQUEST = struct.Struct("<BII")
+"""Stream (0 = independent image, 1 = next frame of a video), height, width."""
+REPLY_FLOATS = 52 + 478 * 3 + 16
+FRAME_MS = 40
+OFFLINE = {
+    **dict.fromkeys(("http_proxy", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"), "http://127.0.0.1:9"),
+    **dict.fromkeys(("no_proxy", "NO_PROXY"), ""),
+}
+"""Environment in which no web request leaves the machine: every one goes to a local port nobody listens on."""
+
+
+def _landmarker(model: str, video: bool):
+    from mediapipe.tasks.python import BaseOptions, vision
+
+    return vision.FaceLandmarker.create_from_options(
+        vision.FaceLandmarkerOptions(
+            base_options=BaseOptions(model_asset_path=model),
+            running_mode=vision.RunningMode.VIDEO if video else vision.RunningMode.IMAGE,
+            output_face_blendshapes=True,
+            output_facial_transformation_matrixes=True,
+            num_faces=1,
+        )
+    )
+
+
+def _reply(result, height: int, width: int) -> bytes:
+    if not result.face_landmarks or not result.face_blendshapes or not result.facial_transformation_matrixes:
+        return b"\0"
+    points = np.array([(point.x, point.y, point.z) for point in result.face_landmarks[0]]) * (width, height, width)
+    scores = [category.score for category in result.face_blendshapes[0]]
+    values = np.concatenate([scores, points.ravel(), np.ravel(result.facial_transformation_matrixes[0])])
+    if values.size != REPLY_FLOATS or not np.isfinite(values).all():
+        return b"\0"
+    return b"\1" + values.astype("<f4").tobytes()
+
+
+def main(model: str) -> None:
+    """Serves requests until stdin closes. `model` is the path of the face_landmarker.task bundle."""
+    source, sink = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever a library prints must not get between two replies
+    import mediapipe as mp
+
+    landmarkers, frame = {}, 0
+    while len(head := source.read(REQUEST.size)) == REQUEST.size:
+        stream, height, width = REQUEST.unpack(head)
+        pixels = np.frombuffer(source.read(height * width * 3), np.uint8).reshape(height, width, 3)
+        if stream not in landmarkers:
+            landmarkers[stream] = _landmarker(model, video=bool(stream))
+        image = mp.Image(image_format=mp.ImageFormat.SRGB, data=pixels.copy())
+        if stream:
+            frame += 1
+            result = landmarkers[stream].detect_for_video(image, frame * FRAME_MS)
+        else:
+            result = landmarkers[stream].detect(image)
+        sink.write(_reply(result, height, width))
+        sink.flush()
+    os._exit(0)  # skips MediaPipe's own exit, which waits for its usage report
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,78 @@
+"""Shared by all tests: shapes checked at every call, no network, no user's cache, one set of threads, honest skips."""
+
+from __future__ import annotations
+
+import ast
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+for _library in ("OMP", "NUMBA", "MKL", "OPENBLAS"):
+    os.environ.setdefault(f"{_library}_NUM_THREADS", str(os.cpu_count() or 1))
+os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
+
+# Results and rendered captures of the tests never mix with the user's.
+_SCRATCH = tempfile.TemporaryDirectory(prefix="raf-tests-")
+os.environ["RAF_CACHE"] = str(Path(_SCRATCH.name) / "cache")
+os.environ["RAF_RUNS"] = str(Path(_SCRATCH.name) / "runs")
+
+# No connection leaves the machine, neither from here nor from a process started here.
+_OFFLINE = str(Path(__file__).parent / "offline")
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (_OFFLINE, os.environ.get("PYTHONPATH"))))
+sys.path.insert(0, _OFFLINE)
+sys.modules.pop("sitecustomize", None)
+import sitecustomize  # noqa: E402, F401
+from jaxtyping import _import_hook  # noqa: E402
+
+# Every annotation of the library is checked at every call, in tests only. Compiled functions are left alone: the hook
+# would put a Python wrapper between numba and their code.
+_COMPILED = ("jit", "njit", "vectorize", "guvectorize", "intrinsic", "overload", "generated_jit")
+_unchecked = _import_hook._is_no_type_check
+
+
+def _compiled_or_unchecked(decorator: ast.expr) -> bool:
+    called = decorator.func if isinstance(decorator, ast.Call) else decorator
+    name = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")
+    return name in _COMPILED or _unchecked(decorator)
+
+
+_import_hook._is_no_type_check = _compiled_or_unchecked
+_import_hook.install_import_hook("raflib", "beartype.beartype")
+
+CLIPS = Path(os.environ.get("RAF_CLIPS", Path(__file__).parents[2] / "shared" / "data" / "clips"))
+
+
+def pytest_sessionfinish():
+    _SCRATCH.cleanup()
+
+
+def pytest_collection_modifyitems(items):
+    """Skip, with the reason, what this machine cannot run."""
+    missing_gpu = _why_no_gpu() if any(item.get_closest_marker("gpu") for item in items) else None
+    for item in items:
+        if missing_gpu and item.get_closest_marker("gpu"):
+            item.add_marker(pytest.mark.skip(reason=missing_gpu))
+        if item.get_closest_marker("clips") and not CLIPS.is_dir():
+            item.add_marker(pytest.mark.skip(reason=f"video clips not found in {CLIPS} (set RAF_CLIPS)"))
+
+
+def _why_no_gpu() -> str | None:
+    import torch
+
+    if not torch.cuda.is_available():
+        return "no CUDA device"
+    try:
+        import gsplat  # noqa: F401
+    except ImportError:
+        return "gsplat is not installed"
+    return None
+
+
+@pytest.fixture(scope="session")
+def clips() -> Path:
+    """Folder with clips of real people; tests that use it carry the marker `clips`."""
+    return CLIPS

@@ -1,0 +1,72 @@
+"""`make demo`'s driver on small stand-in notebooks: order, reuse, and failures that name the notebook."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from raflib.errors import RafError
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
+import demo
+
+sys.path.pop(0)
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A project with two notebooks: one adds a line to a file, one fails."""
+    sources = {"good": "with open(where, 'a') as file:\n    file.write(subject)", "bad": "raise ValueError('no luck')"}
+    for name, source in sources.items():
+        cells = [nbformat.v4.new_code_cell("subject = ''\nwhere = ''", metadata={"tags": ["parameters"]})]
+        notebook = nbformat.v4.new_notebook(cells=[*cells, nbformat.v4.new_code_cell(source)])
+        notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        (tmp_path / "notebooks").mkdir(exist_ok=True)
+        nbformat.write(notebook, tmp_path / "notebooks" / f"{name}.ipynb")
+    (tmp_path / "raflib").mkdir()
+    (tmp_path / "raflib" / "code.py").write_text("answer = 42\n")
+    return tmp_path
+
+
+def test_a_finished_step_runs_once_until_something_changes(root, capfd):
+    step = demo.Step("good", {"subject": "074", "where": str(root / "ran")})
+    run = [step], root, root, 1
+    demo.run_stage(*run)
+    demo.run_stage(*run)
+    assert (root / "ran").read_text() == "074"
+    assert "[good_074] done before" in capfd.readouterr().out
+    (root / "raflib" / "code.py").write_text("answer = 43\n")
+    demo.run_stage(*run)
+    assert (root / "ran").read_text() == "074074"
+
+
+def test_a_failing_notebook_is_named_and_leaves_no_receipt(root, capfd):
+    steps = [demo.Step("bad", {"subject": "1"}), demo.Step("good", {"subject": "1", "where": str(root / "ran")})]
+    with pytest.raises(RafError, match="notebook bad failed"):
+        demo.run_stage(steps, root, root, 2)
+    assert "no luck" in capfd.readouterr().err
+    assert not demo.finished(steps[0], root, root)
+
+
+def test_a_step_stops_when_another_failed(root):
+    stop = threading.Event()
+    stop.set()
+    step = demo.Step("good", {"subject": "1", "where": str(root / "ran")})
+    demo.execute(step, root, root, 1, stop)
+    assert not (root / "ran").exists()
+    assert not demo.finished(step, root, root)
+
+
+def test_the_plan_trains_before_it_evaluates():
+    stages = [[step.notebook for step in stage] for stage in demo.plan("422", "demo", 1)]
+    order = {name: index for index, stage in enumerate(stages) for name in stage}
+    names = ("01_subjects", "02_bank", "03_coverage", "04_train", "05_evaluate", "06_tables")
+    assert set(order) == set(names)
+    assert order["04_train"] < order["05_evaluate"] < order["06_tables"]
+    assert stages[2].count("04_train") == 3
+    for stage in demo.plan("422", "demo", 1):
+        assert len({step.name for step in stage}) == len(stage)

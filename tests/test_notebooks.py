@@ -1,0 +1,247 @@
+"""Every notebook keeps its form, runs with tiny parameters, and refuses wrong ones.
+
+The table `ROWS` says with which parameters each notebook runs here and what it must leave behind; a notebook that needs
+another's result names it, so any single test can be run alone.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field, fields
+from functools import cache
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pandas as pd
+import papermill
+import pytest
+from PIL import Image
+
+from raflib import studio
+from raflib.config import NOTEBOOKS
+from raflib.runs import runs_root
+from raflib.viewer import write_video
+
+FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
+PATHS = sorted(FOLDER.glob("*.ipynb"))
+
+
+# --- form, without a kernel -----------------------------------------------------------------------------------------
+
+
+def code_cells(path: Path) -> list:
+    return [cell for cell in nbformat.read(path, 4).cells if cell.cell_type == "code"]
+
+
+def test_every_notebook_has_its_parameters_declared_and_a_row_here():
+    assert {path.stem for path in PATHS} == set(NOTEBOOKS) == {row.notebook for row in ROWS.values()}
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+class TestForm:
+    def test_format(self, path):
+        raw = json.loads(path.read_text())
+        assert (raw["nbformat"], raw["nbformat_minor"]) == (4, 5)
+        assert raw["metadata"]["kernelspec"]["name"] == "python3"
+        nbformat.validate(nbformat.from_dict(raw))
+
+    def test_ids_are_stable_words(self, path):
+        ids = [cell["id"] for cell in nbformat.read(path, 4).cells]
+        assert len(set(ids)) == len(ids)
+        assert all(not name.replace("-", "").isdigit() and name.islower() for name in ids)
+
+    def test_nothing_was_run(self, path):
+        for cell in code_cells(path):
+            assert cell.outputs == []
+            assert cell.execution_count is None
+
+    def test_parameters_are_commented_literals_with_the_declared_defaults(self, path):
+        tagged = [cell for cell in code_cells(path) if "parameters" in cell.metadata.get("tags", [])]
+        assert len(tagged) == 1
+        assert tagged[0] is code_cells(path)[0] or tagged[0].id == code_cells(path)[0].id
+        values = {}
+        for statement in ast.parse(tagged[0].source).body:
+            assert isinstance(statement, ast.Assign)
+            values[statement.targets[0].id] = ast.literal_eval(statement.value)
+        declared = {entry.name: entry.default for entry in fields(NOTEBOOKS[path.stem])}
+        assert values == declared
+        assert {name: type(value) for name, value in values.items()} == {k: type(v) for k, v in declared.items()}
+
+    def test_second_cell_reads_the_parameters_strictly(self, path):
+        assert f'notebook_parameters(globals(), "{path.stem}")' in code_cells(path)[1].source
+
+    def test_the_notebook_narrates_and_the_library_computes(self, path):
+        cells = code_cells(path)
+        lengths = sorted(len(cell.source.splitlines()) for cell in cells)
+        assert lengths[len(lengths) // 2] <= 9, lengths
+        assert lengths[-1] <= 40
+        for cell in cells:
+            for node in ast.walk(ast.parse(cell.source)):
+                assert not isinstance(node, ast.ClassDef)
+                if isinstance(node, ast.FunctionDef):
+                    assert node.end_lineno - node.lineno < 8
+        prose = sum(len(c.source) for c in nbformat.read(path, 4).cells if c.cell_type == "markdown")
+        assert prose > 1_000, "a reader who has not seen the paper needs more than code"
+
+
+# --- runs -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Row:
+    """How a notebook runs in the tests: parameters beside profile "tiny", what must run before, what it must write."""
+
+    notebook: str
+    parameters: dict = field(default_factory=dict)
+    needs: tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
+
+
+def _methods(notebook: str, writes: tuple[str, ...]) -> dict[str, Row]:
+    rows = {}
+    for method in ("vanilla", "raf"):
+        needs = (f"04_train {method}",) if notebook == "05_evaluate" else ()
+        threads = {"threads": 1} if notebook == "04_train" else {}
+        written = tuple(f"{notebook}_422_{method}_tiny_0/{name}" for name in writes)
+        rows[f"{notebook} {method}"] = Row(notebook, {"method": method, **threads}, needs, written)
+    return rows
+
+
+ROWS = {
+    "01_subjects": Row(
+        "01_subjects",
+        writes=tuple(f"01_subjects_422_tiny/{name}" for name in ("contact_sheet.png", "signals.png", "summary.json")),
+    ),
+    "02_bank": Row(
+        "02_bank", writes=tuple(f"02_bank_422_tiny/{name}" for name in ("neighbours.png", "pca.png", "summary.json"))
+    ),
+    "02_bank rebuilt": Row(
+        "02_bank",
+        {"rebuild": True, "people": 2, "frames": 20, "subject": "443"},
+        writes=("02_bank_443_tiny/bank_arkit52.npz",),
+    ),
+    "03_coverage": Row(
+        "03_coverage",
+        {"repeats": 3},
+        writes=tuple(f"03_coverage_422_tiny/{name}" for name in ("table1.txt", "coverage.png")),
+    ),
+    **_methods("04_train", ("checkpoint.safetensors", "run.json", "curves.png", "look.png")),
+    **_methods("05_evaluate", ("rows.csv", "table.md", "correlations.csv")),
+    "06_tables": Row(
+        "06_tables",
+        needs=("05_evaluate vanilla", "05_evaluate raf"),
+        writes=tuple(f"06_tables_422_tiny_0/{name}" for name in ("table2.txt", "differences.txt", "strip_422.png")),
+    ),
+    "08_your_video": Row(
+        "08_your_video",
+        {"video": "{clips}/someone.mp4", "driver": "{clips}/another.mp4", "seconds": 1.0, "threads": 1},
+        writes=tuple(
+            f"08_your_video_someone_vanilla_tiny_0/{name}" for name in ("someone_driven_by_another.mp4", "driven.png")
+        ),
+    ),
+}
+
+
+@cache
+def rendered_clips() -> Path:
+    """A folder with two short films of studio people, so that the video notebook runs where no real clip is."""
+    folder = runs_root().parent / "clips"
+    for name, subject, sequence in (("someone", "443", "EXP-8-jaw-1"), ("another", "E01", "FREE")):
+        camera = next(camera for camera in studio.rig(256) if camera.name == "222200037")
+        acted, person = studio.perform(subject, sequence), studio.Identity(subject)
+        frames = np.linspace(0, len(acted.actions) - 1, 50).astype(int)
+        pictures = (studio.render(person, acted.actions[t], acted.angles[t], camera)[0] for t in frames)
+        write_video(folder / f"{name}.mp4", pictures)
+    return folder
+
+
+@cache
+def executed(key: str) -> Path:
+    """Run the notebook of one row (and what it needs, once each); returns its executed copy."""
+    row = ROWS[key]
+    for other in row.needs:
+        executed(other)
+    values = {"profile": "tiny", **row.parameters}
+    values = {
+        name: value.format(clips=rendered_clips()) if isinstance(value, str) and "{clips}" in value else value
+        for name, value in values.items()
+    }
+    return run(row.notebook, key.replace(" ", "_"), values)
+
+
+def run(notebook: str, name: str, values: dict, cwd: Path = FOLDER) -> Path:
+    target = runs_root() / "notebooks" / f"{name}.ipynb"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    source = FOLDER / f"{notebook}.ipynb"
+    papermill.execute_notebook(source, target, values, cwd=cwd, progress_bar=False, kernel_name="python3")
+    return target
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("key", ROWS)
+def test_runs_with_tiny_parameters(key):
+    executed(key)
+    for name in ROWS[key].writes:
+        path = runs_root() / name
+        assert path.stat().st_size > 0, name
+        if path.suffix == ".png":
+            assert np.asarray(Image.open(path).convert("L")).std() > 5, f"{name} is blank"
+
+
+@pytest.mark.slow
+def test_the_tables_say_what_they_should():
+    executed("06_tables")
+    text = (runs_root() / "06_tables_422_tiny_0" / "table2.txt").read_text()
+    for word in ("vanilla", "raf", "control", "psnr/face", "cross-driving", "held-out FREE"):
+        assert word in text
+    rows = pd.read_csv(runs_root() / "05_evaluate_422_raf_tiny_0" / "rows.csv", dtype={"subject": str, "driver": str})
+    assert set(rows.condition) == {"avatar", "control"}
+    assert set(rows[rows.part == "cross-driving"].driver).isdisjoint({"422"})
+    assert np.isfinite(rows["psnr/face"]).any()
+
+
+@pytest.mark.slow
+def test_a_second_training_is_the_first_one():
+    """A finished run is loaded, not trained again, and evaluation says which frames it saw."""
+    executed("04_train raf")
+    checkpoint = runs_root() / "04_train_422_raf_tiny_0" / "checkpoint.safetensors"
+    before = checkpoint.stat().st_mtime_ns
+    run("04_train", "04_again", {"profile": "tiny", "method": "raf", "threads": 1})
+    assert checkpoint.stat().st_mtime_ns == before
+
+
+# --- wrong parameters -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("notebook", "values", "message"),
+    [
+        ("04_train", {"subjct": "422"}, "04_train has no parameter subjct"),
+        ("04_train", {"seed": "0"}, "parameter seed must be int, got str"),
+        ("04_train", {"method": "rafe"}, "parameter method is 'rafe'; choose one of"),
+        ("01_subjects", {"subject": 4.22}, "parameter subject must be str"),
+        ("08_your_video", {}, "set video"),
+    ],
+)
+def test_wrong_parameters_stop_the_run(notebook, values, message):
+    with pytest.raises(papermill.PapermillExecutionError, match=message):
+        run(notebook, "wrong", values)
+
+
+@pytest.mark.slow
+def test_the_documented_command_line(tmp_path):
+    """From notebooks/, ids with leading zeros stay what they are; a missing run is one line and exit status 1."""
+    command = [sys.executable, "-m", "papermill", "--no-progress-bar"]
+    good = [*command, "01_subjects.ipynb", str(tmp_path / "01.ipynb"), "-p", "subject", "074", "-p", "profile", "tiny"]
+    subprocess.run(good, cwd=FOLDER, check=True, capture_output=True, env=os.environ)
+    assert (runs_root() / "01_subjects_074_tiny" / "summary.json").is_file()
+    absent = [*command, "notebooks/05_evaluate.ipynb", str(tmp_path / "05.ipynb"), "-p", "subject", "999"]
+    failed = subprocess.run(absent, cwd=FOLDER.parent, capture_output=True, text=True, env=os.environ)
+    assert failed.returncode != 0
+    assert "05" not in {path.name for path in runs_root().glob("05_evaluate_999*")}
+    assert "04_train_999_raf_demo_0" in failed.stderr

