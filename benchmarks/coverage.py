@@ -2,10 +2,10 @@
 
     python benchmarks/coverage.py [--threads 1] [--repeats 3]
 
-3,000 training frames against 15,000 target frames, 52 features, default settings. MMD: scikit-learn's `rbf_kernel`, three
-times (the bandwidth is given to both; finding it is timed apart). KL: scipy's `gaussian_kde`, twice, in the same PCA
-space. B2T: scipy's `cdist`, then the minimum. Interleaved, medians; CPU time with one thread, wall clock with more. The
-figures are their time over ours.
+3,000 training frames against 15,000 target frames, 52 features, default settings. MMD: scikit-learn's `rbf_kernel`,
+three times (the bandwidth is given to both; finding it is timed apart). KL: scipy's `gaussian_kde`, twice, in the same
+PCA space. B2T: scipy's `cdist`, then the minimum. Interleaved, medians; CPU time with one thread, wall clock with more.
+The figures are their time over ours.
 """
 
 import argparse

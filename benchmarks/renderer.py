@@ -8,17 +8,20 @@ then the peak memory each needs beyond the scene itself, in MiB.
 """
 
 import argparse
+import importlib.util
 import multiprocessing
 import statistics
 import sys
 import time
 from pathlib import Path
 
-import _gsplat_reference
-import numba
 import torch
 
 from raflib.render import Gaussians, rasterize
+
+# This folder holds a coverage.py, which numba (imported from here on) would take for the package of that name.
+_HERE = Path(__file__).resolve().parent
+sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != _HERE]
 
 FULL = ((256, 20_000, 3), (256, 20_000, 32), (512, 50_000, 3), (512, 50_000, 32))
 QUICK = ((256, 20_000, 3), (256, 20_000, 32))
@@ -111,15 +114,26 @@ def _resident_mib(which: str) -> float:
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(which))
 
 
+def reference_module():
+    """`_gsplat_reference.py` beside this file."""
+    spec = importlib.util.spec_from_file_location("_gsplat_reference", _HERE / "_gsplat_reference.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # numba's disk cache looks its functions' module up
+    spec.loader.exec_module(module)
+    return module
+
+
 def use_one_thread():
     """For torch and for our kernels."""
+    import numba
+
     torch.set_num_threads(1)
     numba.set_num_threads(1)
 
 
 def reference_draw(package):
     """gsplat's reference with the signature of `ours`."""
-    draw = _gsplat_reference.load(package)
+    draw = reference_module().load(package)
     return lambda tensors, extrinsic, intrinsic, size: draw(*tensors, extrinsic, intrinsic, size)
 
 
@@ -131,9 +145,10 @@ def main():
     )
     parser.add_argument("--quick", action="store_true", help="the 256² scenes only, fewer rounds, no memory")
     options = parser.parse_args()
-    package = _gsplat_reference.find(options.gsplat)
+    package = reference_module().find(options.gsplat)
     if package is None:
-        sys.exit(f"gsplat's reference was not found in {options.gsplat or 'this environment'}; {_gsplat_reference.HOW}")
+        place = options.gsplat or "this environment"
+        sys.exit(f"gsplat's reference was not found in {place}; {reference_module().HOW}")
     use_one_thread()
     reference = reference_draw(package)
     ratios, peaks = {}, {}

@@ -5,8 +5,8 @@
 A synthetic bank of the paper's size (415 people × 200 frames, 52 features) is asked for the neighbours of 3,000 frames
 of one of its people. `search_vs_flat` is the time of `ExpressionBank.search(exclude=subject)` over that of the same
 queries to `faiss.IndexFlatL2` without any exclusion; `raf_step_vs_vanilla` the time of a stand-in training step (an MLP
-over 4,000 points, forward, backward, Adam) with RAF over the same step with Vanilla. Interleaved, medians; CPU time with
-one thread, wall clock with more. What is found is checked against the definition before anything is timed.
+over 4,000 points, forward, backward, Adam) with RAF over the same step with Vanilla. Interleaved, medians; CPU time
+with one thread, wall clock with more. What is found is checked against the definition before anything is timed.
 """
 
 import argparse
@@ -66,9 +66,8 @@ def training_steps(conditioners: dict, expression: np.ndarray) -> dict:
     """One step of a stand-in for the avatar for each conditioner: same network, same frames, different expressions."""
     torch.manual_seed(0)
     points = torch.randn(4000, 32)
-    network = torch.nn.Sequential(
-        torch.nn.Linear(32 + WIDTH, 128), torch.nn.ReLU(), torch.nn.Linear(128, 128), torch.nn.ReLU(), torch.nn.Linear(128, 3)
-    )  # fmt: skip
+    layers = [torch.nn.Linear(32 + WIDTH, 128), torch.nn.ReLU(), torch.nn.Linear(128, 128), torch.nn.ReLU()]
+    network = torch.nn.Sequential(*layers, torch.nn.Linear(128, 3))
     optimizer = torch.optim.Adam(network.parameters(), 1e-4)
     generator = torch.Generator().manual_seed(0)
 

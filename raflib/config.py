@@ -24,7 +24,8 @@ class AvatarConfig:
     `hidden` widths are those of the six MLPs. `body` "rigid" carries every Gaussian with the head, as published; "blend"
     learns per Gaussian how far it follows the head rather than the resting body, which a CPU-sized model needs for the
     shoulders. `canonical_colour` gives each Gaussian a colour that the networks then change, instead of networks alone.
-    `expression_gain` multiplies the mean-centred expression before the MLPs, `pose_gain` the translation.
+    `calibrate_pose` learns a linear correction of the tracked head pose. `expression_gain` multiplies the mean-centred
+    expression before the MLPs, `pose_gain` the translation.
     """
 
     points: int = 30_000
@@ -49,6 +50,7 @@ class AvatarConfig:
     pose_gain: float = 1.0
     body: str = "rigid"
     canonical_colour: bool = False
+    calibrate_pose: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,7 @@ class TrainConfig:
     rate_colour: float = 1e-4
     rate_body: float = 1e-2
     rate_pose: float = 1e-5
+    rate_calibration: float = 1e-4
     rate_background: float = 5e-3
     decay: float = 1.0
     weight_l1: float = 1.0
@@ -87,12 +90,12 @@ _DEMO_AVATAR = AvatarConfig(
     points=8_000, mouth_points=400, feature_dim=32, colour_channels=3,
     exp_color=(64,), pose_color=(16,), exp_attributes=(64,), pose_attributes=(16,), exp_deform=(96,), pose_deform=(32,),
     initial_spread=0.5, expression_gain=3.0, pose_gain=10.0, body="blend",
-    canonical_colour=True,
+    canonical_colour=True, calibrate_pose=True,
 )  # fmt: skip
 _DEMO = TrainConfig(
-    avatar=_DEMO_AVATAR, size=192, steps=6_000, cameras=8, views_per_frame=2,
+    avatar=_DEMO_AVATAR, size=192, steps=6_000, cameras=16, views_per_frame=2,
     rate_mlp=2e-3, rate_xyz=8e-3, rate_feature=2e-3, rate_rotation=2e-2, rate_scale=4e-2, rate_opacity=0.12,
-    rate_colour=2e-2, rate_body=3e-2, rate_pose=1e-3, decay=0.05, weight_face=3.0, weight_gradient=0.5,
+    rate_colour=2e-2, rate_body=3e-2, rate_pose=2e-3, rate_calibration=2e-3, decay=0.05, weight_face=3.0, weight_gradient=0.5,
     weight_perceptual=0.05, perceptual_every=8, perceptual_crop=96, relocate_every=200,
 )  # fmt: skip
 _TRAIN = {

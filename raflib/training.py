@@ -137,13 +137,17 @@ class _Trainer:
         self.pictures = Pictures(capture, cameras, config)
         self.condition = sampler.bind(capture.expression, capture.subject, capture.feature_space)
         self.avatar = GaussianAvatar(config.avatar, initialise(capture, config.avatar, cameras, config.seed))
-        self.pose = torch.nn.Parameter(torch.zeros(len(capture), 6))
+        self.pose = torch.nn.Embedding(len(capture), 6, sparse=True)  # corrections: radians, then decimetres
+        torch.nn.init.zeros_(self.pose.weight)
+        self.trained_on = torch.from_numpy(np.flatnonzero(capture.train))
         self.background = None
         if capture.background is not None:
             first = torch.from_numpy(capture.background.astype(np.float32))
             self.background = torch.nn.Parameter(_resized(first, config.size, config.size).clone())
         self.optimiser = self._optimiser()
-        self.rates = [group["lr"] for group in self.optimiser.param_groups]
+        self.pose_optimiser = torch.optim.SparseAdam(self.pose.parameters(), lr=config.rate_pose, betas=(0.8, 0.95))
+        self.optimisers = {"adam": self.optimiser, "pose": self.pose_optimiser}
+        self.rates = {name: [group["lr"] for group in o.param_groups] for name, o in self.optimisers.items()}
         self.perceptual = None
         if config.weight_perceptual > 0:
             from raflib.perceptual import Perceptual
@@ -158,7 +162,7 @@ class _Trainer:
         groups = [
             ([a.xyz], c.rate_xyz), ([a.feature], c.rate_feature), ([a.rotation], c.rate_rotation),
             ([a.scales], c.rate_scale), ([a.opacity], c.rate_opacity), ([a.colour], c.rate_colour),
-            ([a.body], c.rate_body), (networks, c.rate_mlp), ([self.pose], c.rate_pose),
+            ([a.body], c.rate_body), (networks, c.rate_mlp), ([a.calibration], c.rate_calibration),
             ([self.background], c.rate_background),
         ]  # fmt: skip
         used = [{"params": params, "lr": rate} for params, rate in groups if params[0] is not None]
@@ -174,7 +178,7 @@ class _Trainer:
             while self.step < self.config.steps:
                 parts, psnr = self._one_step()
                 self.info["seconds"] = before + time.perf_counter() - started
-                if self.step % LOG_EVERY == 0:
+                if self.step % LOG_EVERY == 0 or self.step == self.config.steps:
                     self.rows.append({"step": self.step, "seconds": self.info["seconds"], **parts, "psnr": psnr})
                     bar.set_postfix(l1=f"{parts['l1']:.4f}", psnr=f"{psnr:.1f}", refresh=False)
                 bar.update()
@@ -187,11 +191,12 @@ class _Trainer:
         c = self.config
         generator = torch.Generator().manual_seed(c.seed * 1_000_003 + self.step)
         ramp = min(1.0, (self.step + 1) / WARM_UP) * c.decay ** (self.step / c.steps)
-        for group, rate in zip(self.optimiser.param_groups, self.rates, strict=True):
-            group["lr"] = rate * ramp
+        for name, optimiser in self.optimisers.items():
+            for group, rate in zip(optimiser.param_groups, self.rates[name], strict=True):
+                group["lr"] = rate * ramp
         shot = self.pictures.shot(self.step)
         expression = self.condition(torch.tensor([shot.t]), generator)
-        gaussians = self.avatar(expression, shot.pose + self.pose[shot.t][None], shot.scale)
+        gaussians = self.avatar(expression, shot.pose + self._correction(shot.t), shot.scale)
         backdrop = 1.0 if self.background is None else self.background
         render, _ = rasterize(gaussians, [shot.camera], c.size, background=backdrop)
         render = render[..., :3]
@@ -207,9 +212,12 @@ class _Trainer:
                 "learning rates or check the capture's poses"
             )
         loss.backward()
-        self.optimiser.step()
-        self.optimiser.zero_grad(set_to_none=True)
+        for optimiser in self.optimisers.values():
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
         self.step += 1
+        if self.step % len(self.pictures) == 0:
+            self._centre_corrections()
         if c.relocate_every and self.step % c.relocate_every == 0:
             if self.step < 0.7 * c.steps:
                 relocate(self.avatar, self.optimiser, generator)
@@ -218,14 +226,24 @@ class _Trainer:
             psnr = -10 * torch.log10((render - shot.picture).square().mean()).item()
         return {name: value.detach().mean().item() for name, value in parts.items()}, psnr
 
+    def _correction(self, t: int) -> Float[Tensor, "1 6"]:
+        """What training adds to the tracked pose of frame `t` (radians, metres)."""
+        return self.pose(torch.tensor([t])) * torch.tensor([1, 1, 1, 0.1, 0.1, 0.1])
+
+    @torch.no_grad()
+    def _centre_corrections(self) -> None:
+        """Keep their mean at zero: the canonical head must stay where the tracker puts it on frames never trained on."""
+        self.pose.weight[self.trained_on] -= self.pose.weight[self.trained_on].mean(0)
+
     def _save(self, finished: bool = False) -> None:
         self.avatar.refresh_blend()
         tensors = {f"avatar.{name}": value for name, value in self.avatar.state_dict().items()}
-        tensors["pose_correction"] = self.pose.data
+        tensors["pose_correction"] = self.pose.weight.data
         if self.background is not None:
             tensors["background"] = self.background.data
-        for index, state in self.optimiser.state_dict()["state"].items():
-            tensors |= {f"adam.{index}.{name}": value for name, value in state.items()}
+        for kind, optimiser in self.optimisers.items():
+            for index, state in optimiser.state_dict()["state"].items():
+                tensors |= {f"{kind}.{index}.{name}": torch.as_tensor(value) for name, value in state.items()}
         self.info |= {"steps": self.step, "finished": finished}
         header = {"config": to_dict(self.config), "step": self.step, "seconds": self.info["seconds"], "log": self.rows}
         save_tensors(self.out / CHECKPOINT, tensors, header)
@@ -238,16 +256,17 @@ class _Trainer:
             raise RafError(f"{self.out / CHECKPOINT}: made with another configuration; choose another folder or delete it")
         prefix = "avatar."
         self.avatar.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
-        self.pose.data.copy_(tensors["pose_correction"])
+        self.pose.weight.data.copy_(tensors["pose_correction"])
         if self.background is not None:
             self.background.data.copy_(tensors["background"])
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, value in tensors.items():
-            if name.startswith("adam."):
-                _, index, key = name.split(".")
-                state.setdefault(int(index), {})[key] = value
-        groups = self.optimiser.state_dict()["param_groups"]
-        self.optimiser.load_state_dict({"state": state, "param_groups": groups})
+        for kind, optimiser in self.optimisers.items():
+            state: dict[int, dict[str, Any]] = {}
+            for name, value in tensors.items():
+                if name.startswith(f"{kind}."):
+                    _, index, key = name.split(".")
+                    state.setdefault(int(index), {})[key] = value
+            groups = optimiser.state_dict()["param_groups"]
+            optimiser.load_state_dict({"state": state, "param_groups": groups})
         self.avatar.refresh_blend()
         self.step, self.rows, self.info["seconds"] = header["step"], header["log"], header["seconds"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import os
 import re
 import subprocess
@@ -103,6 +104,11 @@ def test_readme_commands_exist():
     assert {"demo", "test"} <= used <= targets
 
 
+def test_no_page_holds_a_blank_to_fill():
+    for page in ("README.md", "notebooks/README.md", "data/README.md", "figures/README.md"):
+        assert not re.findall(r"\bMIN\d\d\b|\bCHECKSUMS\b|\bTODO\b", (ROOT / page).read_text()), page
+
+
 def test_readme_tree_lists_every_file():
     readme = (ROOT / "README.md").read_text()
     tree = re.search(r"```text\n(raf-lab.*?)```", readme, re.DOTALL).group(1)
@@ -119,6 +125,12 @@ def test_readme_and_notebook_index_point_at_existing_files():
         folder = (ROOT / page).parent
         for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / page).read_text()):
             assert "://" in target or (folder / target).exists(), f"{page} points at {target}"
+
+
+def test_data_that_ships_is_listed_with_its_checksum():
+    listed = dict(re.findall(r"^([0-9a-f]{64})  (data/\S+)$", (ROOT / "data" / "README.md").read_text(), re.MULTILINE))
+    shipped = {hashlib.sha256(path.read_bytes()).hexdigest(): f"data/{path.name}" for path in ROOT.glob("data/*.npz")}
+    assert listed == shipped, "data/README.md must repeat what `sha256sum data/*.npz` prints"
 
 
 def tracked_files() -> list[Path]:

@@ -23,7 +23,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def small_profiles(monkeypatch):
     monkeypatch.setitem(studio.PROFILES, "tiny", SMALL)
-    monkeypatch.setitem(video.PROFILES, "tiny", video.VideoProfile(size=96, max_frames=40, clips=3, probes=4))
+    monkeypatch.setitem(video.PROFILES, "tiny", video.VideoProfile(size=96, max_frames=16, clips=3, probes=4))
 
 
 @pytest.fixture(scope="module")

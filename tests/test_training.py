@@ -40,7 +40,7 @@ def test_training_beats_its_start_and_follows_the_expression(capture, trained):
     render = trained.render(capture.expression[rows], capture.pose[rows], capture.scale[rows], [camera])[0]
     truth = capture.image(t, 1) / 255
     assert 10 * np.log10(1 / ((render - truth) ** 2).mean()) > 15
-    assert len(log) == 0 or log["psnr"].notna().all()
+    assert log["step"].iloc[-1] == CONFIG.steps and log["psnr"].notna().all()
     still = trained.render(trained.control_expression[None], capture.pose[rows], capture.scale[rows], [camera])[0]
     assert np.abs(still - render).max() > 0.01
 
@@ -102,7 +102,7 @@ def test_a_truncated_checkpoint_is_named(trained, tmp_path):
 def test_background_of_a_static_camera_is_learned(capture, tmp_path):
     room = replace(capture, background=np.full((48, 48, 3), 0.25))
     run = fit(room, Vanilla(), replace(CONFIG, rate_background=0.05), tmp_path / "room", progress=False)
-    assert run.background.mean() > 0.6  # the pictures' white shows through
+    assert run.background.mean() > 0.4  # from 0.25 towards the white around the ball
 
 
 def test_pictures_visit_every_pair_once_an_epoch_and_depend_on_the_step_alone(capture):

@@ -7,7 +7,8 @@ the pose. They are blended by the squared distance d of a Gaussian to the neares
 is not zero. The result is scaled, turned and moved with the head.
 
 Deliberate departures, each a setting: `body = "blend"` learns per Gaussian how far it follows the head instead of the
-resting body; `canonical_colour` adds a colour of its own to each Gaussian; expression and pose translation are scaled
+resting body; `canonical_colour` adds a colour of its own to each Gaussian; `calibrate_pose` learns a linear correction
+of the tracked pose; expression and pose translation are scaled
 before the MLPs (`expression_gain`, `pose_gain`).
 """
 
@@ -48,6 +49,7 @@ class GaussianAvatar(nn.Module):
         self.opacity = nn.Parameter(torch.full((n, 1), math.log(c.initial_opacity / (1 - c.initial_opacity))))
         self.colour = nn.Parameter(canonical.colour.clone()) if c.canonical_colour else None
         self.body = nn.Parameter(canonical.body.clone()) if c.body == "blend" else None
+        self.calibration = nn.Parameter(torch.zeros(6, 6)) if c.calibrate_pose else None
         self.register_buffer("landmarks_neutral", canonical.landmarks.clone())
         self.register_buffer("expression_mean", canonical.expression_mean.clone())
         self.register_buffer("rest_pose", canonical.rest_pose.clone())
@@ -86,6 +88,7 @@ class GaussianAvatar(nn.Module):
                 f"expression has {expression.shape[-1]} channels but this avatar was trained on {c.expression_dim}; "
                 "drive it with features of its own feature space"
             )
+        pose = self.calibrated(pose)
         code = (expression - self.expression_mean) * c.expression_gain
         pose_code = encode(torch.cat([pose[:, :3], pose[:, 3:] * c.pose_gain], 1), c.frequencies)
         features = self.feature.tanh()
@@ -121,6 +124,17 @@ class GaussianAvatar(nn.Module):
             opacities=(self.opacity + opacity).sigmoid()[..., 0],
             features=colour if self.colour is None else self.colour + colour,
         )
+
+    def calibrated(self, pose: Float[Tensor, "B 6"]) -> Float[Tensor, "B 6"]:
+        """The tracked pose with the tracker's systematic error taken out, as far as training found it linear.
+
+        Trackers under-read turned heads. What is learned on training frames holds for every other frame, which a
+        correction of single frames could not give.
+        """
+        if self.calibration is None:
+            return pose
+        unit = pose.new_tensor([1, 1, 1, 0.1, 0.1, 0.1])  # radians and decimetres
+        return pose + ((pose - self.rest_pose) / unit) @ self.calibration.T * unit
 
     def _to_world(self, xyz, quaternion, size, pose, scale):
         """The rigid head transform, blended with the resting body where the configuration asks for it."""

@@ -1,9 +1,10 @@
 """Forward rasterisation: tiles of splats composited front to back, sixteen pixels of a row at a time.
 
 Inside a tile the loop runs over splats first and over the pixels of each splat's box second, so that a splat's numbers
-stay in registers. The tile's transmittance and colours live in small buffers laid out [row][channel][x] (planes of a
-power of two apart would fight for the same cache lines). Each row is one vector longer than the tile, so that a chunk
-that starts anywhere in the tile may overhang: overhanging pixels have transmittance 0.
+stay in registers. The tile's transmittance and colours live in small buffers. With few channels a vector starts where
+the splat's box starts (most boxes then need one), and colours are laid out [row][channel][x]; each row is one vector
+longer than the tile, because vectors may overhang it: overhanging pixels have transmittance 0. With many channels
+moving colours is what costs, so vectors start at multiples of 16 pixels and the layout is [row][block][channel][16].
 
 There are no branches per pixel. Where a pixel is finished (a splat would leave it no more than 1e-4 of the light) its
 transmittance is stored with a minus sign: it draws nothing from then on, and its magnitude is still the answer.
@@ -21,7 +22,7 @@ from raflib.render.simd import LANES, any_lane, lane_index, load, select, splat,
 
 ROW = TILE_WIDTH + LANES
 BLOCKS = TILE_WIDTH // LANES
-FEW_CHANNELS = 4
+FEW_CHANNELS = 4  # up to here colours are laid out by rows and empty weights are not skipped
 CELL_HEIGHT = TILE_HEIGHT // 4
 CHECK_EVERY = 32  # splats between two looks at which of the tile's cells are finished
 
@@ -117,7 +118,7 @@ def aligned_buffer(size):
 def vector_at(y, x, channels, blocked):
     """Where channel 0 of the sixteen pixels from (y, x) on is kept; x is a multiple of 16 if blocked."""
     if blocked:
-        return (x // LANES * TILE_HEIGHT + y) * (channels + 1) * LANES
+        return (y * BLOCKS + x // LANES) * channels * LANES
     return y * channels * ROW + x
 
 
@@ -159,7 +160,7 @@ def forward_kernel(channels: int):
         """
         height, width = transmittance_image.shape
         transmittance = aligned_buffer(TILE_HEIGHT * ROW)
-        colours = aligned_buffer(TILE_HEIGHT * (channels + 16) * ROW)
+        colours = aligned_buffer(TILE_HEIGHT * channels * ROW)
         row_numbers = np.arange(TILE_HEIGHT).astype(np.float32)  # in memory: one instruction loads and repeats one
         zero = splat(_ZERO)
         for place in range(first, tile_order.shape[0], step):
@@ -181,7 +182,7 @@ def forward_kernel(channels: int):
                 splat_row, colour = splats[gaussian], features[gaussian]
                 half_a, b, opacity = splat_row[HALF_A], splat_row[B], splat_row[OPACITY]
                 bend = splat(-splat_row[HALF_C])
-                # Subtract the tile's corner first: both are exact integers plus one half, so nothing is lost at 4K.
+                # Relative to the tile before pixels are subtracted: small numbers lose fewer digits.
                 centre_x = splat_row[CENTRE_X] - np.float32(left) - _HALF
                 centre_y = splat(splat_row[CENTRE_Y] - np.float32(top) - _HALF)
                 for x in range(x0 - x0 % LANES if blocked else x0, x1, LANES):

@@ -72,7 +72,7 @@ def backward_kernel(channels: int):
         """
         height, width = transmittance_image.shape
         transmittance, behind = aligned_buffer(TILE_HEIGHT * ROW), aligned_buffer(TILE_HEIGHT * ROW)
-        colour_grads = aligned_buffer(TILE_HEIGHT * (channels + 16) * ROW)
+        colour_grads = aligned_buffer(TILE_HEIGHT * channels * ROW)
         behind[:], colour_grads[:] = _ZERO, _ZERO  # what overhangs a tile is read, and weighed by 0
         feature_sums = aligned_buffer(channels * LANES)
         row_numbers = np.arange(TILE_HEIGHT).astype(np.float32)

@@ -66,7 +66,7 @@ def hair_colour(around, down, colour, strands, out):
     )
     for channel in range(3):
         out[channel] = colour[channel] * shade
-    out[3] = np.float32(0.34)
+    out[3] = np.float32(0.20)
 
 
 @njit(**JIT)

@@ -55,7 +55,7 @@ def mesh(identity: Identity) -> Mesh:
     casting = np.ascontiguousarray(triangles[part != LASHES])
     palette = np.zeros((6, 3), np.float32)
     palette[1] = look.iris
-    palette[2], palette[3], palette[4] = (0.60, 0.24, 0.23), (0.74, 0.70, 0.61), (0.03, 0.02, 0.016)
+    palette[2], palette[3], palette[4] = (0.60, 0.24, 0.23), (0.78, 0.70, 0.57), (0.03, 0.02, 0.016)
     palette[HAIR] = look.hair
     eyes, radius = model.eyes()
     return Mesh(

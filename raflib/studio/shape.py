@@ -23,8 +23,12 @@ def draw(
     scores = np.clip(generator.normal(size=len(model.components)) * SPREAD, -LIMIT, LIMIT)
     offset = np.tensordot(values, model.attribute_effects, 1) + np.tensordot(scores, model.components, 1)
     offset = offset.astype(np.float32)
-    skin = trim_lashes(close_lips(model.mean + offset[:-CHAIN]), 0.30 + 0.35 * (1 - attributes["gender"]))
-    return skin, model.pivots + offset[-CHAIN:], fit_actions(skin)
+    points = model.mean + offset[:-CHAIN]
+    # Head sizes stay within what fits the cameras' view.
+    tall = np.ptp(points[model.head, 1]) / np.ptp(model.mean[model.head, 1])
+    size = np.float32(np.clip(tall, 0.95, 1.04) / tall)
+    skin = trim_lashes(close_lips(points * size), 0.30 + 0.35 * (1 - attributes["gender"]))
+    return skin, (model.pivots + offset[-CHAIN:]) * size, fit_actions(skin)
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,7 +27,7 @@ COMPANIONS = (
     ("mouthPucker", "mouthFunnel", 0.20), ("mouthStretch", "mouthLowerDown", 0.20),
 )  # fmt: skip
 RESTING = (
-    "browDown", "browInnerUp", "browOuterUp", "eyeSquint", "mouthFrown", "mouthPucker", "mouthShrugLower",
+    "browDown", "browInnerUp", "browOuterUp", "eyeSquint", "mouthSmile", "mouthPucker", "mouthShrugLower",
     "mouthDimple", "mouthUpperUp",
 )  # fmt: skip
 REGIONS = (

@@ -143,7 +143,7 @@ def _scalp(maps: Atlas, person):
     ear = smoothstep(np.abs(maps.position[..., 0]), 0.0790, 0.0815) * (maps.position[..., 1] > -0.045)
     amount *= 1 - ear
     shade = 1.0 + 0.34 * maps.strands + 0.12 * maps.blotches
-    return amount, look.hair * np.clip(shade, 0.4, 1.6)[..., None], 0.30
+    return amount, look.hair * np.clip(shade, 0.4, 1.6)[..., None], 0.17
 
 
 def _mouth(maps: Atlas):
@@ -177,7 +177,7 @@ def visibility(person) -> tuple[np.ndarray, np.ndarray]:
     mouth = np.isin(np.arange(len(shut)), np.unique(triangles[(part == TEETH) | (part == TONGUE)]))
     depth = np.clip((shown[:, 2] + 0.088) / 0.03, 0, 1)  # from the front teeth backwards
     for result in results:
-        result[mouth] = (0.72 - 0.64 * depth)[mouth]
+        result[mouth] = (0.88 - 0.76 * depth)[mouth]
         result[len(points) :] = np.maximum(result[len(points) :], 0.45)
     return shut, opened
 
