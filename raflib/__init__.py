@@ -1,6 +1,7 @@
 """raflib: Retrieval-Augmented Faces for Gaussian head avatars.
 
-Names are loaded when first used, so that ``from raflib.bank import ExpressionBank`` needs no renderer, tracker or studio.
+Names are loaded when first used, so that ``from raflib.bank import ExpressionBank`` needs no renderer,
+tracker or studio.
 """
 
 from importlib import import_module

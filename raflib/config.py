@@ -21,10 +21,10 @@ METHODS = ("vanilla", "noise", "raf")
 class AvatarConfig:
     """Sizes of the avatar. Defaults are the published model's (Xu et al. 2024).
 
-    `hidden` widths are those of the six MLPs. `body` "rigid" carries every Gaussian with the head, as published; "blend"
-    learns per Gaussian how far it follows the head rather than the resting body, which a CPU-sized model needs for the
-    shoulders. `canonical_colour` gives each Gaussian a colour that the networks then change, instead of networks alone.
-    `calibrate_pose` learns a linear correction of the tracked head pose. `expression_gain` multiplies the mean-centred
+    Tuples are hidden widths of the six MLPs. `body` "rigid" carries every Gaussian with the head, as published; "blend"
+    learns per Gaussian how far it follows the head rather than the resting body, for the shoulders' sake.
+    `canonical_colour` gives each Gaussian a colour that the networks then change, instead of networks alone.
+    `calibrate_pose` learns a smooth correction of the tracked head pose. `expression_gain` multiplies the mean-centred
     expression before the MLPs, `pose_gain` the translation.
     """
 
@@ -83,19 +83,20 @@ class TrainConfig:
     perceptual_crop: int = 512
     relocate_every: int = 0
     checkpoint_every: int = 2_000
-    threads: int = 1
 
 
 _DEMO_AVATAR = AvatarConfig(
     points=8_000, mouth_points=400, feature_dim=32, colour_channels=3,
-    exp_color=(64,), pose_color=(16,), exp_attributes=(64,), pose_attributes=(16,), exp_deform=(96,), pose_deform=(32,),
+    exp_color=(64,), pose_color=(16,), exp_attributes=(64,), pose_attributes=(16,),
+    exp_deform=(96, 64), pose_deform=(32,),
     initial_spread=0.5, expression_gain=3.0, pose_gain=10.0, body="blend",
-    canonical_colour=True, calibrate_pose=True,
+    canonical_colour=True, calibrate_pose=True, frequencies=6,
 )  # fmt: skip
 _DEMO = TrainConfig(
     avatar=_DEMO_AVATAR, size=192, steps=6_000, cameras=16, views_per_frame=2,
     rate_mlp=2e-3, rate_xyz=8e-3, rate_feature=2e-3, rate_rotation=2e-2, rate_scale=4e-2, rate_opacity=0.12,
-    rate_colour=2e-2, rate_body=3e-2, rate_pose=2e-3, rate_calibration=2e-3, decay=0.05, weight_face=3.0, weight_gradient=0.5,
+    rate_colour=2e-2, rate_body=3e-2, rate_pose=0.0, rate_calibration=3e-4, decay=0.05,
+    weight_face=3.0, weight_gradient=0.5,
     weight_perceptual=0.05, perceptual_every=8, perceptual_crop=96, relocate_every=200,
 )  # fmt: skip
 _TRAIN = {
@@ -226,8 +227,8 @@ _CHOICES = {"profile": PROFILES, "method": METHODS}
 def notebook_parameters(namespace: Mapping[str, Any], notebook: str) -> Any:
     """The parameters of `notebook` from a notebook's `globals()`, checked.
 
-    papermill accepts a mistyped name in silence, turns "074" into 74 and 0.5 into text if asked to: here an unknown name
-    or a value of the wrong type is an error that names it. A subject given as a number is that three-digit id.
+    papermill accepts a mistyped name in silence, turns "074" into 74 and 0.5 into text if asked to: here an unknown
+    name or a value of the wrong type is an error that names it. A subject given as a number is that three-digit id.
     """
     cls = NOTEBOOKS[notebook]
     hints = get_type_hints(cls)

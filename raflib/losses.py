@@ -49,7 +49,7 @@ def terms(
 
 
 def total(parts: Mapping[str, Tensor], config: TrainConfig) -> Float[Tensor, ""]:
-    """The weighted sum of the means. A term computed every n-th step counts n times, so its mean weight is the named."""
+    """The weighted sum of the means. A term computed every n-th step counts n times."""
     weight = {
         "l1": config.weight_l1,
         "gradient": config.weight_gradient,

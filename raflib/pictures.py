@@ -42,7 +42,7 @@ def face_box(landmarks: Float[np.ndarray, "L 3"], camera: Camera, margin: float 
 
 @dataclass(frozen=True)
 class Shot:
-    """One training example: frame index `t`, its camera, picture [1,H,W,3] in [0,1], pose [1,6], scale [1], face box."""
+    """One training example: frame index `t`, camera, picture [1,H,W,3] in [0,1], pose [1,6], scale [1], face box."""
 
     t: int
     camera: Camera
@@ -76,7 +76,9 @@ class Pictures:
         self.seed, size = config.seed, config.size
         self.cameras = [capture.cameras[c].resized(size, size) for _, c in self.pairs]
         self.images = np.stack([_shrunk(capture.image(t, c), size) for t, c in self.pairs])
-        boxes = [face_box(capture.landmarks[t], camera) for (t, _), camera in zip(self.pairs, self.cameras, strict=True)]
+        boxes = [
+            face_box(capture.landmarks[t], camera) for (t, _), camera in zip(self.pairs, self.cameras, strict=True)
+        ]
         self.boxes = torch.from_numpy(np.stack(boxes))
         self.pose = torch.from_numpy(capture.pose.astype(np.float32))
         self.scale = torch.from_numpy(capture.scale.astype(np.float32))
@@ -101,5 +103,7 @@ def _shrunk(image: np.ndarray, size: int) -> np.ndarray:
     if image.shape[:2] == (size, size):
         return image
     if image.shape[0] != image.shape[1]:
-        raise RafError(f"training needs square pictures, got {image.shape[1]}×{image.shape[0]}; crop them in the source")
+        raise RafError(
+            f"training needs square pictures, got {image.shape[1]}×{image.shape[0]}; crop them in the source"
+        )
     return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.LANCZOS))

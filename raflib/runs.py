@@ -57,7 +57,9 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
         os.close(handle)
     except OSError as error:
-        raise RafError(f"{path}: cannot be written ({error.strerror}); free some space or choose another folder") from error
+        raise RafError(
+            f"{path}: cannot be written ({error.strerror}); free some space or choose another folder"
+        ) from error
     temporary = Path(name)
     try:
         yield temporary
@@ -66,7 +68,9 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except OSError as error:
-        raise RafError(f"{path}: cannot be written ({error.strerror}); free some space or choose another folder") from error
+        raise RafError(
+            f"{path}: cannot be written ({error.strerror}); free some space or choose another folder"
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -103,18 +103,18 @@ def fit(
     sampler: Any,
     config: TrainConfig,
     out: str | Path,
-    method: str = "vanilla",
     details: Mapping[str, Any] | None = None,
+    threads: int = 1,
     progress: bool = True,
 ) -> Run:
     """Train an avatar of `capture` into the run folder `out`, resuming what is there.
 
-    `sampler` is Vanilla, RandomNoise, RAF or anything with their `bind`. `details` goes into run.json. A folder holding
-    a run of another subject, method or configuration is an error; a finished one is returned as it is. A loss that is
-    not finite stops training and keeps the last good checkpoint.
+    `sampler` is Vanilla, RandomNoise, RAF or anything with their `name`, `bind` and `describe`. `details` goes into
+    run.json. A folder holding a run of another subject, sampler or configuration is an error; a finished one is
+    returned as it is. A loss that is not finite stops training and keeps the last good checkpoint.
     """
     out = Path(out)
-    identity = {"subject": capture.subject, "method": method, "seed": config.seed, "config": to_dict(config)}
+    identity = {"subject": capture.subject, "sampler": sampler.describe(), "config": to_dict(config)}
     if (out / "run.json").exists():
         stored = read_json(out / "run.json")
         odd = [key for key in identity if _plain(stored.get(key)) != _plain(identity[key])]
@@ -122,8 +122,9 @@ def fit(
             raise RafError(f"{out}: holds a run with another {', '.join(odd)}; choose another folder or delete it")
         if stored["finished"]:
             return Run.load(out)
-    info = {**identity, **(details or {}), **provenance(), "finished": False, "steps": 0, "seconds": 0.0}
-    with _threads(config.threads):
+    label = {"method": sampler.name, "seed": config.seed, "threads": threads}
+    info = {**identity, **label, **(details or {}), **provenance(), "finished": False, "steps": 0, "seconds": 0.0}
+    with _threads(threads):
         return _Trainer(capture, sampler, config, out, info).run(progress)
 
 
@@ -145,8 +146,9 @@ class _Trainer:
             first = torch.from_numpy(capture.background.astype(np.float32))
             self.background = torch.nn.Parameter(_resized(first, config.size, config.size).clone())
         self.optimiser = self._optimiser()
-        self.pose_optimiser = torch.optim.SparseAdam(self.pose.parameters(), lr=config.rate_pose, betas=(0.8, 0.95))
-        self.optimisers = {"adam": self.optimiser, "pose": self.pose_optimiser}
+        self.optimisers = {"adam": self.optimiser}
+        if config.rate_pose > 0:
+            self.optimisers["pose"] = torch.optim.SparseAdam(self.pose.parameters(), lr=config.rate_pose)
         self.rates = {name: [group["lr"] for group in o.param_groups] for name, o in self.optimisers.items()}
         self.perceptual = None
         if config.weight_perceptual > 0:
@@ -232,7 +234,7 @@ class _Trainer:
 
     @torch.no_grad()
     def _centre_corrections(self) -> None:
-        """Keep their mean at zero: the canonical head must stay where the tracker puts it on frames never trained on."""
+        """Keep their mean at zero: the canonical head stays where the tracker puts it on frames never trained on."""
         self.pose.weight[self.trained_on] -= self.pose.weight[self.trained_on].mean(0)
 
     def _save(self, finished: bool = False) -> None:
@@ -253,7 +255,9 @@ class _Trainer:
     def _restore(self) -> None:
         tensors, header = load_tensors(self.out / CHECKPOINT)
         if _plain(header["config"]) != _plain(to_dict(self.config)):
-            raise RafError(f"{self.out / CHECKPOINT}: made with another configuration; choose another folder or delete it")
+            raise RafError(
+                f"{self.out / CHECKPOINT}: made with another configuration; choose another folder or delete it"
+            )
         prefix = "avatar."
         self.avatar.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
         self.pose.weight.data.copy_(tensors["pose_correction"])
@@ -284,6 +288,7 @@ def _blank(config: TrainConfig, model: Mapping[str, Tensor]) -> Canonical:
         landmarks=like["landmarks_neutral"],
         expression_mean=torch.zeros(a.expression_dim),
         rest_pose=torch.zeros(6),
+        pose_spread=torch.ones(6),
         rest_scale=torch.ones(()),
     )
 

@@ -73,7 +73,8 @@ def ball_capture(subject="900", frames=12, size=48, cameras=4, seed=0, expressio
     return Capture(
         subject=subject, feature_space="arkit52", cameras=views, expression=expression, pose=pose,
         scale=np.full(total, 0.1, np.float32), landmarks=landmarks.astype(np.float32),
-        neutral=neutral.astype(np.float32), groups={"rigid": tuple(range(60)), "blend": tuple(range(60)), "lips": (28, 29, 30, 31)},
+        neutral=neutral.astype(np.float32),
+        groups={"rigid": tuple(range(60)), "blend": tuple(range(60)), "lips": (28, 29, 30, 31)},
         sequence=sequence, frame=np.arange(total), detected=np.ones(total, bool),
         frames=BallFrames(views, pose[:, 3:].astype(float), np.clip(expression[:, 0], 0, 1)),
     )  # fmt: skip

@@ -35,7 +35,7 @@ def test_paper_profile_has_the_published_sizes():
 
 
 def test_unknown_profile_or_setting_is_named():
-    with pytest.raises(RafError, match="huge.*tiny, demo, paper"):
+    with pytest.raises(RafError, match=r"huge.*tiny, demo, paper"):
         train_config("huge")
     with pytest.raises(RafError, match="stepz"):
         train_config("demo", stepz=3)
@@ -62,7 +62,8 @@ def test_a_mistyped_name_injected_by_papermill_is_an_error():
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("steps", "many"), ("steps", 1.5), ("p", "half"), ("method", "rfa"), ("profile", "demmo"), ("seed", True)]
+    ("name", "value"),
+    [("steps", "many"), ("steps", 1.5), ("p", "half"), ("method", "rfa"), ("profile", "demmo"), ("seed", True)],
 )
 def test_a_wrong_value_is_named(name, value):
     with pytest.raises(RafError, match=f"parameter {name}"):

@@ -1,4 +1,4 @@
-"""The conventions hold: rotations round-trip, cameras project by the book, alignment and triangulation recover truth."""
+"""The conventions hold: rotations round-trip, cameras project by the book, alignment and triangulation recover it."""
 
 import numpy as np
 import pytest
@@ -62,7 +62,7 @@ def test_pixel_centres_lie_at_one_half():
 
 
 def test_a_bad_camera_is_named():
-    with pytest.raises(RafError, match="cam7.*extrinsic"):
+    with pytest.raises(RafError, match=r"cam7.*extrinsic"):
         Camera("cam7", np.full((4, 4), np.nan), np.eye(3), 8, 8)
 
 

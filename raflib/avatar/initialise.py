@@ -41,6 +41,7 @@ class Canonical:
     landmarks: Float[Tensor, "L 3"]
     expression_mean: Float[Tensor, "d"]
     rest_pose: Float[Tensor, "6"]
+    pose_spread: Float[Tensor, "6"]
     rest_scale: Float[Tensor, ""]
 
 
@@ -81,13 +82,16 @@ def initialise(capture: Capture, config: AvatarConfig, cameras: list[int], seed:
         landmarks=_f32(neutral[list(capture.groups["blend"])]),
         expression_mean=_f32(capture.expression[train].mean(0)),
         rest_pose=_f32(np.median(capture.pose[train], axis=0)),
+        pose_spread=_f32(np.maximum(capture.pose[train].std(0), 1e-3)),
         rest_scale=_f32(np.median(capture.scale[train])),
     )
 
 
 def _f32(values) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32)) if np.ndim(values) else torch.tensor(
-        float(values), dtype=torch.float32
+    return (
+        torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
+        if np.ndim(values)
+        else torch.tensor(float(values), dtype=torch.float32)
     )
 
 
@@ -134,8 +138,8 @@ def _visual_hull(capture, rest, cameras, count, rng) -> tuple[np.ndarray, np.nda
     kept, colours = _carve(capture, rest, cameras, points)
     if kept.sum() < count:
         raise RafError(
-            f"capture {capture.subject}: its masks agree on only {int(kept.sum())} of {len(points)} points, {count} are "
-            "needed; check the masks and the calibration"
+            f"capture {capture.subject}: its masks agree on only {int(kept.sum())} of {len(points)} points, {count} "
+            "are needed; check the masks and the calibration"
         )
     depth = cKDTree(points[~kept]).query(points[kept])[0]
     hull = np.flatnonzero(kept)

@@ -7,9 +7,8 @@ the pose. They are blended by the squared distance d of a Gaussian to the neares
 is not zero. The result is scaled, turned and moved with the head.
 
 Deliberate departures, each a setting: `body = "blend"` learns per Gaussian how far it follows the head instead of the
-resting body; `canonical_colour` adds a colour of its own to each Gaussian; `calibrate_pose` learns a linear correction
-of the tracked pose; expression and pose translation are scaled
-before the MLPs (`expression_gain`, `pose_gain`).
+resting body; `canonical_colour` adds a colour of its own to each Gaussian; `calibrate_pose` learns a smooth correction
+of the tracked pose; expression and pose translation are scaled before the MLPs (`expression_gain`, `pose_gain`).
 """
 
 from __future__ import annotations
@@ -33,7 +32,8 @@ __all__ = ["GaussianAvatar"]
 class GaussianAvatar(nn.Module):
     """A head avatar. Parameters are the canonical Gaussians and six MLPs; `canonical` gives their first values.
 
-    Buffers: neutral landmarks [L,3] (canonical, dm), mean training expression [d], resting pose [6] and scale.
+    Buffers: neutral landmarks [L,3] (canonical, dm), mean training expression [d], resting pose [6], its
+    spread [6] over training frames, and scale.
     """
 
     def __init__(self, config: AvatarConfig, canonical: Canonical):
@@ -49,10 +49,11 @@ class GaussianAvatar(nn.Module):
         self.opacity = nn.Parameter(torch.full((n, 1), math.log(c.initial_opacity / (1 - c.initial_opacity))))
         self.colour = nn.Parameter(canonical.colour.clone()) if c.canonical_colour else None
         self.body = nn.Parameter(canonical.body.clone()) if c.body == "blend" else None
-        self.calibration = nn.Parameter(torch.zeros(6, 6)) if c.calibrate_pose else None
+        self.calibration = nn.Parameter(torch.zeros(6, 12)) if c.calibrate_pose else None
         self.register_buffer("landmarks_neutral", canonical.landmarks.clone())
         self.register_buffer("expression_mean", canonical.expression_mean.clone())
         self.register_buffer("rest_pose", canonical.rest_pose.clone())
+        self.register_buffer("pose_spread", canonical.pose_spread.clone())
         self.register_buffer("rest_scale", canonical.rest_scale.clone())
         position, pose = 3 * (1 + 2 * c.frequencies), 6 * (1 + 2 * c.frequencies)
         e, f, k = c.expression_dim, c.feature_dim, c.colour_channels
@@ -81,7 +82,7 @@ class GaussianAvatar(nn.Module):
         pose: Float[Tensor, "B 6"],
         scale: Float[Tensor, "B"],
     ) -> Gaussians:
-        """World Gaussians of B frames. `pose` is axis-angle and translation (metres), `scale` metres a decimetre unit."""
+        """World Gaussians of B frames. `pose` is axis-angle and translation (metres), `scale` metres a unit."""
         c = self.config
         if expression.shape[-1] != c.expression_dim:
             raise RafError(
@@ -126,15 +127,17 @@ class GaussianAvatar(nn.Module):
         )
 
     def calibrated(self, pose: Float[Tensor, "B 6"]) -> Float[Tensor, "B 6"]:
-        """The tracked pose with the tracker's systematic error taken out, as far as training found it linear.
+        """The tracked pose with the tracker's systematic error taken out, as far as training found it.
 
-        Trackers under-read turned heads. What is learned on training frames holds for every other frame, which a
-        correction of single frames could not give.
+        Trackers under-read turned heads. The correction is linear in the pose and in the products of its angles, so
+        what is learned on training frames holds for every other frame; a correction of single frames would not.
         """
         if self.calibration is None:
             return pose
-        unit = pose.new_tensor([1, 1, 1, 0.1, 0.1, 0.1])  # radians and decimetres
-        return pose + ((pose - self.rest_pose) / unit) @ self.calibration.T * unit
+        away = (pose - self.rest_pose) / self.pose_spread
+        first, second = torch.triu_indices(3, 3)
+        terms = torch.cat([away, away[:, first] * away[:, second]], 1)
+        return pose + terms @ self.calibration.T * pose.new_tensor([1, 1, 1, 0.1, 0.1, 0.1])
 
     def _to_world(self, xyz, quaternion, size, pose, scale):
         """The rigid head transform, blended with the resting body where the configuration asks for it."""

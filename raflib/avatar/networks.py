@@ -1,12 +1,13 @@
 """The networks that move the Gaussians: positional encoding and conditioned MLPs.
 
 Each MLP sees, for every Gaussian, its own input (a learned feature or an encoded position) joined with one code a frame
-(expression or encoded pose). The join is never built: the first layer is split into a part for the points and a part for
-the code, so the code is multiplied once a frame instead of once a Gaussian, with the same result.
+(expression or encoded pose). The join is never built: the first layer is split into a part for the points and a part
+for the code, so the code is multiplied once a frame instead of once a Gaussian, with the same result.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -35,7 +36,7 @@ class ConditionedMLP(nn.Module):
         self.bounded = bounded
         self.point_in = nn.Linear(point_dim, widths[0])
         self.code_in = nn.Linear(code_dim, widths[0], bias=False)
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(widths))
         joins = 1 <= self.skip <= len(self.layers)
         joined = widths[self.skip] if joins else 0
         self.point_skip = nn.Linear(point_dim, joined, bias=False) if joins else None
