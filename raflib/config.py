@@ -62,6 +62,7 @@ class TrainConfig:
     steps: int = 300_000
     cameras: int = 16
     views_per_frame: int = 16
+    favour_expressive: float = 0.0
     seed: int = 0
     rate_mlp: float = 1e-4
     rate_xyz: float = 1e-5
@@ -93,11 +94,11 @@ _DEMO_AVATAR = AvatarConfig(
     canonical_colour=True, calibrate_pose=True, frequencies=6,
 )  # fmt: skip
 _DEMO = TrainConfig(
-    avatar=_DEMO_AVATAR, size=192, steps=6_000, cameras=16, views_per_frame=2,
+    avatar=_DEMO_AVATAR, size=192, steps=4_000, cameras=16, views_per_frame=2, favour_expressive=0.7,
     rate_mlp=2e-3, rate_xyz=8e-3, rate_feature=2e-3, rate_rotation=2e-2, rate_scale=4e-2, rate_opacity=0.12,
-    rate_colour=2e-2, rate_body=3e-2, rate_pose=0.0, rate_calibration=3e-4, decay=0.05,
+    rate_colour=2e-2, rate_body=3e-2, rate_pose=0.0, rate_calibration=1e-3, decay=0.05,
     weight_face=3.0, weight_gradient=0.5,
-    weight_perceptual=0.05, perceptual_every=8, perceptual_crop=96, relocate_every=200,
+    weight_perceptual=0.05, perceptual_every=16, perceptual_crop=96, relocate_every=200,
 )  # fmt: skip
 _TRAIN = {
     "tiny": replace(

@@ -1,7 +1,8 @@
 """The pictures a training looks at: which (frame, camera) pairs, at which size, in which order.
 
-Pairs are drawn once from the seed; an epoch visits each once in an order drawn from (seed, epoch), so that the picture
-of step s is a function of s alone and a resumed run continues exactly.
+Pairs are drawn once from the seed and the order of an epoch from (seed, epoch), so that the picture of step s is a
+function of s alone and a resumed run continues exactly. An epoch visits each pair once, or expressive frames more often
+and mild ones less (`favour_expressive`): most frames of a recording are mild, and teach little about expression.
 """
 
 from __future__ import annotations
@@ -82,6 +83,7 @@ class Pictures:
         self.boxes = torch.from_numpy(np.stack(boxes))
         self.pose = torch.from_numpy(capture.pose.astype(np.float32))
         self.scale = torch.from_numpy(capture.scale.astype(np.float32))
+        self.share = _expressiveness(capture, [t for t, _ in self.pairs], config.favour_expressive)
         self._epoch, self._order = -1, np.empty(0, int)
 
     def __len__(self) -> int:
@@ -91,12 +93,26 @@ class Pictures:
         """The example of training step `step`."""
         epoch, place = divmod(step, len(self.pairs))
         if epoch != self._epoch:
-            self._epoch, self._order = epoch, np.random.default_rng([self.seed, 8, epoch]).permutation(len(self.pairs))
+            self._epoch, self._order = epoch, self._shuffled(epoch)
         index = int(self._order[place])
         t = self.pairs[index][0]
         picture = torch.from_numpy(self.images[index]).float().div_(255)[None]
         rows = slice(t, t + 1)
         return Shot(t, self.cameras[index], picture, self.pose[rows], self.scale[rows], self.boxes[index : index + 1])
+
+    def _shuffled(self, epoch: int) -> np.ndarray:
+        """Systematic sampling: a picture's number of visits is its share of the epoch, rounded up or down by chance."""
+        rng = np.random.default_rng([self.seed, 8, epoch])
+        visits = np.diff(np.floor(np.cumsum(self.share) + rng.random()), prepend=0).astype(int)
+        order = np.repeat(np.arange(len(self.pairs)), visits)
+        return rng.permutation(np.resize(order, len(self.pairs)))  # rounding may make it one too short
+
+
+def _expressiveness(capture: Capture, frames: list[int], strength: float) -> np.ndarray:
+    """Visits an epoch of each picture, 1 on average: (1 − s) + s · (distance from the mean expression / its mean)."""
+    expression = capture.expression[frames]
+    distance = np.linalg.norm(expression - expression.mean(0), axis=1)
+    return (1 - strength) + strength * distance / max(distance.mean(), 1e-9)
 
 
 def _shrunk(image: np.ndarray, size: int) -> np.ndarray:

@@ -17,7 +17,14 @@ from raflib.sampler import RandomNoise, Vanilla
 from raflib.training import Run, fit
 
 CONFIG = train_config(
-    "tiny", size=48, steps=40, views_per_frame=2, checkpoint_every=15, relocate_every=10, weight_perceptual=0.0
+    "tiny",
+    size=48,
+    steps=40,
+    views_per_frame=2,
+    checkpoint_every=15,
+    relocate_every=10,
+    weight_perceptual=0.0,
+    favour_expressive=0.0,
 )
 CONFIG = replace(CONFIG, avatar=replace(CONFIG.avatar, points=400, mouth_points=20))
 
@@ -113,6 +120,16 @@ def test_pictures_visit_every_pair_once_an_epoch_and_depend_on_the_step_alone(ca
     pictures.shot(3 * len(pictures))
     assert [pictures.shot(step).t for step in range(len(pictures))] == first
     assert not capture.free[[t for t, _ in pictures.pairs]].any()
+
+
+def test_expressive_frames_are_visited_more_often(capture):
+    pictures = Pictures(capture, choose_cameras(capture, 4), replace(CONFIG, favour_expressive=1.0))
+    visits = np.bincount([pictures.shot(step).t for step in range(40 * len(pictures))], minlength=len(capture))[
+        capture.train
+    ]
+    expression = capture.expression[capture.train]
+    distance = np.linalg.norm(expression - expression.mean(0), axis=1)
+    np.testing.assert_allclose(visits / visits.sum(), distance / distance.sum(), atol=0.01)
 
 
 def test_cameras_are_spread_over_azimuth(capture):
