@@ -19,8 +19,12 @@ from raflib.capture import Capture
 from raflib.config import TrainConfig
 from raflib.errors import RafError
 from raflib.geometry import Camera
+from raflib.perceptual import MIN_SIDE
 
-FACE_MARGIN = 0.1
+Box = tuple[int, int, int, int]
+"""x, y, width, height in pixels."""
+MARGIN = 0.15
+"""How far the face crop reaches beyond the landmarks, as a share of their larger side."""
 
 
 def choose_cameras(capture: Capture, count: int) -> list[int]:
@@ -31,14 +35,28 @@ def choose_cameras(capture: Capture, count: int) -> list[int]:
     return sorted(int(order[index]) for index in picked)
 
 
-def face_box(landmarks: Float[np.ndarray, "L 3"], camera: Camera, margin: float = FACE_MARGIN) -> Int[np.ndarray, "4"]:
-    """(x, y, width, height) in pixels around the projected landmarks, `margin` of its size wider, inside the image."""
-    pixels = camera.project(landmarks)
-    low, high = np.nanmin(pixels, axis=0), np.nanmax(pixels, axis=0)
-    grow = margin * (high - low)
-    low = np.clip(np.floor(low - grow), 0, [camera.width - 1, camera.height - 1]).astype(int)
-    high = np.clip(np.ceil(high + grow), low + 1, [camera.width, camera.height]).astype(int)
-    return np.concatenate([low, high - low])
+def face_box(landmarks: Float[np.ndarray, "L 3"], camera: Camera, margin: float = MARGIN) -> Box:
+    """Integer box (x, y, width, height) around the projected landmarks, inside the picture.
+
+    `landmarks` [L,3] world metres (NaN rows are skipped) of the *target* frame. The box is widened by `margin` × its
+    larger side on every side, cut at the picture's border, and never smaller than the perceptual network takes.
+    Raises RafError when no landmark is in front of the camera.
+    """
+    points = camera.project(landmarks)
+    points = points[np.isfinite(points).all(-1)]
+    if not len(points):
+        raise RafError(
+            f"face crop: no landmark projects into camera {camera.name}; is the face detected in this frame?"
+        )
+    low, high = points.min(0), points.max(0)
+    pad = margin * float((high - low).max())
+    box = []
+    for first, last, limit in zip(low - pad, high + pad, (camera.width, camera.height), strict=True):
+        first, last = np.clip(np.floor(first), 0, limit), np.clip(np.ceil(last), 0, limit)
+        size = int(max(last - first, min(MIN_SIDE, limit)))
+        box.append((int(np.clip(first, 0, limit - size)), size))
+    (x, width), (y, height) = box
+    return x, y, width, height
 
 
 @dataclass(frozen=True)
@@ -80,7 +98,7 @@ class Pictures:
         boxes = [
             face_box(capture.landmarks[t], camera) for (t, _), camera in zip(self.pairs, self.cameras, strict=True)
         ]
-        self.boxes = torch.from_numpy(np.stack(boxes))
+        self.boxes = torch.tensor(boxes)
         self.pose = torch.from_numpy(capture.pose.astype(np.float32))
         self.scale = torch.from_numpy(capture.scale.astype(np.float32))
         self.share = _expressiveness(capture, [t for t, _ in self.pairs], config.favour_expressive)

@@ -18,7 +18,6 @@ from raflib.evaluation import (
     describe,
     evaluate,
     expression_distance,
-    face_box,
     landmark_distance,
     lpips,
     most_frontal,
@@ -32,6 +31,7 @@ from raflib.evaluation import (
 from raflib.evaluation.protocols import pick_frames
 from raflib.evaluation.truth import aligned_pose
 from raflib.geometry import Camera
+from raflib.pictures import face_box
 from raflib.sources.studio import TRACKING_CAMERAS
 from raflib.tracking import ARKIT52, FaceTracker, Observation, track_views
 from raflib.tracking.landmarks import GROUPS

@@ -108,8 +108,8 @@ def test_a_truncated_checkpoint_is_named(trained, tmp_path):
 
 def test_background_of_a_static_camera_is_learned(capture, tmp_path):
     room = replace(capture, background=np.full((48, 48, 3), 0.25))
-    run = fit(room, Vanilla(), replace(CONFIG, rate_background=0.05), tmp_path / "room", progress=False)
-    assert run.background.mean() > 0.4  # from 0.25 towards the white around the ball
+    run = fit(room, Vanilla(), replace(CONFIG, rate_background=0.1), tmp_path / "room", progress=False)
+    assert run.background[:5].mean() > 0.5  # the first rows went from 0.25 towards the white around the ball
 
 
 def test_pictures_visit_every_pair_once_an_epoch_and_depend_on_the_step_alone(capture):
@@ -140,8 +140,9 @@ def test_face_box_and_weights_cover_the_landmarks(capture):
     camera = capture.cameras[1]
     box = face_box(capture.landmarks[0], camera)
     pixels = camera.project(capture.landmarks[0].astype(float))
-    assert (pixels >= box[:2]).all() and (pixels <= box[:2] + box[2:]).all()
-    weights = losses.face_weights(torch.from_numpy(box)[None], 48, 3.0)
+    low, size = np.array(box[:2]), np.array(box[2:])
+    assert (pixels >= low).all() and (pixels <= low + size).all()
+    weights = losses.face_weights(torch.tensor([box]), 48, 3.0)
     assert weights.sum() == 48 * 48 + 3 * box[2] * box[3]
 
 

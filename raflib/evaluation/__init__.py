@@ -1,6 +1,6 @@
 """Scores of trained avatars: image, expression, pose and landmark metrics (tagged), self- and cross-driving."""
 
-from raflib.evaluation.metrics import REGISTRY, Metric, Target, describe, face_box, lpips, psnr, register, ssim
+from raflib.evaluation.metrics import REGISTRY, Metric, Target, describe, lpips, psnr, register, ssim
 from raflib.evaluation.protocols import correlations, evaluate, most_frontal
 from raflib.evaluation.tracked import calibrate, expression_distance, landmark_distance, rotation_distance
 from raflib.evaluation.truth import Performed, performed, transfer_pose
@@ -15,7 +15,6 @@ __all__ = [
     "describe",
     "evaluate",
     "expression_distance",
-    "face_box",
     "landmark_distance",
     "lpips",
     "most_frontal",

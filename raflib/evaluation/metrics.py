@@ -20,12 +20,8 @@ import torch
 from jaxtyping import Float, Real, UInt8
 
 from raflib.errors import RafError
-from raflib.geometry import Camera
-from raflib.perceptual import MIN_SIDE, perceptual
-
-Box = tuple[int, int, int, int]
-MARGIN = 0.15
-"""How far the face crop reaches beyond the landmarks, as a share of their larger side."""
+from raflib.perceptual import perceptual
+from raflib.pictures import Box
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,30 +139,6 @@ def lpips(x: Float[np.ndarray, "H W 3"], y: Float[np.ndarray, "h w 3"]) -> float
     _same_shape(x, y)
     with torch.no_grad():
         return float(perceptual("alex").distance(_features(x), _features(y)))
-
-
-def face_box(landmarks: Float[np.ndarray, "L 3"], camera: Camera, margin: float = MARGIN) -> Box:
-    """Integer box (x, y, width, height) around the projected landmarks, inside the picture.
-
-    `landmarks` [L,3] world metres (NaN rows are skipped) of the *target* frame. The box is widened by `margin` × its
-    larger side on every side, cut at the picture's border, and never smaller than the perceptual network takes.
-    Raises RafError when no landmark is in front of the camera.
-    """
-    points = camera.project(landmarks)
-    points = points[np.isfinite(points).all(-1)]
-    if not len(points):
-        raise RafError(
-            f"face crop: no landmark projects into camera {camera.name}; is the face detected in this frame?"
-        )
-    low, high = points.min(0), points.max(0)
-    pad = margin * float((high - low).max())
-    box = []
-    for first, last, limit in zip(low - pad, high + pad, (camera.width, camera.height), strict=True):
-        first, last = np.clip(np.floor(first), 0, limit), np.clip(np.ceil(last), 0, limit)
-        size = int(max(last - first, min(MIN_SIDE, limit)))
-        box.append((int(np.clip(first, 0, limit - size)), size))
-    (x, width), (y, height) = box
-    return x, y, width, height
 
 
 def crop(image: Real[np.ndarray, "H W *c"], box: Box) -> Real[np.ndarray, "h w *c"]:

@@ -23,10 +23,11 @@ from tqdm import tqdm
 
 from raflib.capture import Capture
 from raflib.errors import RafError
-from raflib.evaluation.metrics import REGISTRY, Metric, Target, face_box, resolve
+from raflib.evaluation.metrics import REGISTRY, Metric, Target, resolve
 from raflib.evaluation.tracked import ACTIONS, observe, tracking
 from raflib.evaluation.truth import Performed, performed, transfer_pose
 from raflib.geometry import Camera
+from raflib.pictures import face_box
 
 Frames = int | Sequence[int] | np.ndarray | None
 SLOW = ("lpips/stlpips-alex/whole",)
