@@ -20,7 +20,7 @@ import pandas as pd
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from raflib import losses
 from raflib.avatar import Canonical, GaussianAvatar, initialise

@@ -92,12 +92,13 @@ class GaussianAvatar(nn.Module):
         pose = self.calibrated(pose)
         code = (expression - self.expression_mean) * c.expression_gain
         pose_code = encode(torch.cat([pose[:, :3], pose[:, 3:] * c.pose_gain], 1), c.frequencies)
-        features = self.feature.tanh()
-        position = encode(self.xyz, c.frequencies)
-        near_f, far_f = features[self._near], features[self._far]
+        near, near_f = (values.index_select(0, self._near) for values in (self.xyz, self.feature))
+        far, far_f = (values.index_select(0, self._far) for values in (self.xyz, self.feature))
+        near, near_f = encode(near, c.frequencies), near_f.tanh()
+        far, far_f = encode(far, c.frequencies), far_f.tanh()
         by_expression = torch.cat(
             [
-                c.deform_scale * self.exp_deform(position[self._near], code),
+                c.deform_scale * self.exp_deform(near, code),
                 c.attribute_scale * self.exp_attributes(near_f, code),
                 self.exp_color(near_f, code),
             ],
@@ -105,7 +106,7 @@ class GaussianAvatar(nn.Module):
         )
         by_pose = torch.cat(
             [
-                c.deform_scale * self.pose_deform(position[self._far], pose_code),
+                c.deform_scale * self.pose_deform(far, pose_code),
                 c.attribute_scale * self.pose_attributes(far_f, pose_code),
                 self.pose_color(far_f, pose_code),
             ],
