@@ -1,4 +1,4 @@
-"""The whole path for one subject: notebooks 01 to 06 through papermill, two trainings at a time where cores allow.
+"""The whole path for one subject: notebooks 01 to 06 through papermill, trainings side by side.
 
 Executed copies, their logs and a receipt each go to `runs/notebooks`. A step whose receipt names the same parameters,
 notebook and library code is not run again; a step that failed is named, with the end of its log, and the exit status
@@ -39,17 +39,19 @@ class Step:
         return "_".join(part for part in (self.notebook, self.parameters["subject"], self.label) if part)
 
 
-def plan(subject: str, profile: str, threads: int) -> list[list[Step]]:
-    """Stages in order; the steps of a stage may run side by side."""
+def plan(subject: str, profile: str, threads: int) -> list[list[list[Step]]]:
+    """Stages in order; a stage is chains of steps that may run side by side, each chain in its order."""
     base = {"subject": subject, "profile": profile}
-    trainings = [Step("04_train", {**base, "method": m, "threads": str(threads)}, m) for m in METHODS]
-    evaluations = [Step("05_evaluate", {**base, "method": m}, m) for m in METHODS]
+
+    def chain(method: str) -> list[Step]:
+        train = Step("04_train", {**base, "method": method, "threads": str(threads)}, method)
+        return [train, Step("05_evaluate", {**base, "method": method}, method)]
+
     return [
-        [Step("01_subjects", base)],
-        [Step("02_bank", base)],
-        [*trainings, Step("03_coverage", base)],
-        evaluations,
-        [Step("06_tables", base)],
+        [[Step("01_subjects", base)]],
+        [[Step("02_bank", base)]],
+        [[Step("03_coverage", base)], *map(chain, METHODS)],  # coverage first: evaluation needs the drivers it tracks
+        [[Step("06_tables", base)]],
     ]
 
 
@@ -119,12 +121,17 @@ def last_line(log: Path) -> str:
     return next((line.strip()[:110] for line in reversed(lines) if line.strip()), "")
 
 
-def run_stage(steps: list[Step], root: Path, folder: Path, cores: int) -> None:
-    """All steps of a stage, as many at a time as there are cores (two at most); the first failure ends it."""
-    workers = min(2, cores, len(steps))
+def run_stage(chains: list[list[Step]], root: Path, folder: Path, cores: int) -> None:
+    """All chains of a stage, one more at a time than there are cores (three at most); the first failure ends it."""
+    workers = min(3, cores + 1, len(chains))
     stop, threads = threading.Event(), max(1, cores // workers)
+
+    def run(chain: list[Step]) -> None:
+        for step in chain:
+            execute(step, root, folder, threads, stop)
+
     with ThreadPoolExecutor(workers) as pool:
-        jobs = [pool.submit(execute, step, root, folder, threads, stop) for step in steps]
+        jobs = [pool.submit(run, chain) for chain in chains]
         done, waiting = wait(jobs, return_when=FIRST_EXCEPTION)
         for job in waiting:
             job.cancel()

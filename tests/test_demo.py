@@ -34,7 +34,7 @@ def root(tmp_path):
 
 def test_a_finished_step_runs_once_until_something_changes(root, capfd):
     step = demo.Step("good", {"subject": "074", "where": str(root / "ran")})
-    run = [step], root, root, 1
+    run = [[step]], root, root, 1
     demo.run_stage(*run)
     demo.run_stage(*run)
     assert (root / "ran").read_text() == "074"
@@ -47,7 +47,8 @@ def test_a_finished_step_runs_once_until_something_changes(root, capfd):
 def test_a_failing_notebook_is_named_and_leaves_no_receipt(root, capfd):
     steps = [demo.Step("bad", {"subject": "1"}), demo.Step("good", {"subject": "1", "where": str(root / "ran")})]
     with pytest.raises(RafError, match="notebook bad failed"):
-        demo.run_stage(steps, root, root, 2)
+        demo.run_stage([steps], root, root, 2)
+    assert not (root / "ran").exists(), "the rest of a chain does not run after a failure"
     assert "no luck" in capfd.readouterr().err
     assert not demo.finished(steps[0], root, root)
 
@@ -62,11 +63,12 @@ def test_a_step_stops_when_another_failed(root):
 
 
 def test_the_plan_trains_before_it_evaluates():
-    stages = [[step.notebook for step in stage] for stage in demo.plan("422", "demo", 1)]
-    order = {name: index for index, stage in enumerate(stages) for name in stage}
+    stages = [[[step.notebook for step in chain] for chain in stage] for stage in demo.plan("422", "demo", 1)]
+    order = {name: index for index, stage in enumerate(stages) for chain in stage for name in chain}
     names = ("01_subjects", "02_bank", "03_coverage", "04_train", "05_evaluate", "06_tables")
     assert set(order) == set(names)
-    assert order["04_train"] < order["05_evaluate"] < order["06_tables"]
-    assert stages[2].count("04_train") == 3
+    assert order["02_bank"] < order["04_train"] == order["05_evaluate"] < order["06_tables"]
+    assert stages[2].count(["04_train", "05_evaluate"]) == 3
     for stage in demo.plan("422", "demo", 1):
-        assert len({step.name for step in stage}) == len(stage)
+        steps = [step.name for chain in stage for step in chain]
+        assert len(set(steps)) == len(steps)
