@@ -34,6 +34,7 @@ class AvatarConfig:
     feature_dim: int = 128
     colour_channels: int = 32
     frequencies: int = 4
+    pose_frequencies: int = 4
     exp_color: tuple[int, ...] = (256, 256)
     pose_color: tuple[int, ...] = (128,)
     exp_attributes: tuple[int, ...] = (256, 256, 256)
@@ -91,10 +92,10 @@ _DEMO_AVATAR = AvatarConfig(
     exp_color=(64,), pose_color=(16,), exp_attributes=(64,), pose_attributes=(16,),
     exp_deform=(96, 64), pose_deform=(32,),
     initial_spread=0.5, expression_gain=3.0, pose_gain=10.0, body="blend",
-    canonical_colour=True, calibrate_pose=True, frequencies=6,
+    canonical_colour=True, calibrate_pose=True, frequencies=6, pose_frequencies=1,
 )  # fmt: skip
 _DEMO = TrainConfig(
-    avatar=_DEMO_AVATAR, size=192, steps=4_000, cameras=16, views_per_frame=2, favour_expressive=0.7,
+    avatar=_DEMO_AVATAR, size=192, steps=5_500, cameras=16, views_per_frame=2, favour_expressive=0.7,
     rate_mlp=2e-3, rate_xyz=8e-3, rate_feature=2e-3, rate_rotation=2e-2, rate_scale=4e-2, rate_opacity=0.12,
     rate_colour=2e-2, rate_body=3e-2, rate_pose=0.0, rate_calibration=1e-3, decay=0.05,
     weight_face=3.0, weight_gradient=0.5,

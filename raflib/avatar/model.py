@@ -55,7 +55,7 @@ class GaussianAvatar(nn.Module):
         self.register_buffer("rest_pose", canonical.rest_pose.clone())
         self.register_buffer("pose_spread", canonical.pose_spread.clone())
         self.register_buffer("rest_scale", canonical.rest_scale.clone())
-        position, pose = 3 * (1 + 2 * c.frequencies), 6 * (1 + 2 * c.frequencies)
+        position, pose = 3 * (1 + 2 * c.frequencies), 6 * (1 + 2 * c.pose_frequencies)
         e, f, k = c.expression_dim, c.feature_dim, c.colour_channels
         self.exp_color = ConditionedMLP(f, e, c.exp_color, k)
         self.pose_color = ConditionedMLP(f, pose, c.pose_color, k)
@@ -91,7 +91,7 @@ class GaussianAvatar(nn.Module):
             )
         pose = self.calibrated(pose)
         code = (expression - self.expression_mean) * c.expression_gain
-        pose_code = encode(torch.cat([pose[:, :3], pose[:, 3:] * c.pose_gain], 1), c.frequencies)
+        pose_code = encode(torch.cat([pose[:, :3], pose[:, 3:] * c.pose_gain], 1), c.pose_frequencies)
         near, near_f = (values.index_select(0, self._near) for values in (self.xyz, self.feature))
         far, far_f = (values.index_select(0, self._far) for values in (self.xyz, self.feature))
         near, near_f = encode(near, c.frequencies), near_f.tanh()
