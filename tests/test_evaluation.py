@@ -355,7 +355,11 @@ def test_the_studio_films_the_target_doing_what_the_driver_did(target):
         seen = track_views(still, views, tracker, [camera.name for camera in views].index("222200037")).landmarks
         neutral = (seen - seen[rigid].mean(0)) / 0.1
         target = replace(
-            target, neutral=neutral, groups=GROUPS, truth=Truth(*(np.zeros((20, n), np.float32) for n in (52, 3, 6)))
+            target,
+            neutral=neutral,
+            landmarks=np.zeros((len(target), 478, 3), np.float32),
+            groups=GROUPS,
+            truth=Truth(*(np.zeros((20, n), np.float32) for n in (52, 3, 6))),
         )
         shown = performed(target, driver, np.arange(3), [front], tracker=tracker, progress=False)
     assert shown.images.shape == (3, 1, 96, 96, 3) and shown.detected.all()
