@@ -31,7 +31,7 @@ from raflib.errors import RafError
 from raflib.geometry import Camera
 from raflib.pictures import Pictures, choose_cameras
 from raflib.render import rasterize
-from raflib.runs import load_tensors, provenance, read_json, save_tensors, write_json
+from raflib.runs import atomic_write, load_tensors, provenance, read_json, save_tensors, write_json
 
 CHECKPOINT = "checkpoint.safetensors"
 WARM_UP = 50
@@ -138,8 +138,6 @@ class _Trainer:
         self.pictures = Pictures(capture, cameras, config)
         self.condition = sampler.bind(capture.expression, capture.subject, capture.feature_space)
         self.avatar = GaussianAvatar(config.avatar, initialise(capture, config.avatar, cameras, config.seed))
-        self.pose = torch.nn.Embedding(len(capture), 6, sparse=True)  # corrections: radians, then decimetres
-        torch.nn.init.zeros_(self.pose.weight)
         self.trained_on = torch.from_numpy(np.flatnonzero(capture.train))
         self.background = None
         if capture.background is not None:
@@ -147,7 +145,10 @@ class _Trainer:
             self.background = torch.nn.Parameter(_resized(first, config.size, config.size).clone())
         self.optimiser = self._optimiser()
         self.optimisers = {"adam": self.optimiser}
+        self.pose = None
         if config.rate_pose > 0:
+            self.pose = torch.nn.Embedding(len(capture), 6, sparse=True)  # corrections: radians, then decimetres
+            torch.nn.init.zeros_(self.pose.weight)
             self.optimisers["pose"] = torch.optim.SparseAdam(self.pose.parameters(), lr=config.rate_pose)
         self.rates = {name: [group["lr"] for group in o.param_groups] for name, o in self.optimisers.items()}
         self.perceptual = None
@@ -198,7 +199,8 @@ class _Trainer:
                 group["lr"] = rate * ramp
         shot = self.pictures.shot(self.step)
         expression = self.condition(torch.tensor([shot.t]), generator)
-        gaussians = self.avatar(expression, shot.pose + self._correction(shot.t), shot.scale)
+        pose = shot.pose if self.pose is None else shot.pose + self._correction(shot.t)
+        gaussians = self.avatar(expression, pose, shot.scale)
         backdrop = 1.0 if self.background is None else self.background
         render, _ = rasterize(gaussians, [shot.camera], c.size, background=backdrop)
         render = render[..., :3]
@@ -218,7 +220,7 @@ class _Trainer:
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
         self.step += 1
-        if self.step % len(self.pictures) == 0:
+        if self.pose is not None and self.step % len(self.pictures) == 0:
             self._centre_corrections()
         if c.relocate_every and self.step % c.relocate_every == 0:
             if self.step < 0.7 * c.steps:
@@ -240,7 +242,8 @@ class _Trainer:
     def _save(self, finished: bool = False) -> None:
         self.avatar.refresh_blend()
         tensors = {f"avatar.{name}": value for name, value in self.avatar.state_dict().items()}
-        tensors["pose_correction"] = self.pose.weight.data
+        if self.pose is not None:
+            tensors["pose_correction"] = self.pose.weight.data
         if self.background is not None:
             tensors["background"] = self.background.data
         for kind, optimiser in self.optimisers.items():
@@ -249,7 +252,8 @@ class _Trainer:
         self.info |= {"steps": self.step, "finished": finished}
         header = {"config": to_dict(self.config), "step": self.step, "seconds": self.info["seconds"], "log": self.rows}
         save_tensors(self.out / CHECKPOINT, tensors, header)
-        pd.DataFrame(self.rows).to_csv(self.out / "log.csv", index=False)
+        with atomic_write(self.out / "log.csv") as path:
+            pd.DataFrame(self.rows).to_csv(path, index=False)
         write_json(self.out / "run.json", self.info)
 
     def _restore(self) -> None:
@@ -260,7 +264,8 @@ class _Trainer:
             )
         prefix = "avatar."
         self.avatar.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
-        self.pose.weight.data.copy_(tensors["pose_correction"])
+        if self.pose is not None:
+            self.pose.weight.data.copy_(tensors["pose_correction"])
         if self.background is not None:
             self.background.data.copy_(tensors["background"])
         for kind, optimiser in self.optimisers.items():
@@ -268,7 +273,8 @@ class _Trainer:
             for name, value in tensors.items():
                 if name.startswith(f"{kind}."):
                     _, index, key = name.split(".")
-                    state.setdefault(int(index), {})[key] = value
+                    counted = value.ndim == 0 and not value.is_floating_point()  # SparseAdam's step is a plain int
+                    state.setdefault(int(index), {})[key] = value.item() if counted else value
             groups = optimiser.state_dict()["param_groups"]
             optimiser.load_state_dict({"state": state, "param_groups": groups})
         self.avatar.refresh_blend()

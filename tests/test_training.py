@@ -80,6 +80,27 @@ def test_a_killed_run_resumes_to_the_same_bits(capture, trained, tmp_path, monke
         assert torch.equal(value, resumed.avatar.state_dict()[name]), name
 
 
+def test_pose_corrections_are_learned_centred_and_resumed_only_where_asked_for(capture, trained, tmp_path, monkeypatch):
+    assert "pose_correction" not in load_tensors(trained.path / "checkpoint.safetensors")[0]
+    config = replace(CONFIG, rate_pose=1e-3)
+    whole = fit(capture, Vanilla(), config, tmp_path / "whole", progress=False)
+    one_step = training._Trainer._one_step
+
+    def dies(self):
+        if self.step == 22:
+            raise KeyboardInterrupt
+        return one_step(self)
+
+    monkeypatch.setattr(training._Trainer, "_one_step", dies)
+    with pytest.raises(KeyboardInterrupt):
+        fit(capture, Vanilla(), config, tmp_path / "killed", progress=False)
+    monkeypatch.undo()
+    resumed = fit(capture, Vanilla(), config, tmp_path / "killed", progress=False)
+    stored = [load_tensors(run.path / "checkpoint.safetensors")[0]["pose_correction"] for run in (whole, resumed)]
+    assert torch.equal(*stored) and stored[0][capture.train].abs().sum() > 0
+    assert not stored[0][~capture.train].any()
+
+
 def test_another_method_or_subject_in_the_folder_is_refused(capture, trained):
     with pytest.raises(RafError, match="another sampler"):
         fit(capture, RandomNoise(), CONFIG, trained.path, progress=False)
