@@ -27,6 +27,7 @@ from raflib.evaluation import (
     rotation_distance,
     ssim,
     transfer_pose,
+    unseen_drivers,
 )
 from raflib.evaluation.protocols import pick_frames
 from raflib.evaluation.truth import aligned_pose
@@ -370,6 +371,11 @@ def test_the_studio_films_the_target_doing_what_the_driver_did(target):
     assert turns[0] < 0.1 and turns[1] < 3 and 11 < turns[2] < 18
     with pytest.raises(RafError, match="E01 has no truth"):
         performed(target, capture("E01", 1), np.arange(1), [front])
+
+
+def test_unseen_drivers_are_the_paper_s_without_the_subject():
+    assert unseen_drivers("422")[:5] == ["388", "443", "445", "475", "E01"] and len(unseen_drivers("422")) == 14
+    assert len(unseen_drivers("900")) == 15
 
 
 # --- calibration and correlation -------------------------------------------------------------------------------------

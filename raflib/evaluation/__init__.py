@@ -1,7 +1,7 @@
 """Scores of trained avatars: image, expression, pose and landmark metrics (tagged), self- and cross-driving."""
 
 from raflib.evaluation.metrics import REGISTRY, Metric, Target, describe, lpips, psnr, register, ssim
-from raflib.evaluation.protocols import correlations, evaluate, most_frontal
+from raflib.evaluation.protocols import correlations, evaluate, most_frontal, unseen_drivers
 from raflib.evaluation.tracked import calibrate, expression_distance, landmark_distance, rotation_distance
 from raflib.evaluation.truth import Performed, performed, transfer_pose
 
@@ -24,4 +24,5 @@ __all__ = [
     "rotation_distance",
     "ssim",
     "transfer_pose",
+    "unseen_drivers",
 ]

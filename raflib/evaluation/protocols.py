@@ -29,6 +29,9 @@ from raflib.evaluation.truth import Performed, performed, transfer_pose
 from raflib.geometry import Camera
 from raflib.pictures import face_box
 
+BENCHMARK = ("388", "422", "443", "445", "475")
+EXTERNAL = tuple(f"E{number:02d}" for number in range(1, 11))
+"""Subjects of the NeRSemble benchmark (paper, Appendix 0.C), and the external drivers as the studio names them."""
 Frames = int | Sequence[int] | np.ndarray | None
 SLOW = ("lpips/stlpips-alex/whole",)
 """Registered metrics that are only measured when asked for by name."""
@@ -141,6 +144,11 @@ def correlations(
         median = float(np.median(known)) if known else np.nan
         rows.append({**dict(zip(by, key, strict=True)), **values, "median": median, "frames": used})
     return pd.DataFrame(rows)
+
+
+def unseen_drivers(subject: str) -> list[str]:
+    """Who drives `subject` (paper §5): the other benchmark subjects and ten external drivers."""
+    return [name for name in (*BENCHMARK, *EXTERNAL) if name != subject]
 
 
 def most_frontal(cameras: Sequence[Camera], count: int) -> list[int]:
