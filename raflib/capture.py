@@ -58,6 +58,8 @@ class Capture:
         sequence, frame: [T] which recording a row belongs to and its frame number there.
         detected: [T] whether the tracker found the face. Frames without a face are marked, never filled in.
         frames: the pictures.
+        head_map: where the source has one, the map of the head's texture that finds this person's pose, in the frame of
+            `pose`, in other pictures of them (`raflib.tracking.HeadMap`).
         truth: only on sources that own the performance; for evaluation only.
         background: None for white; [H,W,3] in [0,1] where a single static camera sees a real room.
     """
@@ -75,6 +77,7 @@ class Capture:
     frame: Int[np.ndarray, "T"]
     detected: Bool[np.ndarray, "T"]
     frames: Frames = field(repr=False)
+    head_map: object | None = field(default=None, repr=False)
     truth: Truth | None = field(default=None, repr=False)
     background: Float[np.ndarray, "H W 3"] | None = field(default=None, repr=False)
 

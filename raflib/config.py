@@ -25,7 +25,8 @@ class AvatarConfig:
     learns per Gaussian how far it follows the head rather than the resting body, for the shoulders' sake.
     `canonical_colour` gives each Gaussian a colour that the networks then change, instead of networks alone.
     `calibrate_pose` learns a smooth correction of the tracked head pose. `expression_gain` multiplies the mean-centred
-    expression before the MLPs, `pose_gain` the translation.
+    expression before the MLPs, `pose_gain` the translation. `face_share` of the Gaussians start on the surface of the
+    face landmarks; `blur` is the renderer's (pixels²), part of how the avatar looks.
     """
 
     points: int = 30_000
@@ -52,16 +53,23 @@ class AvatarConfig:
     body: str = "rigid"
     canonical_colour: bool = False
     calibrate_pose: bool = False
+    face_share: float = 0.0
+    blur: float = 0.3
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How an avatar is trained. Rates are Adam's, decayed geometrically to `decay` of themselves over `steps`."""
+    """How an avatar is trained. Rates are Adam's, decayed geometrically to `decay` of themselves over `steps`.
+
+    `cameras` are chosen "spread" over the rig or nearest to the front ("frontal"). The landmark term comes alone first,
+    for `landmark_steps`, then beside every step with `weight_landmarks`.
+    """
 
     avatar: AvatarConfig = field(default_factory=AvatarConfig)
     size: int = 512
     steps: int = 300_000
     cameras: int = 16
+    camera_choice: str = "spread"
     views_per_frame: int = 16
     favour_expressive: float = 0.0
     seed: int = 0
@@ -81,6 +89,8 @@ class TrainConfig:
     weight_face: float = 0.0
     weight_gradient: float = 0.0
     weight_perceptual: float = 0.1
+    weight_landmarks: float = 0.0
+    landmark_steps: int = 0
     perceptual_every: int = 1
     perceptual_crop: int = 512
     relocate_every: int = 0
@@ -93,18 +103,20 @@ _DEMO_AVATAR = AvatarConfig(
     exp_deform=(96, 64), pose_deform=(32,),
     initial_spread=0.5, expression_gain=3.0, pose_gain=10.0, body="blend",
     canonical_colour=True, calibrate_pose=True, frequencies=6, pose_frequencies=1,
+    attribute_scale=0.5, face_share=0.5, blur=0.1,
 )  # fmt: skip
 _DEMO = TrainConfig(
-    avatar=_DEMO_AVATAR, size=192, steps=5_500, cameras=16, views_per_frame=2, favour_expressive=0.7,
-    rate_mlp=2e-3, rate_xyz=8e-3, rate_feature=2e-3, rate_rotation=2e-2, rate_scale=4e-2, rate_opacity=0.12,
+    avatar=_DEMO_AVATAR, size=192, steps=5_500, cameras=8, camera_choice="frontal", views_per_frame=3,
+    favour_expressive=1.0,
+    rate_mlp=4e-3, rate_xyz=8e-3, rate_feature=1e-2, rate_rotation=2e-2, rate_scale=4e-2, rate_opacity=0.12,
     rate_colour=2e-2, rate_body=3e-2, rate_pose=0.0, rate_calibration=1e-3, decay=0.05,
-    weight_face=3.0, weight_gradient=0.5,
-    weight_perceptual=0.05, perceptual_every=16, perceptual_crop=96, relocate_every=200,
+    weight_face=15.0, weight_gradient=0.5, weight_landmarks=0.5, landmark_steps=1_200,
+    weight_perceptual=0.05, perceptual_every=32, perceptual_crop=96, relocate_every=200,
 )  # fmt: skip
 _TRAIN = {
     "tiny": replace(
         _DEMO, avatar=replace(_DEMO_AVATAR, points=1_500, mouth_points=100), size=64, steps=60, cameras=4,
-        views_per_frame=1, perceptual_crop=64, relocate_every=30, checkpoint_every=25,
+        views_per_frame=1, perceptual_crop=64, relocate_every=30, checkpoint_every=25, landmark_steps=20,
     ),
     "demo": _DEMO,
     "paper": TrainConfig(),

@@ -2,6 +2,7 @@
 
 ``L = λ₁ ‖render − picture‖₁ + λ_grad ‖∇(render − picture)‖₁ + λ_perc perceptual(crop)`` (RAF §4, Eq. for L_self and
 L_RAF: both have this form and differ in the expression that made the render). The face counts `weight_face` times more.
+Training may add the landmark distances of `raflib.avatar.landmarks` to the dict, weighted by λ_lmk.
 """
 
 from __future__ import annotations
@@ -54,5 +55,6 @@ def total(parts: Mapping[str, Tensor], config: TrainConfig) -> Float[Tensor, ""]
         "l1": config.weight_l1,
         "gradient": config.weight_gradient,
         "perceptual": config.weight_perceptual * config.perceptual_every,
+        "landmarks": config.weight_landmarks,
     }
     return sum((weight[name] * value.mean() for name, value in parts.items()), start=torch.zeros(()))

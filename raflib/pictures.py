@@ -7,6 +7,7 @@ and mild ones less (`favour_expressive`): most frames of a recording are mild, a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,8 +28,18 @@ MARGIN = 0.15
 """How far the face crop reaches beyond the landmarks, as a share of their larger side."""
 
 
-def choose_cameras(capture: Capture, count: int) -> list[int]:
-    """Indices of `count` cameras spread over the capture's views by azimuth (all of them if there are fewer)."""
+def most_frontal(cameras: Sequence[Camera], count: int) -> list[int]:
+    """Indices of the `count` cameras whose axes are nearest to the frontal camera's (+z), most frontal first."""
+    return [int(i) for i in np.argsort([-camera.extrinsic[2, 2] for camera in cameras], kind="stable")[:count]]
+
+
+def choose_cameras(capture: Capture, count: int, choice: str = "spread") -> list[int]:
+    """Indices of `count` cameras (all if there are fewer): "spread" over the capture's views by azimuth, or "frontal",
+    those nearest to the front."""
+    if choice not in ("spread", "frontal"):
+        raise RafError(f"camera_choice is {choice!r}; choose 'spread' or 'frontal'")
+    if choice == "frontal":
+        return sorted(most_frontal(capture.cameras, count))
     azimuth = [np.arctan2(camera.centre[0], -camera.centre[2]) for camera in capture.cameras]
     order = np.argsort(azimuth, kind="stable")
     picked = np.unique(np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(int))

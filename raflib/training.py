@@ -25,6 +25,7 @@ from tqdm import tqdm
 from raflib import losses
 from raflib.avatar import Canonical, GaussianAvatar, initialise
 from raflib.avatar.density import relocate
+from raflib.avatar.landmarks import BESIDE, LandmarkGuide
 from raflib.capture import Capture
 from raflib.config import TrainConfig, to_dict, train_config_from_dict
 from raflib.errors import RafError
@@ -34,6 +35,7 @@ from raflib.render import rasterize
 from raflib.runs import atomic_write, load_tensors, provenance, read_json, save_tensors, write_json
 
 CHECKPOINT = "checkpoint.safetensors"
+HULL_CAMERAS = 16
 WARM_UP = 50
 LOG_EVERY = 50
 
@@ -93,7 +95,8 @@ class Run:
                 backdrop = 1.0
             else:
                 backdrop = _resized(self.background, camera.height, camera.width)
-            image, _ = rasterize(gaussians, [camera], (camera.height, camera.width), background=backdrop)
+            size, blur = (camera.height, camera.width), self.config.avatar.blur
+            image, _ = rasterize(gaussians, [camera], size, background=backdrop, blur=blur)
             images.append(image[0, ..., :3].clamp(0, 1).numpy())
         return np.stack(images)
 
@@ -125,19 +128,23 @@ def fit(
     label = {"method": sampler.name, "seed": config.seed, "threads": threads}
     info = {**identity, **label, **(details or {}), **provenance(), "finished": False, "steps": 0, "seconds": 0.0}
     with _threads(threads):
-        return _Trainer(capture, sampler, config, out, info).run(progress)
+        return _Trainer(capture, sampler, config, out, info, progress).run()
 
 
 class _Trainer:
     """State of one training: the avatar, the optimiser, the pictures and the step."""
 
-    def __init__(self, capture: Capture, sampler: Any, config: TrainConfig, out: Path, info: dict):
+    def __init__(self, capture: Capture, sampler: Any, config: TrainConfig, out: Path, info: dict, progress: bool):
         self.config, self.out, self.info, self.step, self.rows = config, out, info, 0, []
+        self.progress = progress
         torch.manual_seed(config.seed)
-        cameras = choose_cameras(capture, config.cameras)
-        self.pictures = Pictures(capture, cameras, config)
+        self.pictures = Pictures(capture, choose_cameras(capture, config.cameras, config.camera_choice), config)
         self.condition = sampler.bind(capture.expression, capture.subject, capture.feature_space)
-        self.avatar = GaussianAvatar(config.avatar, initialise(capture, config.avatar, cameras, config.seed))
+        around = choose_cameras(capture, HULL_CAMERAS)
+        self.avatar = GaussianAvatar(config.avatar, initialise(capture, config.avatar, around, config.seed))
+        self.guide = None
+        if config.landmark_steps or config.weight_landmarks:
+            self.guide = LandmarkGuide(self.avatar, capture, self.condition)
         self.trained_on = torch.from_numpy(np.flatnonzero(capture.train))
         self.background = None
         if capture.background is not None:
@@ -158,6 +165,8 @@ class _Trainer:
             self.perceptual = Perceptual()
         if (out / CHECKPOINT).exists():
             self._restore()
+        elif self.guide is not None:
+            self.guide.fit(config.landmark_steps, config.rate_mlp, config.seed, progress)
 
     def _optimiser(self) -> torch.optim.Adam:
         c, a = self.config, self.avatar
@@ -171,11 +180,11 @@ class _Trainer:
         used = [{"params": params, "lr": rate} for params, rate in groups if params[0] is not None]
         return torch.optim.Adam(used, betas=(0.9, 0.99), eps=1e-15, fused=True)
 
-    def run(self, progress: bool) -> Run:
+    def run(self) -> Run:
         started, before = time.perf_counter(), self.info["seconds"]
         bar = tqdm(
             total=self.config.steps, initial=self.step, desc=f"{self.info['subject']} {self.info['method']}",
-            disable=not progress, mininterval=1.0,
+            disable=not self.progress, mininterval=1.0,
         )  # fmt: skip
         with bar:
             while self.step < self.config.steps:
@@ -202,13 +211,15 @@ class _Trainer:
         pose = shot.pose if self.pose is None else shot.pose + self._correction(shot.t)
         gaussians = self.avatar(expression, pose, shot.scale)
         backdrop = 1.0 if self.background is None else self.background
-        render, _ = rasterize(gaussians, [shot.camera], c.size, background=backdrop)
+        render, _ = rasterize(gaussians, [shot.camera], c.size, background=backdrop, blur=c.avatar.blur)
         render = render[..., :3]
         crop = None
         if self.perceptual is not None and self.step % c.perceptual_every == 0:
             crop = shot.crop(min(c.perceptual_crop, c.size), c.size, generator)
         weights = losses.face_weights(shot.box, c.size, c.weight_face)
         parts = losses.terms(render, shot.picture, weights, self.perceptual, crop)
+        if c.weight_landmarks:
+            parts["landmarks"] = self.guide.distances(BESIDE, generator)
         loss = losses.total(parts, c)
         if not torch.isfinite(loss):
             raise RafError(

@@ -1,5 +1,6 @@
 """The avatar follows Xu et al. 2024: split layers equal joined ones, blending by distance, rigid motion, gradients."""
 
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ from synthetic import RADIUS, ball_capture
 
 from raflib.avatar import GaussianAvatar, initialise
 from raflib.avatar.density import relocate
+from raflib.avatar.landmarks import LandmarkGuide, unposed
 from raflib.avatar.networks import ConditionedMLP, encode
 from raflib.config import AvatarConfig, train_config
 from raflib.errors import RafError
@@ -166,6 +168,55 @@ def test_hull_lies_on_the_ball(capture):
     radius = canonical.xyz[: TINY.points - TINY.mouth_points].norm(dim=1)
     assert radius.median() == pytest.approx(RADIUS, abs=0.25) and radius.min() > 0.3
     assert canonical.xyz.shape == (TINY.points, 3)
+
+
+def test_the_face_gets_its_share_of_gaussians(capture, monkeypatch):
+    monkeypatch.setattr(sys.modules["raflib.avatar.initialise"], "SHELL_SHARE", 1.0)  # a choice to make
+    corner = replace(capture, groups={**capture.groups, "blend": (0, 1, 2)})
+    near = [
+        (torch.cdist(made.xyz[: TINY.points - TINY.mouth_points], made.landmarks).min(1).values ** 2 < TINY.far).sum()
+        for density in (1.0, 8.0)
+        for made in [initialise(corner, replace(TINY, face_density=density), [0, 1, 2, 3])]
+    ]
+    assert 0 < 1.3 * near[0] < near[1]
+
+
+def talking(capture):
+    """The capture with lip landmarks that fall by up to 0.2 dm with the first expression channel."""
+    landmarks = capture.landmarks.copy()
+    rotation = axis_angle_to_matrix(torch.from_numpy(capture.pose[:, :3])).numpy()
+    down = 0.1 * 0.2 * capture.expression[:, 0, None] * rotation[:, :, 1]
+    landmarks[:, list(capture.groups["lips"])] += down[:, None]
+    return replace(capture, landmarks=landmarks)
+
+
+def test_landmarks_teach_the_displacement_network(avatar, capture):
+    capture = talking(capture)
+    rows = np.flatnonzero(capture.train)
+    lips = list(capture.groups["lips"])
+    moved = unposed(capture, rows) - torch.from_numpy(capture.neutral)
+    torch.testing.assert_close(moved[:, lips, 1], torch.from_numpy(0.2 * capture.expression[rows, :1]).repeat(1, 4))
+    torch.testing.assert_close(moved[:, 0], torch.zeros(len(rows), 3), atol=1e-5, rtol=0)
+
+    guide = LandmarkGuide(avatar, capture, lambda t, generator: torch.from_numpy(capture.expression)[t])
+    generator = torch.Generator().manual_seed(1)
+    before = guide.distances(64, generator)[:, lips].mean()
+    others = [parameter.detach().clone() for parameter in (avatar.xyz, avatar.feature, *avatar.exp_color.parameters())]
+    guide.fit(300, 4e-3, seed=0, progress=False)
+    assert guide.distances(64, generator)[:, lips].mean() < 0.3 * before
+    for parameter, old in zip((avatar.xyz, avatar.feature, *avatar.exp_color.parameters()), others, strict=True):
+        torch.testing.assert_close(parameter, old, atol=0, rtol=0)
+
+
+def test_landmarks_are_asked_of_what_conditions_the_frame(avatar, capture):
+    asked = []
+
+    def condition(t, generator):
+        asked.append(t)
+        return torch.zeros(len(t), 52)
+
+    LandmarkGuide(avatar, capture, condition).distances(8, torch.Generator().manual_seed(0))
+    assert set(asked[0].tolist()) <= set(np.flatnonzero(capture.train))
 
 
 def test_relocation_moves_dead_gaussians_beside_living_ones(avatar, capture):

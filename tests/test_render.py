@@ -46,22 +46,20 @@ def make_scene(count=400, size=64, channels=3, seed=0, sigma=(1.0, 3.0), batch=1
     return gaussians, extrinsic.repeat(batch, 1, 1), intrinsic.repeat(batch, 1, 1)
 
 
-def compare(scene, size, background, antialiased=False):
+def compare(scene, size, background, **look):
     """Draw and differentiate a scene of one set both ways; returns output errors (largest) and gradient errors (L2)."""
     gaussians, extrinsics, intrinsics = scene
     height, width = size
     inputs = [getattr(gaussians, name).clone().requires_grad_() for name in FIELDS]
     inputs += [extrinsics.clone().requires_grad_(), background.clone().requires_grad_()]
-    image, alpha = rasterize(Gaussians(*inputs[:5]), (inputs[5], intrinsics), size, inputs[6], antialiased=antialiased)
+    image, alpha = rasterize(Gaussians(*inputs[:5]), (inputs[5], intrinsics), size, inputs[6], **look)
     generator = torch.Generator().manual_seed(7)
     weights = torch.randn(image.shape, generator=generator), torch.randn(alpha.shape, generator=generator)
     ((image * weights[0]).sum() + (alpha * weights[1]).sum()).backward()
 
     exact = [value.detach().double().requires_grad_() for value in inputs]
     set_0 = [value[0] for value in exact[:6]]
-    image_64, alpha_64 = reference.draw_one(
-        *set_0, intrinsics[0].double(), height, width, exact[6], antialiased=antialiased
-    )
+    image_64, alpha_64 = reference.draw_one(*set_0, intrinsics[0].double(), height, width, exact[6], **look)
     ((image_64 * weights[0][0]).sum() + (alpha_64 * weights[1][0]).sum()).backward()
     errors = {
         "image": (image[0] - image_64).abs().max().item(),
@@ -75,8 +73,8 @@ def compare(scene, size, background, antialiased=False):
     return errors, gradients
 
 
-def assert_exact(scene, size, background, antialiased=False, tolerance=1e-5):
-    errors, gradients = compare(scene, size, background, antialiased)
+def assert_exact(scene, size, background, tolerance=1e-5, **look):
+    errors, gradients = compare(scene, size, background, **look)
     assert max(errors.values()) <= 5e-6, errors
     assert max(gradients.values()) <= tolerance, gradients
 
@@ -84,7 +82,17 @@ def assert_exact(scene, size, background, antialiased=False, tolerance=1e-5):
 @pytest.mark.parametrize("channels", [1, 3, 5, 32])
 @pytest.mark.parametrize("antialiased", [False, True])
 def test_matches_the_dense_definition(channels, antialiased):
-    assert_exact(make_scene(channels=channels), (64, 64), torch.rand(channels), antialiased)
+    assert_exact(make_scene(channels=channels), (64, 64), torch.rand(channels), antialiased=antialiased)
+
+
+@pytest.mark.parametrize("antialiased", [False, True])
+def test_any_blur_matches_the_dense_definition(antialiased):
+    scene = make_scene(sigma=(0.4, 2.0))
+    assert_exact(scene, (64, 64), torch.zeros(3), antialiased=antialiased, blur=0.1)
+    sharp, usual = (rasterize(scene[0], scene[1:], 64, blur=blur)[0] for blur in (0.1, 0.3))
+    assert (sharp - usual).abs().max() > 0.05
+    with pytest.raises(RafError, match="blur: expected a positive"):
+        rasterize(scene[0], scene[1:], 64, blur=0.0)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (37, 61), (17, 130), (90, 65)])
@@ -357,12 +365,13 @@ def test_gsplat_is_called_with_its_own_conventions(monkeypatch):
         batch, count = means.shape[:2]
         assert viewmats.shape == (batch, 1, 4, 4) and Ks.shape == (batch, 1, 3, 3) and not packed
         assert opacities.shape == (batch, count) and colors.shape[:2] == (batch, count)
-        assert (near_plane, eps2d, render_mode) == (0.01, 0.3, "RGB")
+        assert (near_plane, render_mode) == (0.01, "RGB")
         sets = [
             reference.draw_one(
                 *(value[b] for value in (means, quats, scales, opacities, colors)),
                 *(viewmats[b, 0], Ks[b, 0], height, width, torch.zeros(colors.shape[-1])),
                 antialiased=rasterize_mode == "antialiased",
+                blur=eps2d,
             )
             for b in range(batch)
         ]
@@ -371,8 +380,9 @@ def test_gsplat_is_called_with_its_own_conventions(monkeypatch):
     monkeypatch.setitem(sys.modules, "gsplat", types.SimpleNamespace(rasterization=rasterization))
     gaussians, *cameras = make_scene(count=60, channels=5, batch=2)
     background = torch.rand(40, 50, 5)
-    for antialiased in (False, True):
-        image, alpha = gsplat_backend.draw(gaussians, *cameras, 40, 50, background, antialiased)
-        ours, our_alpha = rasterize(gaussians, tuple(cameras), (40, 50), background, antialiased=antialiased)
+    for antialiased, blur in ((False, 0.3), (True, 0.1)):
+        image, alpha = gsplat_backend.draw(gaussians, *cameras, 40, 50, background, antialiased, blur)
+        look = {"antialiased": antialiased, "blur": blur}
+        ours, our_alpha = rasterize(gaussians, tuple(cameras), (40, 50), background, **look)
         torch.testing.assert_close(image, ours, atol=2e-5, rtol=0)
         torch.testing.assert_close(alpha, our_alpha, atol=2e-5, rtol=0)

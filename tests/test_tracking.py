@@ -16,9 +16,12 @@ from raflib.tracking import (
     Observation,
     constant_size,
     default_model,
+    grey,
+    head_poses,
     landmarks,
     landmarks_from_matrix,
-    neutral_and_poses,
+    map_head,
+    neutral_face,
     single_view_camera,
     track_views,
 )
@@ -228,7 +231,7 @@ def test_poses_of_a_known_motion():
     detected = np.ones(40, bool)
     detected[[4, 17]] = False
     points[17] = np.nan
-    neutral, pose, scale = neutral_and_poses(points, detected)
+    neutral, pose, scale = neutral_face(points, head_poses(points, detected), 0.1)
     assert neutral.shape == (478, 3) and pose.dtype == np.float32 and (scale == np.float32(0.1)).all()
     assert np.isnan(pose[~detected]).all() and np.isfinite(pose[detected]).all()
     assert np.median(relative_angles(pose[detected], true[detected])) < 0.2
@@ -244,8 +247,8 @@ def test_smoothing_stays_within_a_sequence():
     points, _ = performance(frames=9)
     detected, frame = np.ones(9, bool), np.array([0, 1, 2, 3, 0, 1, 2, 5, 6])
     sequence = np.array(["a"] * 4 + ["b"] * 5)
-    raw = neutral_and_poses(points, detected)[1]
-    smooth = neutral_and_poses(points, detected, 0.1, sequence, frame)[1]
+    raw = head_poses(points, detected)
+    smooth = head_poses(points, detected, sequence, frame)
     changed = np.abs(raw - smooth).max(1) > 1e-7
     assert set(np.flatnonzero(changed)) <= {1, 2, 5} and changed.any()
     np.testing.assert_allclose(smooth[1], np.median(raw[:3], axis=0), atol=1e-6)
@@ -253,7 +256,7 @@ def test_smoothing_stays_within_a_sequence():
 
 def test_pose_needs_frames():
     with pytest.raises(RafError, match="2 frames"):
-        neutral_and_poses(np.zeros((5, 478, 3)), np.array([True, True, False, False, False]))
+        head_poses(np.zeros((5, 478, 3)), np.array([True, True, False, False, False]))
 
 
 def test_single_view_landmarks_project_back(tracker, face):
@@ -279,14 +282,15 @@ def test_pose_of_studio_heads_is_right(tracker):
     serials = (FRONTAL, "222200036", "222200039", "222200049")
     cameras = [camera for camera in studio.rig(SIZE) if camera.name in serials]
     frontal = [camera.name for camera in cameras].index(FRONTAL)
-    points, true = [], []
+    points, true, greys = [], [], []
     for actions, angles in shots:
         pictures = [studio.render(identity, actions, angles, camera)[0] for camera in cameras]
         sighting = track_views(pictures, cameras, tracker, frontal)
         assert sighting is not None
         points.append(sighting.landmarks)
+        greys.append(np.stack([grey(picture) for picture in pictures]))
         true.append(studio.head_pose(identity, angles))
-    neutral, pose, _ = neutral_and_poses(np.array(points), np.ones(len(shots), bool))
+    neutral, pose, _ = neutral_face(np.array(points), head_poses(np.array(points), np.ones(len(shots), bool)), 0.1)
     true = np.array(true, np.float64)
     assert np.median(relative_angles(pose, true)) < 1.5, np.median(relative_angles(pose, true))
     assert np.median(relative_angles(0 * true, true)) > 4  # the heads did turn
@@ -295,3 +299,32 @@ def test_pose_of_studio_heads_is_right(tracker):
     moved = np.einsum("tij,j->ti", rotations(true), origin) + true[:, 3:]
     assert np.median(np.linalg.norm(moved - pose[:, 3:], axis=1)) < 3e-3
     assert np.isfinite(neutral).all()
+
+    # And with the head's texture: several times finer, also from a rough start in pictures the map has not seen.
+    pictures = np.stack(greys)
+    known, unseen = np.arange(len(shots)) % 5 != 4, np.arange(len(shots)) % 5 == 4
+    rough = pose.astype(np.float64)
+    head_map, fine, refined = map_head(pictures[known], cameras, np.array(points)[known], rough[known], progress=False)
+    assert refined.all() and np.median(relative_angles(fine, true[known])) < 0.5
+    located, found = head_map.locate(pictures[unseen], rough[unseen], cameras)
+    assert found.all()
+    both = np.concatenate([fine, located]), np.concatenate([true[known], true[unseen]])
+    assert np.median(relative_angles(*both)) < 0.5 * np.median(relative_angles(pose, true))
+    moved = head_map.about(rough[known], np.concatenate([rough[known, :3], rough[known, 3:]], 1))
+    np.testing.assert_allclose(moved.points, head_map.points)
+
+
+def test_a_head_map_says_what_it_needs():
+    cameras = [camera for camera in studio.rig(64) if camera.name in (FRONTAL, "222200036")]
+    pictures, poses = np.zeros((5, 2, 64, 64), np.uint8), np.full((5, 6), np.nan)
+    with pytest.raises(RafError, match="5 poses and 2 cameras need grey pictures"):
+        map_head(pictures[:, :1], cameras, np.zeros((5, 478, 3)), poses)
+    with pytest.raises(RafError, match="a face was found in 0 frames but 4 are needed"):
+        map_head(pictures, cameras, np.zeros((5, 478, 3)), poses)
+    face = np.random.default_rng(0).normal(0, 0.03, (5, 478, 3))
+    with pytest.raises(RafError, match="no texture"):
+        map_head(pictures, cameras, face, np.zeros((5, 6)))
+    noise = np.random.default_rng(0).integers(0, 255, pictures.shape, np.uint8)
+    _, kept, refined = map_head(noise, cameras, face, np.zeros((5, 6)))
+    assert not refined.all()  # what returns nowhere keeps the pose it came with
+    np.testing.assert_array_equal(kept[~refined], 0)

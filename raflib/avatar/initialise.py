@@ -2,9 +2,12 @@
 
 With several calibrated views, points are drawn in a box around the tracked head and kept where (almost) every mask of
 frames near the resting pose agrees that somebody is there; the shell nearest to the outside is the head's surface as
-silhouettes tell it, to be carved further by training. With one view there is no such hull: points are drawn on the
-surface spanned by the tracked landmarks, on an ellipsoid that closes the skull behind it and on a slab for the body.
-Both add points inside the mouth (Xu et al. 2024: a box around the lips, 1.6 × their extent). Nothing here reads truth.
+silhouettes tell it, to be carved further by training. A share of the points (`face_share`) lies on the surface that the
+tracked landmarks span instead, densest where landmarks are: around eyes and mouth, which silhouettes do not show.
+
+With one view there is no such hull: points are drawn on the surface spanned by the tracked landmarks, on an ellipsoid
+that closes the skull behind it and on a slab for the body. Both add points inside the mouth (Xu et al. 2024: a box
+around the lips, 1.6 × their extent). Nothing here reads truth.
 """
 
 from __future__ import annotations
@@ -27,6 +30,8 @@ HULL_AGREEMENT = 0.95
 HULL_SAMPLES_A_POINT = 12
 COARSE_SAMPLES = 10_000
 SHELL_SHARE = 0.4
+FACE_REACH, FACE_DEPTH = 0.15, 0.015
+"""Canonical units: how far the hull stays from landmarks with points of their own, and how far those scatter."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,7 @@ def initialise(capture: Capture, config: AvatarConfig, cameras: list[int], seed:
     rest = _resting_frames(capture, train)
     neutral = capture.neutral
     if len(cameras) >= 3:
-        points, colours = _visual_hull(capture, rest, cameras, config.points - config.mouth_points, rng)
+        points, colours = _visual_hull(capture, rest, cameras, config, rng)
     else:
         points, colours = _landmark_surface(capture, rest, cameras, config.points - config.mouth_points, rng)
     lips = neutral[list(capture.groups["lips"])]
@@ -123,9 +128,9 @@ def _sample(picture: np.ndarray, pixels: np.ndarray) -> tuple[np.ndarray, np.nda
     return inside, picture[index[:, 1], index[:, 0]]
 
 
-def _visual_hull(capture, rest, cameras, count, rng) -> tuple[np.ndarray, np.ndarray]:
+def _visual_hull(capture, rest, cameras, config, rng) -> tuple[np.ndarray, np.ndarray]:
     """(points [count,3], colours [count,3]) on the shell of the masks' hull."""
-    neutral = capture.neutral
+    neutral, count = capture.neutral, config.points - config.mouth_points
     centre, half = (neutral.max(0) + neutral.min(0)) / 2, (neutral.max(0) - neutral.min(0)).max()
     low = centre - half * np.array([1.15, 1.3, 0.9])
     high = centre + half * np.array([1.15, 1.3, 1.6])  # the skull reaches back along +z
@@ -136,6 +141,9 @@ def _visual_hull(capture, rest, cameras, count, rng) -> tuple[np.ndarray, np.nda
         low, high = found.min(0) - margin, found.max(0) + margin
     points = rng.uniform(low, high, (HULL_SAMPLES_A_POINT * count, 3))
     kept, colours = _carve(capture, rest, cameras, points)
+    face_count = int(config.face_share * count)
+    kept &= (face_count == 0) | (cKDTree(neutral).query(points)[0] > FACE_REACH)
+    count -= face_count
     if kept.sum() < count:
         raise RafError(
             f"capture {capture.subject}: its masks agree on only {int(kept.sum())} of {len(points)} points, {count} "
@@ -145,7 +153,25 @@ def _visual_hull(capture, rest, cameras, count, rng) -> tuple[np.ndarray, np.nda
     hull = np.flatnonzero(kept)
     shell = hull[np.argsort(depth, kind="stable")[: max(count, int(SHELL_SHARE * len(hull)))]]
     chosen = rng.choice(shell, count, replace=False)
-    return points[chosen], colours[chosen]
+    if not face_count:
+        return points[chosen], colours[chosen]
+    half = face_count // 2
+    parts = _on_face(neutral, half, rng, even=True), _on_face(neutral, face_count - half, rng, even=False)
+    face = np.concatenate(parts)
+    face += rng.normal(0, FACE_DEPTH, face.shape)
+    face_colours = _carve(capture, rest, cameras, face)[1]
+    return np.concatenate([points[chosen], face]), np.concatenate([colours[chosen], face_colours])
+
+
+def _on_face(neutral, count, rng, even: bool) -> np.ndarray:
+    """Points on the surface spanned by the landmarks: spread evenly, or as many on each triangle, so that they are
+    densest where landmarks are."""
+    triangles = Delaunay(neutral[:, :2]).simplices
+    corners = neutral[triangles]
+    area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
+    share = area if even else np.ones(len(area))
+    chosen = rng.choice(len(triangles), count, p=share / share.sum())
+    return np.einsum("nk,nkd->nd", rng.dirichlet([1, 1, 1], count), corners[chosen])
 
 
 def _carve(capture, rest, cameras, points) -> tuple[np.ndarray, np.ndarray]:
@@ -169,12 +195,8 @@ def _carve(capture, rest, cameras, points) -> tuple[np.ndarray, np.ndarray]:
 def _landmark_surface(capture, rest, cameras, count, rng) -> tuple[np.ndarray, np.ndarray]:
     """(points [count,3], colours [count,3]): face surface, skull ellipsoid and a slab for neck and shoulders."""
     neutral = capture.neutral
-    triangles = Delaunay(neutral[:, :2]).simplices
-    corners = neutral[triangles]
-    area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
     face_count, skull_count = int(0.5 * count), int(0.3 * count)
-    chosen = rng.choice(len(triangles), face_count, p=area / area.sum())
-    face = np.einsum("nk,nkd->nd", rng.dirichlet([1, 1, 1], face_count), corners[chosen])
+    face = _on_face(neutral, face_count, rng, even=True)
     rigid = neutral[list(capture.groups["rigid"])].mean(0)
     width = neutral[:, 0].max() - neutral[:, 0].min()
     direction = rng.normal(size=(skull_count, 3))

@@ -67,7 +67,8 @@ class GaussianAvatar(nn.Module):
 
     @torch.no_grad()
     def refresh_blend(self) -> None:
-        """Recompute the blend weights from the current canonical positions; call it after those have moved."""
+        """Recompute what follows from the canonical positions: blend weights and encodings. Call it after those have
+        moved; between two calls they are taken as they were, and no gradient reaches the positions through them."""
         c = self.config
         squared = torch.cdist(self.xyz, self.landmarks_neutral).min(dim=1).values.square()
         weight = ((c.far - squared) / (c.far - c.near)).clamp(0, 1)
@@ -75,6 +76,8 @@ class GaussianAvatar(nn.Module):
         self._far = torch.nonzero(weight < 1)[:, 0]
         self._weight_exp = weight[self._near, None]
         self._weight_pose = 1 - weight[self._far, None]
+        encoded = encode(self.xyz, c.frequencies)
+        self._near_encoded, self._far_encoded = encoded[self._near], encoded[self._far]
 
     def forward(
         self,
@@ -92,10 +95,8 @@ class GaussianAvatar(nn.Module):
         pose = self.calibrated(pose)
         code = (expression - self.expression_mean) * c.expression_gain
         pose_code = encode(torch.cat([pose[:, :3], pose[:, 3:] * c.pose_gain], 1), c.pose_frequencies)
-        near, near_f = (values.index_select(0, self._near) for values in (self.xyz, self.feature))
-        far, far_f = (values.index_select(0, self._far) for values in (self.xyz, self.feature))
-        near, near_f = encode(near, c.frequencies), near_f.tanh()
-        far, far_f = encode(far, c.frequencies), far_f.tanh()
+        near, far = self._near_encoded, self._far_encoded
+        near_f, far_f = (self.feature.index_select(0, rows).tanh() for rows in (self._near, self._far))
         by_expression = torch.cat(
             [
                 c.deform_scale * self.exp_deform(near, code),
@@ -146,11 +147,11 @@ class GaussianAvatar(nn.Module):
         head = matrix_to_quaternion(rotation)[:, None]
         means = (scale[:, None, None] * xyz) @ rotation.transpose(1, 2) + pose[:, None, 3:]
         quaternion = torch.nn.functional.normalize(quaternion, dim=-1)
-        turned = quaternion_multiply(head.expand_as(quaternion), quaternion)
-        if self.body is not None:
+        if self.body is None:
+            turned = quaternion_multiply(head.expand_as(quaternion), quaternion)
+        else:
             rest = axis_angle_to_matrix(self.rest_pose[:3])
             still = (self.rest_scale * xyz) @ rest.T + self.rest_pose[3:]
             means = torch.lerp(still, means, self.body.sigmoid())
-            at_rest = matrix_to_quaternion(rest).expand_as(quaternion)
-            turned = torch.lerp(quaternion_multiply(at_rest, quaternion), turned, self.body.sigmoid())
+            turned = quaternion_multiply(torch.lerp(matrix_to_quaternion(rest), head, self.body.sigmoid()), quaternion)
         return means, turned, size * scale[:, None, None]

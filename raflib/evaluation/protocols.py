@@ -27,7 +27,7 @@ from raflib.evaluation.metrics import REGISTRY, Metric, Target, resolve
 from raflib.evaluation.tracked import ACTIONS, observe, tracking
 from raflib.evaluation.truth import Performed, performed, transfer_pose
 from raflib.geometry import Camera
-from raflib.pictures import face_box
+from raflib.pictures import face_box, most_frontal
 
 BENCHMARK = ("388", "422", "443", "445", "475")
 EXTERNAL = tuple(f"E{number:02d}" for number in range(1, 11))
@@ -149,11 +149,6 @@ def correlations(
 def unseen_drivers(subject: str) -> list[str]:
     """Who drives `subject` (paper §5): the other benchmark subjects and ten external drivers."""
     return [name for name in (*BENCHMARK, *EXTERNAL) if name != subject]
-
-
-def most_frontal(cameras: Sequence[Camera], count: int) -> list[int]:
-    """Indices of the `count` cameras whose axes are nearest to the frontal camera's (+z), most frontal first."""
-    return [int(i) for i in np.argsort([-camera.extrinsic[2, 2] for camera in cameras], kind="stable")[:count]]
 
 
 def pick_frames(available: Sequence[int] | np.ndarray, frames: Frames) -> np.ndarray:

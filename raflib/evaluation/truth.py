@@ -52,11 +52,12 @@ def performed(
     """The studio's target person performing rows `rows` of the driver's true performance, seen by `cameras`.
 
     Pictures for the tracker are taken by the views that the studio's captures are tracked with; poses are those of
-    `aligned_pose`. Raises RafError when a capture has no truth, or when a camera is not of one size with the others.
+    `aligned_pose`, made finer by the target's head map where it has one. Raises RafError when a capture has no truth,
+    or when a camera is not of one size with the others.
     """
     from raflib import studio
     from raflib.sources.studio import FRONTAL, TRACKING_CAMERAS, StudioProfile
-    from raflib.tracking import FaceTracker, track_views
+    from raflib.tracking import FaceTracker, grey, track_views
 
     for capture in (target, driver):
         if capture.truth is None:
@@ -67,14 +68,16 @@ def performed(
     frontal = [camera.name for camera in views].index(FRONTAL)
     identity = studio.Identity(target.subject)
     unit = float(np.median(target.scale[target.detected]))
-    images, poses, landmarks = [], [], []
+    images, poses, landmarks, greys = [], [], [], []
     own = tracker is None
     tracker = FaceTracker() if own else tracker
     try:
         for t in tqdm(rows, desc=f"{target.subject} performs {driver.subject}", disable=not progress, leave=False):
             act = (identity, driver.truth.actions[t], driver.truth.angles[t])
             images.append(np.stack([studio.render(*act, camera)[0] for camera in cameras]))
-            sighting = track_views([studio.render(*act, view)[0] for view in views], views, tracker, frontal)
+            seen = [studio.render(*act, view)[0] for view in views]
+            greys.append(np.stack([grey(picture) for picture in seen]))
+            sighting = track_views(seen, views, tracker, frontal)
             lost = np.full_like(target.neutral, np.nan, dtype=np.float64)
             landmarks.append(lost if sighting is None else sighting.landmarks)
             poses.append(aligned_pose(target.neutral, landmarks[-1], unit, target.groups["rigid"]))
@@ -82,6 +85,8 @@ def performed(
         if own:
             tracker.close()
     found = np.stack(poses)
+    if target.head_map is not None:
+        found, _ = target.head_map.locate(np.stack(greys), found, views)
     scale = np.full(len(rows), unit, dtype=np.float32)
     return Performed(np.stack(images), found, scale, np.stack(landmarks), np.isfinite(found).all(1))
 

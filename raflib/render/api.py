@@ -2,8 +2,8 @@
 
 It checks its arguments, picks the backend (gsplat where the Gaussians are on a CUDA device, our own kernels where they
 are on the CPU) and returns the same numbers either way, to float32 rounding. The rules are gsplat's: screen covariance
-blurred by 0.3 px², alpha at most 0.999, coverage below 1/255 skipped, a pixel finished at transmittance 1e-4, nothing
-nearer than 0.01.
+blurred by 0.3 px² (unless asked otherwise), alpha at most 0.999, coverage below 1/255 skipped, a pixel finished at
+transmittance 1e-4, nothing nearer than 0.01.
 """
 
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from raflib.errors import RafError
 from raflib.geometry import Camera, stack_cameras
+from raflib.render.constants import BLUR
 from raflib.render.gaussians import Gaussians
 
 BACKENDS = ("auto", "cpu", "gsplat")
@@ -26,6 +27,7 @@ def rasterize(
     background: float | Float[Tensor, "C"] | Float[Tensor, "H W C"] = 1.0,
     backend: str = "auto",
     antialiased: bool = False,
+    blur: float = BLUR,
 ) -> tuple[Float[Tensor, "B H W C"], Float[Tensor, "B H W 1"]]:
     """Draw each set of Gaussians with its own camera.
 
@@ -33,7 +35,8 @@ def rasterize(
     and intrinsics in pixels of `size`, taken as they are (skew is ignored). size: H = W, or (H, W). background: what
     shows through, one number, a colour, or a picture shared by the B images. backend: "auto", "cpu" or "gsplat".
     antialiased: scale opacities by sqrt(det Σ / det(Σ + blur)), so that small Gaussians do not grow brighter when
-    blurred (Yu et al., "Mip-Splatting", 2024, eq. 10).
+    blurred (Yu et al., "Mip-Splatting", 2024, eq. 10). blur: variance in pixels² added to every splat on the screen
+    (gsplat's eps2d); 0.3 is the field's habit, 0.1 keeps edges as sharp as a pixel of a small picture can show them.
 
     Returns the image and its alpha (1 where the background is hidden). Differentiable in the Gaussians' tensors, the
     extrinsics and the background. On the CPU the result is the same bits for any number of threads.
@@ -44,13 +47,15 @@ def rasterize(
     height, width = _checked_size(size)
     extrinsics, intrinsics = _checked_cameras(cameras, len(gaussians), height, width, gaussians.device)
     background = _checked_background(background, height, width, gaussians)
+    if not 0 < blur < 100:
+        raise RafError(f"blur: expected a positive number of pixels² below 100, got {blur!r}")
     if _chosen(backend, gaussians) == "gsplat":
         from raflib.render.gsplat_backend import draw
     else:
         from raflib.render.cpu import draw
 
         _check_finite(gaussians)
-    return draw(gaussians, extrinsics, intrinsics, height, width, background, bool(antialiased))
+    return draw(gaussians, extrinsics, intrinsics, height, width, background, bool(antialiased), float(blur))
 
 
 def _chosen(backend: str, gaussians: Gaussians) -> str:

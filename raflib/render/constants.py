@@ -1,6 +1,6 @@
 """The numbers both backends and the reference share: gsplat's rendering rules, and our tile size."""
 
-BLUR = 0.3  # pixels², added to the diagonal of every screen covariance
+BLUR = 0.3  # pixels², added to the diagonal of every screen covariance unless the caller says otherwise
 NEAR = 0.01  # Gaussians whose centre is nearer than this (camera z) are dropped
 MAX_ALPHA = 0.999  # a Gaussian covers a pixel at most this much
 MIN_ALPHA = 1.0 / 255.0  # a Gaussian covering a pixel less than this is skipped there

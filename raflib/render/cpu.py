@@ -39,10 +39,10 @@ class _Frame:
     pair_slots: np.ndarray
 
 
-def _prepare(means, quaternions, scales, opacities, extrinsic, intrinsic, width, height, antialiased) -> _Frame:
+def _prepare(means, quaternions, scales, opacities, extrinsic, intrinsic, width, height, antialiased, blur) -> _Frame:
     """Project, sort and list one image's Gaussians."""
     count = means.shape[0]
-    view, lens = extrinsic.astype(np.float64), lens_of(intrinsic, width, height)
+    view, lens = extrinsic.astype(np.float64), lens_of(intrinsic, width, height, blur)
     splats, boxes = np.empty((count, SPLAT_COLUMNS), np.float32), np.empty((count, 4), np.int32)
     depths, tiles = np.empty(count, np.float32), np.empty(count, np.int32)
     threads.run(
@@ -85,6 +85,7 @@ class _Draw(torch.autograd.Function):
         height,
         width,
         antialiased,
+        blur,
     ):
         arrays = [_array(tensor) for tensor in (means, quaternions, scales, opacities, features)]
         behind = _array(background)
@@ -95,7 +96,8 @@ class _Draw(torch.autograd.Function):
         frames = []
         for b in range(batch):
             geometry = [array[b] for array in arrays[:4]]
-            frame = _prepare(*geometry, _array(extrinsics)[b], _array(intrinsics)[b], width, height, antialiased)
+            camera = _array(extrinsics)[b], _array(intrinsics)[b]
+            frame = _prepare(*geometry, *camera, width, height, antialiased, blur)
             threads.run(
                 forward_kernel(channels),
                 _tile_parts(frame),
@@ -129,7 +131,7 @@ class _Draw(torch.autograd.Function):
             background_grad = (transmittance[..., None] * image_grad).sum(0)
             if background.ndim == 1:
                 background_grad = background_grad.sum((0, 1))
-        return *(torch.from_numpy(grad) for grad in grads), view_grads, None, background_grad, None, None, None
+        return *(torch.from_numpy(grad) for grad in grads), view_grads, None, background_grad, None, None, None, None
 
 
 def _frame_backward(frame, arrays, image, transmittance, image_grad, alpha_grad, grads, antialiased) -> np.ndarray:
@@ -168,9 +170,10 @@ def draw(
     width: int,
     background: Float[Tensor, "..."],
     antialiased: bool,
+    blur: float,
 ) -> tuple[Float[Tensor, "B H W C"], Float[Tensor, "B H W 1"]]:
     """Images over the background ([C] or [H,W,C]) and their alpha; arguments as checked by `rasterize`."""
     return _Draw.apply(
         *(gaussians.means, gaussians.quaternions, gaussians.scales, gaussians.opacities, gaussians.features),
-        *(extrinsics, intrinsics, background, height, width, antialiased),
+        *(extrinsics, intrinsics, background, height, width, antialiased, blur),
     )

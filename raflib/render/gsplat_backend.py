@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from raflib.render.constants import BLUR, NEAR
+from raflib.render.constants import NEAR
 from raflib.render.gaussians import Gaussians
 
 _SUPPORTED = "1.5"
@@ -51,6 +51,7 @@ def draw(
     width: int,
     background: Float[Tensor, "..."],
     antialiased: bool,
+    blur: float,
 ) -> tuple[Float[Tensor, "B H W C"], Float[Tensor, "B H W 1"]]:
     """Images over the background ([C] or [H,W,C]) and their alpha; arguments as checked by `rasterize`."""
     from gsplat import rasterization
@@ -67,7 +68,7 @@ def draw(
         width=width,
         height=height,
         near_plane=NEAR,
-        eps2d=BLUR,
+        eps2d=blur,
         packed=False,
         tile_size=16,
         rasterize_mode="antialiased" if antialiased else "classic",

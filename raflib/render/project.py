@@ -2,7 +2,7 @@
 
 For every Gaussian this writes its splat (screen centre, inverse covariance, opacity), the pixel box outside which it
 covers less than 1/255, its depth, and how many tiles the box touches (0: not visible). The screen covariance is the
-EWA one, J R Σ Rᵀ Jᵀ + 0.3 I with the Jacobian J of the perspective at the centre (Zwicker et al., "EWA splatting",
+EWA one, J R Σ Rᵀ Jᵀ + blur · I with the Jacobian J of the perspective at the centre (Zwicker et al., "EWA splatting",
 2002, eq. 31), J's direction being clamped slightly outside the image as 3DGS and gsplat do.
 
 Arithmetic is float64 (it costs little beside rasterising and keeps the gradients accurate); results are float32.
@@ -13,7 +13,6 @@ import math
 import numpy as np
 
 from raflib.render.constants import (
-    BLUR,
     FRUSTUM_MARGIN,
     MIN_ALPHA,
     MIN_DETERMINANT,
@@ -42,8 +41,8 @@ _LOG_SLACK = 1e-3
 _PIXEL_SLACK = 1e-3
 
 
-def lens_of(intrinsic, width: int, height: int) -> np.ndarray:
-    """(fx, fy, cx, cy, min x/z, max x/z, min y/z, max y/z); the last four are the Jacobian's clamp. Skew is ignored."""
+def lens_of(intrinsic, width: int, height: int, blur: float) -> np.ndarray:
+    """(fx, fy, cx, cy, min x/z, max x/z, min y/z, max y/z, blur); four are the Jacobian's clamp. Skew is ignored."""
     fx, fy, cx, cy = (float(intrinsic[i, j]) for i, j in ((0, 0), (1, 1), (0, 2), (1, 2)))
     margin_x, margin_y = FRUSTUM_MARGIN * 0.5 * width / fx, FRUSTUM_MARGIN * 0.5 * height / fy
     return np.array(
@@ -56,6 +55,7 @@ def lens_of(intrinsic, width: int, height: int) -> np.ndarray:
             (width - cx) / fx + margin_x,
             -cy / fy - margin_y,
             (height - cy) / fy + margin_y,
+            blur,
         ]
     )
 
@@ -79,13 +79,13 @@ def perspective_jacobian(lens, x, y, z):
 
 
 @njit(inline=True)
-def screen_covariance(u0, u1):
+def screen_covariance(u0, u1, blur):
     """Blurred covariance (c00, c01, c11) of the ellipse with half-axes matrix U (rows u0, u1), its determinant, and the
     determinant without blur. Both are sums of squares (Lagrange's identity), so thin ellipses lose no digits."""
     c00, c01, c11 = dot(u0, u0), dot(u0, u1), dot(u1, u1)
     normal = cross(u0, u1)
     sharp = dot(normal, normal)
-    return c00 + BLUR, c01, c11 + BLUR, sharp + BLUR * (c00 + c11) + BLUR * BLUR, sharp
+    return c00 + blur, c01, c11 + blur, sharp + blur * (c00 + c11) + blur * blur, sharp
 
 
 @njit(inline=True)
@@ -139,7 +139,7 @@ def project(
         j00, j02, j11, j12, _, _ = perspective_jacobian(lens, x, y, z)
         u0 = row_times_matrix(combine(j00, row_of(view, 0), j02, row_of(view, 2)), axes)
         u1 = row_times_matrix(combine(j11, row_of(view, 1), j12, row_of(view, 2)), axes)
-        c00, c01, c11, determinant, sharp = screen_covariance(u0, u1)
+        c00, c01, c11, determinant, sharp = screen_covariance(u0, u1, lens[8])
         if not (determinant > MIN_DETERMINANT):
             continue
         if antialiased:

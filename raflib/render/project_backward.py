@@ -7,7 +7,6 @@ import math
 
 import numpy as np
 
-from raflib.render.constants import BLUR
 from raflib.render.kernels import njit
 from raflib.render.linear import (
     combine,
@@ -44,13 +43,13 @@ def _covariance_gradient(c00, c01, c11, determinant, g_a, g_b, g_c):
 
 
 @njit(inline=True)
-def _compensation_gradient(c00, c01, c11, determinant, sharp, g_opacity, opacity):
+def _compensation_gradient(c00, c01, c11, determinant, sharp, blur, g_opacity, opacity):
     """Antialiasing's share: gradients of c00, c01, c11 and the opacity through opacity · sqrt(sharp / determinant)."""
     ratio = sharp / determinant
     factor = math.sqrt(ratio)
     g_ratio = g_opacity * opacity * 0.5 / max(factor, 1e-6) / determinant
-    v00 = g_ratio * ((c11 - BLUR) - ratio * c11)
-    v11 = g_ratio * ((c00 - BLUR) - ratio * c00)
+    v00 = g_ratio * ((c11 - blur) - ratio * c11)
+    v11 = g_ratio * ((c00 - blur) - ratio * c00)
     return v00, -g_ratio * c01 * (1.0 - ratio), v11, g_opacity * factor
 
 
@@ -120,7 +119,7 @@ def project_backward(
         right, down, forward = row_of(view, 0), row_of(view, 1), row_of(view, 2)
         t0, t1 = combine(j00, right, j02, forward), combine(j11, down, j12, forward)
         u0, u1 = row_times_matrix(t0, axes), row_times_matrix(t1, axes)
-        c00, c01, c11, determinant, sharp = screen_covariance(u0, u1)
+        c00, c01, c11, determinant, sharp = screen_covariance(u0, u1, lens[8])
 
         g_u, g_v, g_a = row_of(splat_grads, i)
         g_b, g_c, g_opacity = (
@@ -131,7 +130,7 @@ def project_backward(
         v00, v01, v11 = _covariance_gradient(c00, c01, c11, determinant, g_a, g_b, g_c)
         if antialiased:
             a00, a01, a11, g_opacity = _compensation_gradient(
-                c00, c01, c11, determinant, sharp, g_opacity, np.float64(opacities[i])
+                c00, c01, c11, determinant, sharp, lens[8], g_opacity, np.float64(opacities[i])
             )
             v00, v01, v11 = v00 + a00, v01 + a01, v11 + a11
         opacity_grads[i] = g_opacity

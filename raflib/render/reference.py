@@ -52,6 +52,7 @@ def draw_one(
     width: int,
     background: Float[Tensor, "..."],
     antialiased: bool = False,
+    blur: float = BLUR,
 ) -> tuple[Float[Tensor, "H W C"], Float[Tensor, "H W 1"]]:
     """One image over the background ([C] or [H,W,C]) and its alpha; memory N · H · W."""
     points = means @ extrinsic[:3, :3].T + extrinsic[:3, 3]
@@ -61,7 +62,7 @@ def draw_one(
     half = _jacobian(points, intrinsic, width, height) @ extrinsic[:3, :3] @ _rotation(quaternions[kept])
     half = half * scales[kept][:, None, :]
     sharp = half @ half.transpose(1, 2)
-    covariance = sharp + BLUR * torch.eye(2, dtype=means.dtype)
+    covariance = sharp + blur * torch.eye(2, dtype=means.dtype)
     determinant = torch.linalg.det(covariance)
     if antialiased:
         opacities = opacities * (torch.linalg.det(sharp).clamp(min=0) / determinant).clamp(min=1e-30).sqrt()

@@ -25,7 +25,17 @@ from raflib.errors import RafError
 from raflib.geometry import Camera
 from raflib.runs import cache_root
 from raflib.sources._store import PictureStore, load_tracks, save_tracks
-from raflib.tracking import FaceTracker, constant_size, landmarks_from_matrix, neutral_and_poses, track_views
+from raflib.tracking import (
+    FaceTracker,
+    HeadMap,
+    constant_size,
+    grey,
+    head_poses,
+    landmarks_from_matrix,
+    map_head,
+    neutral_face,
+    track_views,
+)
 from raflib.tracking.face import MODEL_SHA256
 from raflib.tracking.landmarks import GROUPS
 
@@ -33,16 +43,17 @@ FEATURE_SPACE = "arkit52"
 FRONTAL = "222200037"
 TRACKING_CAMERAS = (FRONTAL, "222200036", "222200039", "222200049")
 """The frontal camera, 24 degrees to either side of it and 24 degrees above it."""
-TRACKS_VERSION = 1
+TRACKS_VERSION = 2
 """Raised when the same pictures would be tracked differently."""
 SIGNALS = ("expression", "landmarks", "pose", "scale", "neutral", "detected")
+HEAD_MAP = ("pictures", "key", "view", "pixels", "points")
 
 
 @dataclass(frozen=True)
 class StudioProfile:
     """How much is recorded: picture `size`, `tracking_size` (pixels), how many training `sequences` (None: all),
     frames `per_sequence` and of FREE (None: all at 25 a second), and the serials of the cameras filmed with (None: all)
-    and `tracked`."""
+    and `tracked`, and whether head poses are `refined` by the head's texture."""
 
     size: int = 192
     tracking_size: int = 256
@@ -51,14 +62,15 @@ class StudioProfile:
     free: int | None = 80
     cameras: tuple[str, ...] | None = None
     tracked: tuple[str, ...] = TRACKING_CAMERAS
+    refined: bool = True
 
 
 PROFILES = {
     "tiny": StudioProfile(size=96, sequences=4, per_sequence=6, free=12),
     "demo": StudioProfile(),
     "paper": StudioProfile(size=512, per_sequence=None, free=None),
-    "driver": StudioProfile(sequences=0, free=40, cameras=(FRONTAL,), tracked=TRACKING_CAMERAS[:3]),
-    "bank": StudioProfile(per_sequence=5, free=25, cameras=(FRONTAL,), tracked=(FRONTAL,)),
+    "driver": StudioProfile(sequences=0, free=40, cameras=(FRONTAL,), tracked=TRACKING_CAMERAS[:3], refined=False),
+    "bank": StudioProfile(per_sequence=5, free=25, cameras=(FRONTAL,), tracked=(FRONTAL,), refined=False),
 }
 """`driver` is what driving needs: FREE, shown by the frontal camera, its head pose triangulated from three. `bank` is a
 little of every sequence, tracked by the frontal camera alone: good features, but a pose 2 degrees and 15 mm off."""
@@ -130,9 +142,13 @@ def _track(subject: str, profile: StudioProfile, shots: Shots) -> dict[str, np.n
     count = len(shots.frame)
     expression = np.full((count, 52), np.nan, np.float32)
     landmarks = np.full((count, 478, 3), np.nan)
+    size = profile.tracking_size
+    greys = np.empty((count, len(cameras), size, size), np.uint8) if profile.refined else None
     with FaceTracker() as tracker:
         moments = tqdm(_rendered(subject, shots, cameras), total=count, desc=f"tracking {subject}", unit="frame")
         for row, pictures in enumerate(moments):
+            if greys is not None:
+                greys[row] = [grey(picture) for picture in pictures]
             if len(cameras) == 1:
                 seen = tracker(pictures[0])
                 if seen is not None:
@@ -146,9 +162,17 @@ def _track(subject: str, profile: StudioProfile, shots: Shots) -> dict[str, np.n
     if len(cameras) == 1:  # still in the camera's frame
         to_world = np.linalg.inv(cameras[0].extrinsic)
         landmarks = constant_size(landmarks, detected) @ to_world[:3, :3].T + to_world[:3, 3]
-    neutral, pose, scale = neutral_and_poses(landmarks, detected, 0.1, shots.sequence, shots.frame)
+    rough = head_poses(landmarks, detected, shots.sequence, shots.frame)
+    head_map, fine = None, rough
+    if greys is not None:
+        head_map, fine, _ = map_head(greys, cameras, landmarks, rough)
+    neutral, pose, scale = neutral_face(landmarks, fine, 0.1)
     values = (expression, landmarks.astype(np.float32), pose, scale, neutral, detected)
-    return dict(zip(SIGNALS, values, strict=True))
+    tracks = dict(zip(SIGNALS, values, strict=True))
+    if head_map is not None:
+        head_map = head_map.about(fine, pose)
+        tracks |= {f"map_{name}": getattr(head_map, name) for name in HEAD_MAP}
+    return tracks
 
 
 def _field_of_view(camera: Camera) -> float:
@@ -168,11 +192,13 @@ def open(subject: str, profile: str = "demo", root: str | Path | None = None) ->
     shots = pick_shots(subject, settings)
     folder = cache_root() / "studio" if root is None else Path(root)
     path = folder / f"{subject}-{_key(subject, settings, shots)}.npz"
-    tracks = load_tracks(path, SIGNALS)
+    stored = [f"map_{name}" for name in HEAD_MAP] if settings.refined else []
+    tracks = load_tracks(path, [*SIGNALS, *stored])
     if tracks is None:
         tracks = _track(subject, settings, shots)
         save_tracks(path, **tracks)
 
+    head_map = HeadMap(*(tracks.pop(name) for name in stored)) if stored else None
     cameras = _cameras(settings.size, settings.cameras)
     store = PictureStore(
         path.with_suffix(""),
@@ -182,5 +208,5 @@ def open(subject: str, profile: str = "demo", root: str | Path | None = None) ->
     truth = Truth(shots.actions, shots.angles, head)
     return Capture(
         subject, FEATURE_SPACE, cameras, groups=GROUPS, sequence=shots.sequence, frame=shots.frame, frames=store,
-        truth=truth, **tracks,
+        head_map=head_map, truth=truth, **tracks,
     )  # fmt: skip

@@ -23,7 +23,14 @@ from raflib.capture import HELD_OUT, Capture
 from raflib.errors import RafError
 from raflib.runs import cache_root
 from raflib.sources._store import PictureStore, load_tracks, save_tracks
-from raflib.tracking import FaceTracker, constant_size, landmarks_from_matrix, neutral_and_poses, single_view_camera
+from raflib.tracking import (
+    FaceTracker,
+    constant_size,
+    head_poses,
+    landmarks_from_matrix,
+    neutral_face,
+    single_view_camera,
+)
 from raflib.tracking.landmarks import GROUPS
 from raflib.tracking.pose import MIN_FRAMES
 
@@ -169,7 +176,7 @@ def _track(path: Path, profile: VideoProfile, store: PictureStore) -> dict[str, 
     points = constant_size(np.array(landmarks), detected)
     distance = float(np.nanmedian(points[..., 2]))
     points[..., 2] -= distance  # the world's origin is the middle of the head
-    neutral, pose, scale = neutral_and_poses(points, detected, 0.1, sequence, np.arange(count))
+    neutral, pose, scale = neutral_face(points, head_poses(points, detected, sequence, np.arange(count)), 0.1)
     return {
         "expression": np.array(expression, np.float32), "landmarks": points.astype(np.float32), "pose": pose,
         "scale": scale, "neutral": neutral, "sequence": sequence, "frame": np.array(frame), "detected": detected,

@@ -75,11 +75,11 @@ def _score(times: np.ndarray, sequence: str, speed: float, generator: np.random.
         start = generator.uniform(0.3, 0.7)
         spoken, _ = speech.speak(times, speech.SENTENCES[sequence], start, _pace(sequence, seconds, speed), generator)
         accents = [script.ACCENTS[generator.integers(len(script.ACCENTS))] for _ in range(3)]
-        return spoken + _poses(times, accents, 0.2, seconds, generator, 0.5)
+        return spoken + 0.6 * _poses(times, accents, 0.2, seconds, generator, 0.5)
     if sequence == FREE:
         return _free(times, seconds, speed, generator)
     poses = list(script.EMOTIONS.get(sequence, script.EXPRESSIONS.get(sequence, ())))
-    hold = 0.9 if sequence in script.EMOTIONS else 0.45
+    hold = 1.3 if sequence in script.EMOTIONS else 0.9
     return _poses(times, poses, 0.25, seconds, generator, hold / speed)
 
 
@@ -116,12 +116,12 @@ def _poses(
     total = np.zeros((len(times), len(ACTIONS)), np.float32)
     slot = (end - begin) / max(len(poses), 1)
     for number, pose in enumerate(poses):
-        strength = float(np.clip(generator.normal(0.92, 0.10), 0.6, 1.1))
+        strength = float(np.clip(generator.normal(1.10, 0.12), 0.7, 1.4))
         for name, value in pose.items():
             lead = generator.normal() * 0.035
             onset = begin + number * slot + lead + 0.02 * slot
-            rise = min(0.45 * slot, generator.uniform(0.20, 0.38))
-            fall = min(0.50 * slot, generator.uniform(0.28, 0.50))
+            rise = min(0.35 * slot, generator.uniform(0.16, 0.32))
+            fall = min(0.40 * slot, generator.uniform(0.22, 0.40))
             stay = max(0.0, min(hold * generator.uniform(0.8, 1.3), slot - rise - 0.7 * fall))
             up = np.clip((times - onset) / rise, 0, 1)
             down = np.clip((times - onset - rise - stay) / fall, 0, 1)

@@ -1,4 +1,4 @@
-"""Pictures of a person through any calibrated camera: 2×2 samples a pixel, z-buffer, soft shadow, white background.
+"""Pictures of a person through any calibrated camera: 3×3 samples a pixel, z-buffer, soft shadow, white background.
 
 Deterministic and single-threaded. Light is fixed in the world, with a small variation a person (their session).
 """
@@ -20,7 +20,7 @@ from raflib.studio.motion import chain, checked_actions, skin, vertices
 from raflib.studio.shade import shade
 from raflib.studio.shading_inputs import SHADOW_SIZE, SHADOW_SPAN
 
-SAMPLES = 2
+SAMPLES = 3
 
 
 @dataclass

@@ -135,5 +135,5 @@ def improvise(generator: np.random.Generator) -> dict[str, float]:
         first = FEELINGS[generator.integers(len(FEELINGS))]
         second = ODDITIES[generator.integers(len(ODDITIES))]
         pose = blend(first, second, float(generator.uniform(0.3, 0.8)))
-    strength = generator.uniform(0.9, 1.45)
+    strength = generator.uniform(1.1, 1.6)
     return {name: min(1.0, value * strength) for name, value in pose.items()}

@@ -85,13 +85,15 @@ def shade(
     height, width = image.shape[0], image.shape[1]
     one, zero = np.float32(1.0), np.float32(0.0)
     albedo, corners = np.empty(4, np.float32), np.empty(3, np.int64)
-    shown = np.empty((4, 3), np.float32)
-    shown_part, shown_z = np.empty(4, np.int64), np.empty(4, np.float32)
+    most = samples * samples
+    shown = np.empty((most, 3), np.float32)
+    shown_part, shown_z = np.empty(most, np.int64), np.empty(most, np.float32)
     gain = np.float32(255.0)
     for row in range(height):
         for column in range(width):
             red, green, blue, covered, known = zero, zero, zero, 0, 0
-            for sample in range(samples * samples):
+            for number in range(most):
+                sample = (number + most // 2) % most  # the middle first: what is shaded once is shaded there
                 sy, sx = row * samples + sample // samples, column * samples + sample % samples
                 triangle = face[sy, sx]
                 if triangle < 0:
@@ -100,8 +102,8 @@ def shade(
                 covered += 1
                 z, kind = one / depth[sy, sx], part[triangle]
                 reuse = -1
-                for earlier in range(known):
-                    if shown_part[earlier] == kind and abs(shown_z[earlier] - z) < SAME_SURFACE:
+                for earlier in range(known):  # one shading a surface and pixel; iris and lid lines want every sample
+                    if kind != 1 and shown_part[earlier] == kind and abs(shown_z[earlier] - z) < SAME_SURFACE:
                         reuse = earlier
                         break
                 if reuse >= 0:
@@ -204,7 +206,7 @@ def shade(
                 shown_part[known], shown_z[known] = kind, z
                 red, green, blue = red + shown[known, 0], green + shown[known, 1], blue + shown[known, 2]
                 known += 1
-            share = one / (samples * samples)
+            share = one / most
             image[row, column, 0] = int(red * share * gain + np.float32(0.5))
             image[row, column, 1] = int(green * share * gain + np.float32(0.5))
             image[row, column, 2] = int(blue * share * gain + np.float32(0.5))

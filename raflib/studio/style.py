@@ -87,7 +87,7 @@ class ExpressionStyle:
             mixing=mixing.astype(np.float32),
             resting=resting.astype(np.float32),
             speed=float(np.exp(generator.normal() * 0.12)),
-            expressivity=float(np.clip(np.exp(generator.normal() * 0.15), 0.7, 1.25)),
+            expressivity=float(np.clip(1.1 * np.exp(generator.normal() * 0.15), 0.8, 1.4)),
             blink_rate=float(generator.uniform(0.2, 0.45)),
             head_motion=float(np.exp(generator.normal() * 0.25)),
         )

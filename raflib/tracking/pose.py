@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 
 from raflib.errors import RafError
-from raflib.geometry import Camera, matrix_to_axis_angle
+from raflib.geometry import Camera, axis_angle_to_matrix, matrix_to_axis_angle
 from raflib.tracking.face import FOV_DEGREES, Observation
 from raflib.tracking.landmarks import RIGID
 
@@ -81,24 +81,17 @@ def _median_of_three(
     return smooth
 
 
-def neutral_and_poses(
+def head_poses(
     landmarks: Float[np.ndarray, "T 478 3"],
     detected: Bool[np.ndarray, "T"],
-    world_scale: float = 0.1,
     sequence: np.ndarray | None = None,
     frame: Int[np.ndarray, "T"] | None = None,
-) -> tuple[Float[np.ndarray, "478 3"], Float[np.ndarray, "T 6"], Float[np.ndarray, "T"]]:
-    """Neutral landmarks, head poses and scale of one person.
+) -> Float[np.ndarray, "T 6"]:
+    """Head poses of one person from landmarks: axis-angle and place (metres), NaN where not detected.
 
-    Args:
-        landmarks: world metres; rows that are not `detected` are ignored.
-        world_scale: metres a canonical unit, the same for every frame.
-        sequence, frame: if given, poses pass a median of three over frames that follow each other directly (number
-            differs by 1) within one sequence. Sparse frames stay as they are; nothing is smoothed across recordings.
-
-    Returns:
-        neutral [478,3] in canonical units, the median of the quarter of frames nearest to the person's median face;
-        pose [T,6] float32, world = R(pose[:3]) @ (scale · x) + pose[3:], NaN where not detected; scale [T].
+    The frame they refer to is upright and has its origin at the mean rigid points' centroid. `landmarks` are world
+    metres; rows that are not `detected` are ignored. With `sequence` and `frame`, poses pass a median of three over
+    frames that follow each other directly (number differs by 1) within one sequence; sparse frames stay as they are.
 
     Raises RafError with fewer than three detected frames.
     """
@@ -111,20 +104,34 @@ def neutral_and_poses(
     shape, rotations = shape @ upright.T, rotations @ upright.T
     # The weighted centroid followed the head; the canonical origin is the plain centroid of the rigid points.
     centroids = centroids + np.einsum("tij,j->ti", rotations, shape.mean(0))
-
-    unposed = (seen - centroids[:, None]) @ rotations / world_scale
-    distance = np.linalg.norm(unposed - np.median(unposed, 0), axis=2).mean(1)
-    calm = distance <= np.quantile(distance, 0.25)
-    neutral = np.median(unposed[calm], 0)
-    neutral -= neutral[list(RIGID)].mean(0)
-
-    axis_angle = matrix_to_axis_angle(torch.from_numpy(rotations)).numpy()
-    found = np.concatenate([axis_angle, centroids], 1)
+    found = np.concatenate([matrix_to_axis_angle(torch.from_numpy(rotations)).numpy(), centroids], 1)
     if sequence is not None and frame is not None:
         found = _median_of_three(found, np.asarray(sequence)[rows], np.asarray(frame)[rows])
-    pose = np.full((len(landmarks), 6), np.nan, dtype=np.float32)
-    pose[rows] = found
-    return neutral.astype(np.float32), pose, np.full(len(landmarks), world_scale, dtype=np.float32)
+    poses = np.full((len(landmarks), 6), np.nan)
+    poses[rows] = found
+    return poses
+
+
+def neutral_face(
+    landmarks: Float[np.ndarray, "T 478 3"], poses: Float[np.ndarray, "T 6"], world_scale: float
+) -> tuple[Float[np.ndarray, "478 3"], Float[np.ndarray, "T 6"], Float[np.ndarray, "T"]]:
+    """The person's neutral landmarks, the poses about their origin, and the scale of every frame.
+
+    `poses` may be those of `head_poses` or finer ones; rows with NaN are ignored. `world_scale` is metres a canonical
+    unit. Returns neutral [478,3] float32 in canonical units, the median of the quarter of frames nearest to the median
+    face, with the rigid points' centroid at 0; pose [T,6] float32 moved to that origin, world = R(pose[:3]) @ (scale ·
+    x) + pose[3:]; and scale [T].
+    """
+    rows = np.flatnonzero(np.isfinite(poses).all(1))
+    pose = np.array(poses, dtype=np.float64)
+    rotations = axis_angle_to_matrix(torch.from_numpy(pose[rows, :3])).numpy()
+    unposed = (np.asarray(landmarks[rows], dtype=np.float64) - pose[rows, None, 3:]) @ rotations / world_scale
+    distance = np.linalg.norm(unposed - np.median(unposed, 0), axis=2).mean(1)
+    neutral = np.median(unposed[distance <= np.quantile(distance, 0.25)], 0)
+    origin = neutral[list(RIGID)].mean(0)
+    pose[rows, 3:] += world_scale * rotations @ origin
+    scale = np.full(len(landmarks), world_scale, dtype=np.float32)
+    return (neutral - origin).astype(np.float32), pose.astype(np.float32), scale
 
 
 def single_view_camera(size: int, distance: float, fov_degrees: float = SINGLE_VIEW_FOV, name: str = "video") -> Camera:

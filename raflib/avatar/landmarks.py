@@ -1,0 +1,70 @@
+"""Landmarks as a guide: they tell where skin goes, which pictures tell only where old and new place overlap.
+
+The displacement network is asked to carry the neutral landmarks to where each training frame's tracked landmarks are,
+head pose taken out, given the expression that conditions the frame: the landmark term of the first stage of Xu et al.
+2024. A frame costs a hundredth of rendering it, so the mouth opens before the first picture is looked at (`fit`), and
+the term goes on beside the picture losses. The expression comes from the training's own conditioner: under RAF a
+neighbour's expression has to move the landmarks like the subject's own does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from tqdm import tqdm
+
+from raflib.avatar.model import GaussianAvatar
+from raflib.avatar.networks import encode
+from raflib.capture import Capture
+from raflib.geometry import axis_angle_to_matrix
+
+BATCH, BESIDE = 32, 4
+"""Frames a step of `fit`, and beside a step that renders."""
+DECAY = 0.05
+
+Conditioner = Callable[[Int[Tensor, "B"], torch.Generator], Float[Tensor, "B d"]]
+
+
+def unposed(capture: Capture, rows: Int[np.ndarray, "F"]) -> Float[Tensor, "F L 3"]:
+    """Tracked landmarks of the frames `rows`, canonical units, head pose taken out."""
+    pose = torch.from_numpy(capture.pose[rows].astype(np.float64))
+    seen = torch.from_numpy(capture.landmarks[rows].astype(np.float64)) - pose[:, None, 3:]
+    scale = torch.from_numpy(capture.scale[rows].astype(np.float64))
+    return (seen @ axis_angle_to_matrix(pose[:, :3]) / scale[:, None, None]).float()
+
+
+class LandmarkGuide:
+    """The landmark term of one training: which frames, where their landmarks are, and the avatar that must follow."""
+
+    def __init__(self, avatar: GaussianAvatar, capture: Capture, condition: Conditioner):
+        self.avatar, self.condition = avatar, condition
+        rows = np.flatnonzero(capture.train)
+        self.frames, self.wanted = torch.from_numpy(rows), unposed(capture, rows)
+        self.neutral = torch.from_numpy(capture.neutral.astype(np.float32))
+        self.encoded = encode(self.neutral, avatar.config.frequencies)
+
+    def distances(self, count: int, generator: torch.Generator) -> Float[Tensor, "B L"]:
+        """How far the avatar carries each landmark from its place (canonical units), for `count` frames drawn."""
+        a, c = self.avatar, self.avatar.config
+        rows = torch.randint(len(self.frames), (count,), generator=generator)
+        code = (self.condition(self.frames[rows], generator) - a.expression_mean) * c.expression_gain
+        carried = self.neutral + c.deform_scale * a.exp_deform(self.encoded, code)
+        return (carried - self.wanted[rows]).square().sum(-1).add(1e-8).sqrt()
+
+    def fit(self, steps: int, rate: float, seed: int, progress: bool = True) -> float:
+        """Train the displacement network alone, Adam from `rate` down; returns the mean distance of the last step."""
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + 500_009)
+        optimiser = torch.optim.Adam(self.avatar.exp_deform.parameters(), lr=rate, betas=(0.9, 0.99), fused=True)
+        mean = float("nan")
+        for step in tqdm(range(steps), desc="landmarks", disable=not progress, mininterval=1.0, leave=False):
+            optimiser.param_groups[0]["lr"] = rate * DECAY ** (step / steps)
+            loss = self.distances(BATCH, generator).mean()
+            loss.backward()
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+            mean = loss.item()
+        return mean
