@@ -272,13 +272,15 @@ def test_single_view_landmarks_project_back(tracker, face):
 
 
 def test_pose_of_studio_heads_is_right(tracker):
-    """Four views, a frame of every sequence: median rotation error below 1.5 degrees, translation below 3 mm."""
+    """Four views, three frames of every sequence: median rotation error between frames below 2 degrees from
+    landmarks and below 0.6 from texture, translation below 3 mm."""
     identity = studio.Identity("422")
     shots = []
     for number, sequence in enumerate(studio.SEQUENCES):
         performed = studio.perform("422", sequence)
-        frame = len(performed.actions) * (number % 5 + 1) // 6
-        shots.append((performed.actions[frame], performed.angles[frame]))
+        for third in range(3):
+            frame = len(performed.actions) * (5 * third + number % 5 + 1) // 16
+            shots.append((performed.actions[frame], performed.angles[frame]))
     serials = (FRONTAL, "222200036", "222200039", "222200049")
     cameras = [camera for camera in studio.rig(SIZE) if camera.name in serials]
     frontal = [camera.name for camera in cameras].index(FRONTAL)
@@ -292,7 +294,7 @@ def test_pose_of_studio_heads_is_right(tracker):
         true.append(studio.head_pose(identity, angles))
     neutral, pose, _ = neutral_face(np.array(points), head_poses(np.array(points), np.ones(len(shots), bool)), 0.1)
     true = np.array(true, np.float64)
-    assert np.median(relative_angles(pose, true)) < 1.5, np.median(relative_angles(pose, true))
+    assert np.median(relative_angles(pose, true)) < 2, np.median(relative_angles(pose, true))
     assert np.median(relative_angles(0 * true, true)) > 4  # the heads did turn
     # The canonical origin is another point of the head than the truth's: compare where that point really goes.
     origin = np.median([r.T @ (t - s) for r, s, t in zip(rotations(true), true[:, 3:], pose[:, 3:], strict=True)], 0)
@@ -305,13 +307,17 @@ def test_pose_of_studio_heads_is_right(tracker):
     known, unseen = np.arange(len(shots)) % 5 != 4, np.arange(len(shots)) % 5 == 4
     rough = pose.astype(np.float64)
     head_map, fine, refined = map_head(pictures[known], cameras, np.array(points)[known], rough[known], progress=False)
-    assert refined.all() and np.median(relative_angles(fine, true[known])) < 0.5
+    assert refined.all() and np.median(relative_angles(fine, true[known])) < 0.6
     located, found = head_map.locate(pictures[unseen], rough[unseen], cameras)
     assert found.all()
     both = np.concatenate([fine, located]), np.concatenate([true[known], true[unseen]])
     assert np.median(relative_angles(*both)) < 0.5 * np.median(relative_angles(pose, true))
-    moved = head_map.about(rough[known], np.concatenate([rough[known, :3], rough[known, 3:]], 1))
-    np.testing.assert_allclose(moved.points, head_map.points)
+
+    # About another origin, the same corners are at the same places in the world.
+    shift = np.array([0.01, -0.02, 0.03])
+    elsewhere = fine.astype(np.float64)
+    elsewhere[:, 3:] += rotations(fine) @ shift
+    np.testing.assert_allclose(head_map.about(fine, elsewhere).points, head_map.points - shift, atol=1e-6)
 
 
 def test_a_head_map_says_what_it_needs():

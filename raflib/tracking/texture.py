@@ -13,15 +13,16 @@ The result is a `HeadMap`, which also finds the pose of the same head in picture
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from tqdm import tqdm
 
 from raflib.errors import RafError
-from raflib.geometry import Camera, axis_angle_to_matrix, matrix_to_axis_angle
+from raflib.geometry import Camera
+from raflib.tracking.bundle import adjust, common_lens, extrinsics_of, join, project, resected, split
 from raflib.tracking.landmarks import FACE_OVAL, LEFT_EYE, RIGHT_EYE
 
 KEYS = 4
@@ -29,16 +30,8 @@ CORNERS = 36
 """Key frames, and corners of each view of a key frame."""
 ADJUSTED_FRAMES = 400
 """Frames that the bundle adjustment sees, evenly spaced; the others are located in its result."""
-ROUNDS = 10
 WINDOW, RETURN, REACH = 15, 0.7, 8.0
 """Optical flow: window in pixels; how near to its start a corner must return; how far from the guess it may lie."""
-COARSE, FINE = 3.0, 0.4
-"""Pixels: how far a corner may typically lie from its place on the head. The rounds tighten it from one to the other,
-so that rough starting poses do not decide which corners count."""
-PLACE_PRIOR = 0.012
-"""Metres that a corner may lie off the landmarks' depth."""
-ENOUGH = 12
-"""Corners without which a frame keeps the pose it came with."""
 NOSE_TIP = 1
 
 
@@ -66,22 +59,24 @@ class HeadMap:
 
         Returns (poses, found); where too few corners were found, or the rough pose is NaN, the rough pose is returned.
         """
-        rotations, places = _split(poses)
+        rotations, places = split(poses)
         known = np.flatnonzero(np.isfinite(poses).all(1))
         seen = np.full((len(poses), len(self.key), 2), np.nan)
         for row in known:
             seen[row] = self._follow(pictures[row], rotations[row], places[row], cameras)
-        return _resected(poses, known, seen, self.points, _views(cameras)[self.view], _lens(cameras))
+        return resected(poses, known, seen, self.points, extrinsics_of(cameras)[self.view], common_lens(cameras))
 
     def about(self, before: Float[np.ndarray, "T 6"], after: Float[np.ndarray, "T 6"]) -> HeadMap:
         """This map for poses whose origin has moved on the head, from `before` to `after` (the same turns)."""
-        rotations, places = _split(before)
-        moved = np.einsum("tij,ti->tj", rotations, _split(after)[1] - places)
+        rotations, places = split(before)
+        moved = np.einsum("tij,ti->tj", rotations, split(after)[1] - places)
         return replace(self, points=self.points - np.median(moved[np.isfinite(before).all(1)], axis=0))
 
     def _follow(self, pictures, rotation, place, cameras) -> Float[np.ndarray, "M 2"]:
         """Where each corner is in one frame, NaN where it was lost."""
-        guess = _project(self.points, rotation[None], place[None], _views(cameras)[self.view], _lens(cameras))[0][0]
+        guess = project(
+            self.points, rotation[None], place[None], extrinsics_of(cameras)[self.view], common_lens(cameras)
+        )[0][0]
         found = np.full((len(self.key), 2), np.nan)
         for key, shots in enumerate(self.pictures):
             for view, (start, now) in enumerate(zip(shots, pictures, strict=True)):
@@ -120,18 +115,26 @@ def map_head(
     known = np.flatnonzero(np.isfinite(poses).all(1))
     if len(known) < KEYS:
         raise RafError(f"map_head: a face was found in {len(known)} frames but {KEYS} are needed; add frames")
-    rotations, places = _split(poses)
+    rotations, places = split(poses)
     keys = _key_frames(poses[known, :3], known)
     start = _corners(pictures[keys], landmarks[keys], rotations[keys], places[keys], cameras)
     seen = np.full((len(poses), len(start.key), 2), np.nan)
-    for row in tqdm(known, desc="head texture", unit="frame", disable=not progress, leave=False):
-        seen[row] = start._follow(pictures[row], rotations[row], places[row], cameras)
+
+    def follow(row: int) -> np.ndarray:
+        return start._follow(pictures[row], rotations[row], places[row], cameras)
+
+    with ThreadPoolExecutor(2) as pool:  # optical flow lets other threads run
+        found = tqdm(
+            pool.map(follow, known.tolist()), total=len(known), desc="head texture", unit="frame", disable=not progress
+        )
+        for row, corners in zip(known, found, strict=True):
+            seen[row] = corners
     rows = known[np.unique(np.linspace(0, len(known) - 1, min(len(known), ADJUSTED_FRAMES)).round().astype(int))]
-    views, lens = _views(cameras)[start.view], _lens(cameras)
-    points, turned, moved = _adjust(start.points, rotations[rows], places[rows], seen[rows], views, lens)
+    views, lens = extrinsics_of(cameras)[start.view], common_lens(cameras)
+    points, turned, moved = adjust(start.points, rotations[rows], places[rows], seen[rows], views, lens)
     rough = np.array(poses, dtype=np.float64)
-    rough[rows] = _join(turned, moved)
-    located, found = _resected(rough, known, seen, points, views, lens)
+    rough[rows] = join(turned, moved)
+    located, found = resected(rough, known, seen, points, views, lens)
     located[~found] = poses[~found]
     return HeadMap(start.pictures, start.key, start.view, start.pixels, points), located, found
 
@@ -196,100 +199,3 @@ def _flow(start, now, pixels, guess) -> Float[np.ndarray, "M 2"]:
     good &= np.linalg.norm(back - origin, axis=1) < RETURN
     good &= np.linalg.norm(there - aim, axis=1) < REACH
     return np.where(good[:, None], there, np.nan)
-
-
-def _views(cameras: Sequence[Camera]) -> Float[np.ndarray, "V 3 4"]:
-    return np.stack([camera.extrinsic[:3] for camera in cameras])
-
-
-def _lens(cameras: Sequence[Camera]) -> Float[np.ndarray, "3 3"]:
-    first = cameras[0].intrinsic
-    if any(np.abs(camera.intrinsic - first).max() > 1e-6 for camera in cameras):
-        raise RafError("map_head: the cameras have different lenses; give pictures cropped to one")
-    return first
-
-
-def _project(points, rotations, places, views, lens):
-    """(pixels [F,M,2], their derivative by the world point [F,M,2,3], the points relative to the head's place)."""
-    relative = points @ rotations.transpose(0, 2, 1)
-    seen = np.einsum("mij,fmj->fmi", views[:, :, :3], relative + places[:, None]) + views[:, :, 3]
-    x, y, z = np.moveaxis(seen, -1, 0)
-    fx, fy = lens[0, 0], lens[1, 1]
-    pixels = np.stack([fx * x / z + lens[0, 2], fy * y / z + lens[1, 2]], -1)
-    zero = np.zeros_like(z)
-    by_camera = np.stack([fx / z, zero, -fx * x / z**2, zero, fy / z, -fy * y / z**2], -1).reshape(*z.shape, 2, 3)
-    return pixels, np.einsum("fmab,mbc->fmac", by_camera, views[:, :, :3]), relative
-
-
-def _tolerances() -> Float[np.ndarray, "rounds"]:
-    return np.maximum(np.geomspace(COARSE, FINE / 2, ROUNDS), FINE)
-
-
-def _linearised(points, rotations, places, seen, views, lens, tolerance):
-    """Residuals [F,M,2], weights [F,M], and derivatives by the pose [F,M,2,6] and by the world point [F,M,2,3]."""
-    pixels, by_world, relative = _project(points, rotations, places, views, lens)
-    there = np.isfinite(seen[..., 0])
-    residual = np.where(there[..., None], pixels - np.nan_to_num(seen), 0.0)
-    weight = there / (1 + (residual**2).sum(-1) / (2 * tolerance) ** 2) ** 2
-    by_turn = np.cross(relative[:, :, None], by_world)  # a left rotation w moves the point by w × relative
-    return residual, weight, np.concatenate([by_turn, by_world], -1), by_world
-
-
-def _turned(rotations, step):
-    return axis_angle_to_matrix(torch.from_numpy(step)).numpy() @ rotations
-
-
-def _adjust(points, rotations, places, seen, views, lens):
-    """Bundle adjustment (Gauss-Newton, poses eliminated): (points, rotations, places)."""
-    start, count = points, len(points)
-    hold = (FINE / PLACE_PRIOR) ** 2
-    for tolerance in _tolerances():
-        state = points, rotations, places
-        residual, weight, by_pose, by_world = _linearised(*state, seen, views, lens, tolerance)
-        by_point = np.einsum("fmab,fbc->fmac", by_world, rotations)
-        scaled = by_pose * weight[..., None, None]
-        pose_block = np.einsum("fmai,fmaj->fij", scaled, by_pose, optimize=True) + 1e-3 * np.eye(6)
-        pose_right = -np.einsum("fmai,fma->fi", scaled, residual, optimize=True)
-        cross = np.einsum("fmai,fmaj->fimj", scaled, by_point, optimize=True).reshape(len(seen), 6, 3 * count)
-        weighted = by_point * weight[..., None, None]
-        point_block = np.einsum("fmai,fmaj->mij", weighted, by_point, optimize=True) + hold * np.eye(3)
-        point_right = -np.einsum("fmai,fma->mi", weighted, residual, optimize=True) - hold * (points - start)
-        half = np.linalg.solve(np.linalg.cholesky(pose_block), cross).reshape(-1, 3 * count)
-        system = -half.T @ half
-        for m in range(count):
-            system[3 * m : 3 * m + 3, 3 * m : 3 * m + 3] += point_block[m]
-        system[np.diag_indices(3 * count)] += 1e-9 * np.trace(point_block.sum(0)) / (3 * count)
-        solved = np.linalg.solve(pose_block, pose_right[..., None])[..., 0]
-        right = point_right.ravel() - np.einsum("fim,fi->m", cross, solved)
-        step = np.linalg.solve(system, right)
-        pose_step = np.linalg.solve(pose_block, (pose_right - cross @ step)[..., None])[..., 0]
-        points = points + step.reshape(count, 3)
-        rotations, places = _turned(rotations, pose_step[:, :3]), places + pose_step[:, 3:]
-    return points, rotations, places
-
-
-def _resected(poses, known, seen, points, views, lens):
-    """Poses of the `known` rows given the points: (poses [T,6] float32, found [T])."""
-    rotations, places = _split(poses[known])
-    for tolerance in _tolerances():
-        residual, weight, by_pose, _ = _linearised(points, rotations, places, seen[known], views, lens, tolerance)
-        scaled = by_pose * weight[..., None, None]
-        block = np.einsum("fmai,fmaj->fij", scaled, by_pose, optimize=True) + 1e-3 * np.eye(6)
-        right = -np.einsum("fmai,fma->fi", scaled, residual, optimize=True)
-        step = np.linalg.solve(block, right[..., None])[..., 0]
-        rotations, places = _turned(rotations, step[:, :3]), places + step[:, 3:]
-    enough = weight.sum(1) >= ENOUGH
-    result, found = np.array(poses, dtype=np.float32), np.zeros(len(poses), dtype=bool)
-    found[known] = enough
-    result[known[enough]] = _join(rotations, places)[enough]
-    return result, found
-
-
-def _split(poses):
-    """Rotation matrices and places of poses; identity where a pose is NaN."""
-    clean = np.nan_to_num(np.asarray(poses, dtype=np.float64))
-    return axis_angle_to_matrix(torch.from_numpy(clean[:, :3])).numpy(), clean[:, 3:]
-
-
-def _join(rotations, places):
-    return np.concatenate([matrix_to_axis_angle(torch.from_numpy(rotations)).numpy(), places], 1)
