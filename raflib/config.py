@@ -106,10 +106,10 @@ _DEMO_AVATAR = AvatarConfig(
     attribute_scale=0.5, face_share=0.5, blur=0.1,
 )  # fmt: skip
 _DEMO = TrainConfig(
-    avatar=_DEMO_AVATAR, size=192, steps=5_500, cameras=8, camera_choice="frontal", views_per_frame=3,
+    avatar=_DEMO_AVATAR, size=192, steps=6_000, cameras=8, camera_choice="frontal", views_per_frame=3,
     favour_expressive=1.0,
-    rate_mlp=4e-3, rate_xyz=8e-3, rate_feature=1e-2, rate_rotation=2e-2, rate_scale=4e-2, rate_opacity=0.12,
-    rate_colour=2e-2, rate_body=3e-2, rate_pose=0.0, rate_calibration=1e-3, decay=0.05,
+    rate_mlp=6e-3, rate_xyz=8e-3, rate_feature=1e-2, rate_rotation=2e-2, rate_scale=4e-2, rate_opacity=0.12,
+    rate_colour=2e-2, rate_body=3e-2, rate_pose=0.0, rate_calibration=1e-3, decay=0.02,
     weight_face=15.0, weight_gradient=0.5, weight_landmarks=0.5, landmark_steps=1_200,
     weight_perceptual=0.05, perceptual_every=32, perceptual_crop=96, relocate_every=200,
 )  # fmt: skip
