@@ -1,6 +1,5 @@
 """The avatar follows Xu et al. 2024: split layers equal joined ones, blending by distance, rigid motion, gradients."""
 
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -164,21 +163,24 @@ def test_wrong_expression_width_is_named(avatar, capture):
 
 
 def test_hull_lies_on_the_ball(capture):
-    canonical = initialise(capture, TINY, [0, 1, 2, 3])
+    canonical = initialise(capture, replace(TINY, face_share=0.0), [0, 1, 2, 3])
     radius = canonical.xyz[: TINY.points - TINY.mouth_points].norm(dim=1)
     assert radius.median() == pytest.approx(RADIUS, abs=0.25) and radius.min() > 0.3
     assert canonical.xyz.shape == (TINY.points, 3)
 
 
-def test_the_face_gets_its_share_of_gaussians(capture, monkeypatch):
-    monkeypatch.setattr(sys.modules["raflib.avatar.initialise"], "SHELL_SHARE", 1.0)  # a choice to make
-    corner = replace(capture, groups={**capture.groups, "blend": (0, 1, 2)})
-    near = [
-        (torch.cdist(made.xyz[: TINY.points - TINY.mouth_points], made.landmarks).min(1).values ** 2 < TINY.far).sum()
-        for density in (1.0, 8.0)
-        for made in [initialise(corner, replace(TINY, face_density=density), [0, 1, 2, 3])]
-    ]
-    assert 0 < 1.3 * near[0] < near[1]
+def test_a_share_of_the_gaussians_lies_on_the_face(capture):
+    front = np.flatnonzero(capture.neutral[:, 2] < -0.3)  # a face is an open surface, as the ball's front is
+    groups = {name: tuple(range(len(front))) for name in capture.groups} | {"lips": (0, 1, 2, 3)}
+    landmarks, neutral = capture.landmarks[:, front], capture.neutral[front]
+    face = replace(capture, landmarks=landmarks, neutral=neutral, groups=groups)
+    canonical = initialise(face, replace(TINY, face_share=0.5), [0, 1, 2, 3])
+    count = TINY.points - TINY.mouth_points
+    assert canonical.xyz.shape == (TINY.points, 3)
+    on_face = canonical.xyz[count // 2 : count]
+    assert (on_face[:, 2] < -0.2).all() and on_face.norm(dim=1).min() > 0.8 and on_face.norm(dim=1).max() < 1.1
+    hull = torch.cdist(canonical.xyz[: count // 2], torch.from_numpy(neutral)).min(1).values
+    assert hull.min() > 0.15 - 1e-6  # silhouettes leave the face to its landmarks
 
 
 def talking(capture):

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 from raflib import studio
 from raflib.capture import Capture, Truth
@@ -22,6 +23,7 @@ from raflib.evaluation import (
     lpips,
     most_frontal,
     performed,
+    pose_errors,
     psnr,
     register,
     rotation_distance,
@@ -340,6 +342,25 @@ def test_aligned_pose_is_the_rigid_motion():
     pose = aligned_pose(neutral, 0.1 * neutral @ rotation.T + [0.1, -0.2, 0.3], 0.1, range(478))
     assert np.allclose(pose, [0, angle, 0, 0.1, -0.2, 0.3], atol=1e-5)
     assert np.isnan(aligned_pose(neutral, np.full((478, 3), np.nan), 0.1, range(478))).all()
+
+
+def test_pose_errors_leave_out_the_constant_motion_between_frames():
+    rng = np.random.default_rng(0)
+    true = np.concatenate([rng.normal(0, 0.2, (20, 3)), rng.normal(0, 0.01, (20, 3))], 1).astype(np.float32)
+    turn, shift = Rotation.from_rotvec([0.1, -0.3, 0.2]), np.array([0.02, -0.01, 0.05])
+    turned = Rotation.from_rotvec(true[:, :3]) * turn
+    tracked = np.concatenate([turned.as_rotvec(), Rotation.from_rotvec(true[:, :3]).apply(shift) + true[:, 3:]], 1)
+    base = capture("700", 0)
+    truth = Truth(np.zeros((20, 52), np.float32), np.zeros((20, 3), np.float32), true)
+    exact = replace(base, pose=tracked.astype(np.float32), truth=truth)
+    degrees, millimetres = pose_errors(exact)
+    assert np.nanmax(degrees) < 1e-3 and np.nanmax(millimetres) < 1e-2
+    held_out = np.flatnonzero(exact.free)[0]
+    off = tracked.copy()
+    off[held_out, :3] = (turned[held_out] * Rotation.from_rotvec([np.radians(2.0), 0, 0])).as_rotvec()
+    assert pose_errors(replace(exact, pose=off.astype(np.float32)))[0][held_out] == pytest.approx(2.0, abs=1e-3)
+    with pytest.raises(RafError, match="no truth"):
+        pose_errors(replace(base, truth=None))
 
 
 @pytest.mark.slow

@@ -123,6 +123,26 @@ def transfer_pose(
     return np.concatenate([axis_angle, moved], 1).astype(np.float32), scale
 
 
+def pose_errors(capture: Capture) -> tuple[Float[np.ndarray, "T"], Float[np.ndarray, "T"]]:
+    """How far tracked head poses are from the true ones: degrees [T] and millimetres [T], NaN where there is no face.
+
+    The canonical frame of a capture is its own, so the constant motion between it and the truth's frame is taken out
+    first: the one that fits the training frames best. Raises RafError when the capture has no truth.
+    """
+    if capture.truth is None:
+        raise RafError(f"capture {capture.subject} has no truth; only the studio knows the true head pose")
+    tracked, true = _rotations(np.nan_to_num(capture.pose)), _rotations(capture.truth.pose)
+    place, true_place = capture.pose[:, 3:].astype(np.float64), capture.truth.pose[:, 3:].astype(np.float64)
+    fit = capture.train
+    u, _, v = np.linalg.svd(np.einsum("tji,tjk->ik", tracked[fit], true[fit]))
+    constant = u @ np.diag([1.0, 1.0, np.sign(np.linalg.det(u @ v))]) @ v
+    between = np.einsum("tji,tjk->tik", tracked @ constant, true)
+    degrees = np.degrees(np.linalg.norm(matrix_to_axis_angle(torch.from_numpy(between)).numpy(), axis=1))
+    offset = np.linalg.lstsq(tracked[fit].reshape(-1, 3), (true_place - place)[fit].ravel(), rcond=None)[0]
+    millimetres = 1000 * np.linalg.norm(tracked @ offset + place - true_place, axis=1)
+    return np.where(capture.detected, degrees, np.nan), np.where(capture.detected, millimetres, np.nan)
+
+
 def _rotations(pose: Float[np.ndarray, "F 6"]) -> Float[np.ndarray, "F 3 3"]:
     return axis_angle_to_matrix(torch.from_numpy(np.asarray(pose[:, :3], dtype=np.float64))).numpy()
 
