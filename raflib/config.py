@@ -102,7 +102,7 @@ _DEMO_AVATAR = AvatarConfig(
     exp_color=(64,), pose_color=(16,), exp_attributes=(64,), pose_attributes=(16,),
     exp_deform=(96, 64), pose_deform=(32,),
     initial_spread=0.5, expression_gain=3.0, pose_gain=10.0, body="blend",
-    canonical_colour=True, calibrate_pose=True, frequencies=6, pose_frequencies=1,
+    canonical_colour=True, frequencies=6, pose_frequencies=1,
     attribute_scale=0.5, face_share=0.5, blur=0.1,
 )  # fmt: skip
 _DEMO = TrainConfig(
