@@ -24,9 +24,9 @@ class AvatarConfig:
     Tuples are hidden widths of the six MLPs. `body` "rigid" carries every Gaussian with the head, as published; "blend"
     learns per Gaussian how far it follows the head rather than the resting body, for the shoulders' sake.
     `canonical_colour` gives each Gaussian a colour that the networks then change, instead of networks alone.
-    `calibrate_pose` learns a smooth correction of the tracked head pose. `expression_gain` multiplies the mean-centred
-    expression before the MLPs, `pose_gain` the translation. `face_share` of the Gaussians start on the surface of the
-    face landmarks; `blur` is the renderer's (pixels²), part of how the avatar looks.
+    `expression_gain` multiplies the mean-centred expression before the MLPs, `pose_gain` the translation. A share
+    `face_share` of the Gaussians starts on the surface of the face landmarks; `blur` is the renderer's (pixels²), part
+    of how the avatar looks.
     """
 
     points: int = 30_000
@@ -52,7 +52,6 @@ class AvatarConfig:
     pose_gain: float = 1.0
     body: str = "rigid"
     canonical_colour: bool = False
-    calibrate_pose: bool = False
     face_share: float = 0.0
     blur: float = 0.3
 
@@ -82,7 +81,6 @@ class TrainConfig:
     rate_colour: float = 1e-4
     rate_body: float = 1e-2
     rate_pose: float = 1e-5
-    rate_calibration: float = 1e-4
     rate_background: float = 5e-3
     decay: float = 1.0
     weight_l1: float = 1.0
@@ -109,7 +107,7 @@ _DEMO = TrainConfig(
     avatar=_DEMO_AVATAR, size=192, steps=6_000, cameras=8, camera_choice="frontal", views_per_frame=3,
     favour_expressive=1.0,
     rate_mlp=6e-3, rate_xyz=8e-3, rate_feature=1e-2, rate_rotation=2e-2, rate_scale=4e-2, rate_opacity=0.12,
-    rate_colour=2e-2, rate_body=3e-2, rate_pose=0.0, rate_calibration=1e-3, decay=0.02,
+    rate_colour=2e-2, rate_body=3e-2, rate_pose=0.0, decay=0.02,
     weight_face=15.0, weight_gradient=0.5, weight_landmarks=0.5, landmark_steps=1_200,
     weight_perceptual=0.05, perceptual_every=32, perceptual_crop=96, relocate_every=200,
 )  # fmt: skip

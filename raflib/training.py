@@ -174,8 +174,7 @@ class _Trainer:
         groups = [
             ([a.xyz], c.rate_xyz), ([a.feature], c.rate_feature), ([a.rotation], c.rate_rotation),
             ([a.scales], c.rate_scale), ([a.opacity], c.rate_opacity), ([a.colour], c.rate_colour),
-            ([a.body], c.rate_body), (networks, c.rate_mlp), ([a.calibration], c.rate_calibration),
-            ([self.background], c.rate_background),
+            ([a.body], c.rate_body), (networks, c.rate_mlp), ([self.background], c.rate_background),
         ]  # fmt: skip
         used = [{"params": params, "lr": rate} for params, rate in groups if params[0] is not None]
         return torch.optim.Adam(used, betas=(0.9, 0.99), eps=1e-15, fused=True)
@@ -305,7 +304,6 @@ def _blank(config: TrainConfig, model: Mapping[str, Tensor]) -> Canonical:
         landmarks=like["landmarks_neutral"],
         expression_mean=torch.zeros(a.expression_dim),
         rest_pose=torch.zeros(6),
-        pose_spread=torch.ones(6),
         rest_scale=torch.ones(()),
     )
 

@@ -123,21 +123,6 @@ def test_rigid_body_follows_the_head_exactly(capture):
     torch.testing.assert_close(quaternion_multiply(head, still.quaternions), turned.quaternions, atol=1e-5, rtol=1e-5)
 
 
-def test_pose_calibration_starts_at_nothing_and_is_a_function_of_the_pose_alone(avatar, capture):
-    _, pose, _ = frame(capture, 5)
-    torch.testing.assert_close(avatar.calibrated(pose), pose)
-    with torch.no_grad():
-        avatar.calibration[1, 1] = 0.02  # radians of yaw for each spread of yaw
-        avatar.calibration[3, 7] = 0.1  # decimetres for pitch · yaw
-    away = (pose - avatar.rest_pose) / avatar.pose_spread
-    expected = pose.clone()
-    expected[:, 1] += 0.02 * away[:, 1]
-    expected[:, 3] += 0.01 * away[:, 0] * away[:, 1]
-    torch.testing.assert_close(avatar.calibrated(pose), expected)
-    rigid = GaussianAvatar(replace(TINY, calibrate_pose=False), initialise(capture, TINY, [0, 1, 2, 3]))
-    assert rigid.calibration is None and rigid.calibrated(pose) is pose
-
-
 def test_batch_equals_single_frames(avatar, capture):
     expression, pose, scale = frame(capture, 3)
     together = avatar(expression, pose, scale)

@@ -46,7 +46,6 @@ class Canonical:
     landmarks: Float[Tensor, "L 3"]
     expression_mean: Float[Tensor, "d"]
     rest_pose: Float[Tensor, "6"]
-    pose_spread: Float[Tensor, "6"]
     rest_scale: Float[Tensor, ""]
 
 
@@ -87,7 +86,6 @@ def initialise(capture: Capture, config: AvatarConfig, cameras: list[int], seed:
         landmarks=_f32(neutral[list(capture.groups["blend"])]),
         expression_mean=_f32(capture.expression[train].mean(0)),
         rest_pose=_f32(np.median(capture.pose[train], axis=0)),
-        pose_spread=_f32(np.maximum(capture.pose[train].std(0), 1e-3)),
         rest_scale=_f32(np.median(capture.scale[train])),
     )
 

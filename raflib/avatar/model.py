@@ -7,8 +7,9 @@ the pose. They are blended by the squared distance d of a Gaussian to the neares
 is not zero. The result is scaled, turned and moved with the head.
 
 Deliberate departures, each a setting: `body = "blend"` learns per Gaussian how far it follows the head instead of the
-resting body; `canonical_colour` adds a colour of its own to each Gaussian; `calibrate_pose` learns a smooth correction
-of the tracked pose; expression and pose translation are scaled before the MLPs (`expression_gain`, `pose_gain`).
+resting body; `canonical_colour` adds a colour of its own to each Gaussian; expression and pose translation are scaled
+before the MLPs (`expression_gain`, `pose_gain`). Positional encodings of the canonical positions are constants between
+two calls of `refresh_blend`.
 """
 
 from __future__ import annotations
@@ -32,8 +33,7 @@ __all__ = ["GaussianAvatar"]
 class GaussianAvatar(nn.Module):
     """A head avatar. Parameters are the canonical Gaussians and six MLPs; `canonical` gives their first values.
 
-    Buffers: neutral landmarks [L,3] (canonical, dm), mean training expression [d], resting pose [6], its
-    spread [6] over training frames, and scale.
+    Buffers: neutral landmarks [L,3] (canonical, dm), mean training expression [d], resting pose [6] and scale.
     """
 
     def __init__(self, config: AvatarConfig, canonical: Canonical):
@@ -49,11 +49,9 @@ class GaussianAvatar(nn.Module):
         self.opacity = nn.Parameter(torch.full((n, 1), math.log(c.initial_opacity / (1 - c.initial_opacity))))
         self.colour = nn.Parameter(canonical.colour.clone()) if c.canonical_colour else None
         self.body = nn.Parameter(canonical.body.clone()) if c.body == "blend" else None
-        self.calibration = nn.Parameter(torch.zeros(6, 12)) if c.calibrate_pose else None
         self.register_buffer("landmarks_neutral", canonical.landmarks.clone())
         self.register_buffer("expression_mean", canonical.expression_mean.clone())
         self.register_buffer("rest_pose", canonical.rest_pose.clone())
-        self.register_buffer("pose_spread", canonical.pose_spread.clone())
         self.register_buffer("rest_scale", canonical.rest_scale.clone())
         position, pose = 3 * (1 + 2 * c.frequencies), 6 * (1 + 2 * c.pose_frequencies)
         e, f, k = c.expression_dim, c.feature_dim, c.colour_channels
@@ -92,7 +90,6 @@ class GaussianAvatar(nn.Module):
                 f"expression has {expression.shape[-1]} channels but this avatar was trained on {c.expression_dim}; "
                 "drive it with features of its own feature space"
             )
-        pose = self.calibrated(pose)
         code = (expression - self.expression_mean) * c.expression_gain
         pose_code = encode(torch.cat([pose[:, :3], pose[:, 3:] * c.pose_gain], 1), c.pose_frequencies)
         near, far = self._near_encoded, self._far_encoded
@@ -127,19 +124,6 @@ class GaussianAvatar(nn.Module):
             opacities=(self.opacity + opacity).sigmoid()[..., 0],
             features=colour if self.colour is None else self.colour + colour,
         )
-
-    def calibrated(self, pose: Float[Tensor, "B 6"]) -> Float[Tensor, "B 6"]:
-        """The tracked pose with the tracker's systematic error taken out, as far as training found it.
-
-        Trackers under-read turned heads. The correction is linear in the pose and in the products of its angles, so
-        what is learned on training frames holds for every other frame; a correction of single frames would not.
-        """
-        if self.calibration is None:
-            return pose
-        away = (pose - self.rest_pose) / self.pose_spread
-        first, second = torch.triu_indices(3, 3)
-        terms = torch.cat([away, away[:, first] * away[:, second]], 1)
-        return pose + terms @ self.calibration.T * pose.new_tensor([1, 1, 1, 0.1, 0.1, 0.1])
 
     def _to_world(self, xyz, quaternion, size, pose, scale):
         """The rigid head transform, blended with the resting body where the configuration asks for it."""
