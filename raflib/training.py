@@ -166,7 +166,9 @@ class _Trainer:
         if (out / CHECKPOINT).exists():
             self._restore()
         elif self.guide is not None:
+            started = time.perf_counter()
             self.guide.fit(config.landmark_steps, config.rate_mlp, config.seed, progress)
+            self.info["seconds"] += time.perf_counter() - started
 
     def _optimiser(self) -> torch.optim.Adam:
         c, a = self.config, self.avatar
