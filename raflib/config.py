@@ -96,20 +96,20 @@ class TrainConfig:
 
 
 _DEMO_AVATAR = AvatarConfig(
-    points=8_000, mouth_points=400, feature_dim=32, colour_channels=3,
+    points=8_000, mouth_points=600, feature_dim=32, colour_channels=3,
     exp_color=(64,), pose_color=(16,), exp_attributes=(64,), pose_attributes=(16,),
     exp_deform=(96, 64), pose_deform=(32,),
     initial_spread=0.5, expression_gain=3.0, pose_gain=10.0, body="blend",
     canonical_colour=True, frequencies=6, pose_frequencies=1,
-    attribute_scale=0.5, face_share=0.5, blur=0.1,
+    attribute_scale=0.5, face_share=0.65, blur=0.1,
 )  # fmt: skip
 _DEMO = TrainConfig(
-    avatar=_DEMO_AVATAR, size=192, steps=6_000, cameras=8, camera_choice="frontal", views_per_frame=3,
+    avatar=_DEMO_AVATAR, size=192, steps=6_600, cameras=8, camera_choice="frontal", views_per_frame=2,
     favour_expressive=1.0,
     rate_mlp=6e-3, rate_xyz=8e-3, rate_feature=1e-2, rate_rotation=2e-2, rate_scale=4e-2, rate_opacity=0.12,
     rate_colour=2e-2, rate_body=3e-2, rate_pose=0.0, decay=0.02,
     weight_face=15.0, weight_gradient=0.5, weight_landmarks=0.5, landmark_steps=1_200,
-    weight_perceptual=0.05, perceptual_every=32, perceptual_crop=96, relocate_every=200,
+    weight_perceptual=0.05, perceptual_every=64, perceptual_crop=96, relocate_every=200,
 )  # fmt: skip
 _TRAIN = {
     "tiny": replace(
