@@ -3,7 +3,7 @@
 from raflib.evaluation.metrics import REGISTRY, Metric, Target, describe, lpips, psnr, register, ssim
 from raflib.evaluation.protocols import correlations, evaluate, most_frontal, unseen_drivers
 from raflib.evaluation.tracked import calibrate, expression_distance, landmark_distance, rotation_distance
-from raflib.evaluation.truth import Performed, performed, pose_errors, transfer_pose
+from raflib.evaluation.truth import Performed, performed, pose_errors, transfer_expression, transfer_pose
 
 __all__ = [
     "REGISTRY",
@@ -24,6 +24,7 @@ __all__ = [
     "register",
     "rotation_distance",
     "ssim",
+    "transfer_expression",
     "transfer_pose",
     "unseen_drivers",
 ]

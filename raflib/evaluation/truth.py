@@ -123,6 +123,27 @@ def transfer_pose(
     return np.concatenate([axis_angle, moved], 1).astype(np.float32), scale
 
 
+def transfer_expression(
+    driver: Capture, target: Capture, rows: Int[np.ndarray, "F"], share: float = 0.98
+) -> Float[np.ndarray, "F d"]:
+    """Expression features for the target from the driver's in `rows`, where nobody knows the truth.
+
+    Two trackers' biases differ by person even at rest, and an avatar knows nothing of features its recording never
+    showed. So the driver's features are taken relative to their median over the driver's frames, put on the target's
+    median over training frames, and each is held within the range that the middle `share` of the target's training
+    frames covers. Benchmarks do not use this: there the driver's features go over as they are (paper §5).
+    """
+    if driver.feature_space != target.feature_space:
+        raise RafError(
+            f"driver {driver.subject} has {driver.feature_space} features but {target.subject} {target.feature_space}; "
+            "track them with one tracker"
+        )
+    own = target.expression[target.train]
+    moved = driver.expression[rows] - np.median(driver.expression[driver.detected], axis=0) + np.median(own, axis=0)
+    low, high = np.quantile(own, [(1 - share) / 2, (1 + share) / 2], axis=0)
+    return np.clip(moved, low, high).astype(np.float32)
+
+
 def pose_errors(capture: Capture) -> tuple[Float[np.ndarray, "T"], Float[np.ndarray, "T"]]:
     """How far tracked head poses are from the true ones: degrees [T] and millimetres [T], NaN where there is no face.
 
