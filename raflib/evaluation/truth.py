@@ -155,8 +155,7 @@ def pose_errors(capture: Capture) -> tuple[Float[np.ndarray, "T"], Float[np.ndar
     tracked, true = _rotations(np.nan_to_num(capture.pose)), _rotations(capture.truth.pose)
     place, true_place = capture.pose[:, 3:].astype(np.float64), capture.truth.pose[:, 3:].astype(np.float64)
     fit = capture.train
-    u, _, v = np.linalg.svd(np.einsum("tji,tjk->ik", tracked[fit], true[fit]))
-    constant = u @ np.diag([1.0, 1.0, np.sign(np.linalg.det(u @ v))]) @ v
+    constant = _nearest_rotation(np.einsum("tji,tjk->ik", tracked[fit], true[fit]))
     between = np.einsum("tji,tjk->tik", tracked @ constant, true)
     degrees = np.degrees(np.linalg.norm(matrix_to_axis_angle(torch.from_numpy(between)).numpy(), axis=1))
     offset = np.linalg.lstsq(tracked[fit].reshape(-1, 3), (true_place - place)[fit].ravel(), rcond=None)[0]
@@ -168,10 +167,14 @@ def _rotations(pose: Float[np.ndarray, "F 6"]) -> Float[np.ndarray, "F 3 3"]:
     return axis_angle_to_matrix(torch.from_numpy(np.asarray(pose[:, :3], dtype=np.float64))).numpy()
 
 
+def _nearest_rotation(matrix: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "3 3"]:
+    u, _, v = np.linalg.svd(matrix)
+    return u @ np.diag([1.0, 1.0, np.sign(np.linalg.det(u @ v))]) @ v
+
+
 def _mean_pose(capture: Capture) -> tuple[Float[np.ndarray, "3 3"], Float[np.ndarray, "3"]]:
     """Mean rotation (the rotation nearest to the mean matrix) and mean translation over detected frames."""
     seen = capture.pose[capture.detected]
     if not len(seen):
         raise RafError(f"capture {capture.subject}: no detected frame to take a mean pose from")
-    u, _, v = np.linalg.svd(_rotations(seen).mean(0))
-    return u @ np.diag([1.0, 1.0, np.sign(np.linalg.det(u @ v))]) @ v, seen[:, 3:].astype(np.float64).mean(0)
+    return _nearest_rotation(_rotations(seen).mean(0)), seen[:, 3:].astype(np.float64).mean(0)
