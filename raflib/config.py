@@ -24,9 +24,11 @@ class AvatarConfig:
     Tuples are hidden widths of the six MLPs. `body` "rigid" carries every Gaussian with the head, as published; "blend"
     learns per Gaussian how far it follows the head rather than the resting body, for the shoulders' sake.
     `canonical_colour` gives each Gaussian a colour that the networks then change, instead of networks alone.
-    `expression_gain` multiplies the mean-centred expression before the MLPs, `pose_gain` the translation. A share
-    `face_share` of the Gaussians starts on the surface of the face landmarks; `blur` is the renderer's (pixels²), part
-    of how the avatar looks.
+    `expression_gain` multiplies the expression before the MLPs, less its training mean with `centre_expression`;
+    `pose_gain` the translation. With `live_blend`, blend weights and encodings follow the Gaussians' positions at every
+    step and pass gradients to them; without, they are renewed now and then, which is a tenth cheaper with small MLPs. A
+    share `face_share` of the Gaussians starts on the surface of the face landmarks; `blur` is the renderer's (pixels²),
+    part of how the avatar looks.
     """
 
     points: int = 30_000
@@ -48,8 +50,10 @@ class AvatarConfig:
     attribute_scale: float = 0.2
     initial_opacity: float = 0.3
     initial_spread: float = 1.0
+    centre_expression: bool = False
     expression_gain: float = 1.0
     pose_gain: float = 1.0
+    live_blend: bool = True
     body: str = "rigid"
     canonical_colour: bool = False
     face_share: float = 0.0
@@ -99,7 +103,7 @@ _DEMO_AVATAR = AvatarConfig(
     points=8_000, mouth_points=600, feature_dim=32, colour_channels=3,
     exp_color=(64,), pose_color=(16,), exp_attributes=(64,), pose_attributes=(16,),
     exp_deform=(96, 64), pose_deform=(32,),
-    initial_spread=0.5, expression_gain=3.0, pose_gain=10.0, body="blend",
+    initial_spread=0.5, centre_expression=True, expression_gain=3.0, pose_gain=10.0, live_blend=False, body="blend",
     canonical_colour=True, frequencies=6, pose_frequencies=1,
     attribute_scale=0.5, face_share=0.65, blur=0.1,
 )  # fmt: skip

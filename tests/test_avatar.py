@@ -8,6 +8,7 @@ import torch
 from synthetic import RADIUS, ball_capture
 
 from raflib.avatar import GaussianAvatar, initialise
+from raflib.avatar.blocks import BLOCK
 from raflib.avatar.density import relocate
 from raflib.avatar.landmarks import LandmarkGuide, unposed
 from raflib.avatar.networks import ConditionedMLP, encode
@@ -61,10 +62,45 @@ def test_split_layers_equal_the_joined_architecture(hidden):
     assert mlp.skip == dims // 2
 
 
+@pytest.mark.parametrize(("count", "batch"), [(2 * BLOCK + 7, 1), (BLOCK + 1, 3), (BLOCK // 5, 12)])
+def test_blocks_of_points_and_frames_change_nothing(count, batch):
+    torch.manual_seed(2)
+    mlp = ConditionedMLP(5, 7, (16, 12, 10), 3, bounded=True).double()
+    points, code = torch.randn(count, 5).double(), torch.randn(batch, 7).double()
+    points.requires_grad_(), code.requires_grad_()
+    weights = torch.randn(batch, count, 3).double()
+    leaves = [points, code, *mlp.parameters()]
+    for _ in range(2):  # the second step finds the first one's memory
+        value = mlp(points, code)
+        plain = torch.stack([joined_mlp(mlp, points, row[None]) for row in code])
+        torch.testing.assert_close(value, plain)
+        with torch.no_grad():
+            assert torch.equal(mlp(points, code), value)
+        ours, theirs = (torch.autograd.grad((v * weights).sum(), leaves) for v in (value, plain))
+        for mine, expected in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(mine, expected)
+
+
+def test_memory_of_hidden_values_is_used_again_and_only_once():
+    mlp = ConditionedMLP(5, 7, (16, 12), 3)
+    points, code = torch.randn(9, 5), torch.randn(1, 7)
+    first = mlp(points, code)
+    second = mlp(points + 1, code)  # the first one's memory is still in use
+    expected = torch.autograd.grad(mlp(points, code).sum(), mlp.point_in.weight)[0]
+    gradient = torch.autograd.grad(first.sum(), mlp.point_in.weight, retain_graph=True)[0]
+    assert torch.equal(gradient, expected)
+    held = [value.data_ptr() for value in mlp.scratch._free]
+    mlp(points, code)
+    assert held and not mlp.scratch._free
+    with pytest.raises(RuntimeError, match="call backward once"):
+        first.sum().backward()
+    second.sum().backward()
+
+
 def test_encoding_sizes():
     assert encode(torch.zeros(2, 3), 4).shape == (2, 27) and encode(torch.zeros(2, 6), 4).shape == (2, 54)
     torch.testing.assert_close(
-        encode(torch.tensor([0.3]), 2), torch.tensor([0.3, *np.sin([0.3, 0.6]), *np.cos([0.3, 0.6])]).float()
+        encode(torch.tensor([0.3]), 2), torch.tensor([0.3, np.sin(0.3), np.cos(0.3), np.sin(0.6), np.cos(0.6)]).float()
     )
 
 
@@ -85,10 +121,10 @@ def test_blend_weights_follow_squared_distance(avatar):
     squared = torch.cdist(avatar.xyz, avatar.landmarks_neutral).min(1).values ** 2
     weight = ((0.25 - squared) / 0.15).clamp(0, 1)
     full = torch.zeros(len(weight))
-    full[avatar._near] = avatar._weight_exp[:, 0]
+    full[avatar._blend.near] = avatar._blend.by_expression[:, 0]
     torch.testing.assert_close(full, weight)
     full = torch.zeros(len(weight))
-    full[avatar._far] = avatar._weight_pose[:, 0]
+    full[avatar._blend.far] = avatar._blend.by_pose[:, 0]
     torch.testing.assert_close(full, 1 - weight)
 
 
@@ -100,7 +136,7 @@ def test_expression_moves_only_points_near_landmarks(avatar, capture):
     one, two = avatar(expression, pose, scale), avatar(expression + 0.5, pose, scale)
     moved = (one.means - two.means).norm(dim=-1)[0]
     near = torch.zeros(len(moved), dtype=bool)
-    near[avatar._near] = True
+    near[avatar._blend.near] = True
     assert not near[0] and near.float().mean() > 0.5
     assert ((moved > 0) == near).all()
 

@@ -51,7 +51,7 @@ class LandmarkGuide:
         """How far the avatar carries each landmark from its place (canonical units), for `count` frames drawn."""
         a, c = self.avatar, self.avatar.config
         rows = torch.randint(len(self.frames), (count,), generator=generator)
-        code = (self.condition(self.frames[rows], generator) - a.expression_mean) * c.expression_gain
+        code = a.code(self.condition(self.frames[rows], generator))
         carried = self.neutral + c.deform_scale * a.exp_deform(self.encoded, code)
         return (carried - self.wanted[rows]).square().sum(-1).add(1e-8).sqrt()
 

@@ -7,17 +7,18 @@ the pose. They are blended by the squared distance d of a Gaussian to the neares
 is not zero. The result is scaled, turned and moved with the head.
 
 Deliberate departures, each a setting: `body = "blend"` learns per Gaussian how far it follows the head instead of the
-resting body; `canonical_colour` adds a colour of its own to each Gaussian; expression and pose translation are scaled
-before the MLPs (`expression_gain`, `pose_gain`). Positional encodings of the canonical positions are constants between
-two calls of `refresh_blend`.
+resting body; `canonical_colour` adds a colour of its own to each Gaussian; the expression is centred and scaled before
+the MLPs, and the pose's translation scaled (`centre_expression`, `expression_gain`, `pose_gain`); blend weights and
+encodings follow the positions only when told to (`live_blend`).
 """
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from raflib.avatar.initialise import Canonical
@@ -28,6 +29,18 @@ from raflib.geometry import axis_angle_to_matrix, matrix_to_quaternion, quaterni
 from raflib.render import Gaussians
 
 __all__ = ["GaussianAvatar"]
+
+
+class _Blend(NamedTuple):
+    """What follows from the canonical positions: which Gaussians (rows) follow expression and pose, how much ([n,1]),
+    and their encoded positions."""
+
+    near: Int[Tensor, "n"]
+    far: Int[Tensor, "m"]
+    by_expression: Float[Tensor, "n 1"]
+    by_pose: Float[Tensor, "m 1"]
+    near_encoded: Float[Tensor, "n e"]
+    far_encoded: Float[Tensor, "m e"]
 
 
 class GaussianAvatar(nn.Module):
@@ -63,19 +76,22 @@ class GaussianAvatar(nn.Module):
         self.pose_deform = ConditionedMLP(position, pose, c.pose_deform, 3, bounded=True)
         self.refresh_blend()
 
+    def _blend_now(self) -> _Blend:
+        c = self.config
+        with torch.no_grad():
+            nearest = self.landmarks_neutral[torch.cdist(self.xyz, self.landmarks_neutral).argmin(dim=1)]
+        squared = (self.xyz - nearest).square().sum(-1)
+        weight = ((c.far - squared) / (c.far - c.near)).clamp(0, 1)
+        near, far = torch.nonzero(weight > 0)[:, 0], torch.nonzero(weight < 1)[:, 0]
+        encoded = encode(self.xyz, c.frequencies)
+        weights = weight[near, None], 1 - weight[far, None]
+        return _Blend(near, far, *weights, encoded.index_select(0, near), encoded.index_select(0, far))
+
     @torch.no_grad()
     def refresh_blend(self) -> None:
-        """Recompute what follows from the canonical positions: blend weights and encodings. Call it after those have
-        moved; between two calls they are taken as they were, and no gradient reaches the positions through them."""
-        c = self.config
-        squared = torch.cdist(self.xyz, self.landmarks_neutral).min(dim=1).values.square()
-        weight = ((c.far - squared) / (c.far - c.near)).clamp(0, 1)
-        self._near = torch.nonzero(weight > 0)[:, 0]
-        self._far = torch.nonzero(weight < 1)[:, 0]
-        self._weight_exp = weight[self._near, None]
-        self._weight_pose = 1 - weight[self._far, None]
-        encoded = encode(self.xyz, c.frequencies)
-        self._near_encoded, self._far_encoded = encoded[self._near], encoded[self._far]
+        """Without `live_blend`: recompute what follows from the canonical positions. Call it after those have moved;
+        between two calls it is taken as it was, and no gradient reaches the positions through it."""
+        self._blend = None if self.config.live_blend else self._blend_now()
 
     def forward(
         self,
@@ -90,13 +106,13 @@ class GaussianAvatar(nn.Module):
                 f"expression has {expression.shape[-1]} channels but this avatar was trained on {c.expression_dim}; "
                 "drive it with features of its own feature space"
             )
-        code = (expression - self.expression_mean) * c.expression_gain
+        blend = self._blend_now() if self._blend is None else self._blend
+        code = self.code(expression)
         pose_code = encode(torch.cat([pose[:, :3], pose[:, 3:] * c.pose_gain], 1), c.pose_frequencies)
-        near, far = self._near_encoded, self._far_encoded
-        near_f, far_f = (self.feature.index_select(0, rows).tanh() for rows in (self._near, self._far))
+        near_f, far_f = (self.feature.index_select(0, rows).tanh() for rows in (blend.near, blend.far))
         by_expression = torch.cat(
             [
-                c.deform_scale * self.exp_deform(near, code),
+                c.deform_scale * self.exp_deform(blend.near_encoded, code),
                 c.attribute_scale * self.exp_attributes(near_f, code),
                 self.exp_color(near_f, code),
             ],
@@ -104,15 +120,15 @@ class GaussianAvatar(nn.Module):
         )
         by_pose = torch.cat(
             [
-                c.deform_scale * self.pose_deform(far, pose_code),
+                c.deform_scale * self.pose_deform(blend.far_encoded, pose_code),
                 c.attribute_scale * self.pose_attributes(far_f, pose_code),
                 self.pose_color(far_f, pose_code),
             ],
             -1,
         )
         change = by_pose.new_zeros(len(pose), len(self.xyz), by_pose.shape[-1])
-        change = change.index_add(1, self._near, by_expression * self._weight_exp)
-        change = change.index_add(1, self._far, by_pose * self._weight_pose)
+        change = change.index_add(1, blend.near, by_expression * blend.by_expression)
+        change = change.index_add(1, blend.far, by_pose * blend.by_pose)
         moved, log_scale, turned, opacity, colour = change.split([3, 3, 4, 1, c.colour_channels], -1)
         means, quaternions, size = self._to_world(
             self.xyz + moved, self.rotation + turned, (self.scales + log_scale).exp(), pose, scale
@@ -124,6 +140,39 @@ class GaussianAvatar(nn.Module):
             opacities=(self.opacity + opacity).sigmoid()[..., 0],
             features=colour if self.colour is None else self.colour + colour,
         )
+
+    def code(self, expression: Float[Tensor, "B d"]) -> Float[Tensor, "B d"]:
+        """What the MLPs see of an expression."""
+        c = self.config
+        return c.expression_gain * (expression - self.expression_mean if c.centre_expression else expression)
+
+    @classmethod
+    def from_official(cls, state_dict: Mapping[str, Tensor], config: AvatarConfig | None = None) -> GaussianAvatar:
+        """An avatar from a checkpoint of the public code; see `raflib.avatar.interop.avatar_from_official`."""
+        from raflib.avatar.interop import avatar_from_official
+
+        return avatar_from_official(state_dict, config)
+
+    def to_official(self) -> dict[str, Tensor]:
+        """The avatar as a state dict of the public code; see `raflib.avatar.interop.avatar_to_official`."""
+        from raflib.avatar.interop import avatar_to_official
+
+        return avatar_to_official(self)
+
+    @torch.no_grad()
+    def export_ply(
+        self,
+        path: str | Path,
+        expression: Float[Tensor, "d"],
+        pose: Float[Tensor, "6"],
+        scale: float | None = None,
+    ) -> None:
+        """Write the posed avatar as a splat file (.ply, SH degree 0) that common viewers open; `scale` metres a unit,
+        by default the resting one."""
+        from raflib.avatar.ply import write_ply
+
+        size = self.rest_scale if scale is None else self.rest_scale.new_tensor(scale)
+        write_ply(path, self(expression[None], pose[None], size[None]))
 
     def _to_world(self, xyz, quaternion, size, pose, scale):
         """The rigid head transform, blended with the resting body where the configuration asks for it."""

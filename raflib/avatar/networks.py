@@ -2,7 +2,8 @@
 
 Each MLP sees, for every Gaussian, its own input (a learned feature or an encoded position) joined with one code a frame
 (expression or encoded pose). The join is never built: the first layer is split into a part for the points and a part
-for the code, so the code is multiplied once a frame instead of once a Gaussian, with the same result.
+for the code, so the code is multiplied once a frame instead of once a Gaussian, with the same result. `blocks` has the
+arithmetic.
 """
 
 from __future__ import annotations
@@ -14,12 +15,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from raflib.avatar.blocks import Scratch, Weights, evaluate
+
 
 def encode(values: Float[Tensor, "*n d"], frequencies: int) -> Float[Tensor, "*n e"]:
-    """[x, sin(2^k x), cos(2^k x)] for k < `frequencies`; e = d · (1 + 2 · frequencies), 3 → 27 and 6 → 54 at 4."""
+    """[x, sin x, cos x, sin 2x, cos 2x, sin 4x, …], `frequencies` octaves; e = d (1 + 2 · frequencies): 3 → 27 at 4."""
     bands = 2.0 ** torch.arange(frequencies, dtype=values.dtype, device=values.device)
-    angles = (values[..., None, :] * bands[:, None]).flatten(-2)
-    return torch.cat([values, angles.sin(), angles.cos()], -1)
+    angles = values[..., None, :] * bands[:, None]
+    waves = torch.stack([angles.sin(), angles.cos()], -2)  # [*n, frequencies, 2, d]
+    return torch.cat([values, waves.flatten(-3)], -1)
 
 
 class ConditionedMLP(nn.Module):
@@ -34,6 +38,7 @@ class ConditionedMLP(nn.Module):
         widths = [*hidden, out_dim]
         self.skip = (len(hidden) + 2) // 2
         self.bounded = bounded
+        self.scratch = Scratch()
         self.point_in = nn.Linear(point_dim, widths[0])
         self.code_in = nn.Linear(code_dim, widths[0], bias=False)
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(widths))
@@ -49,11 +54,8 @@ class ConditionedMLP(nn.Module):
                 self.code_skip.weight.mul_(0.1)
 
     def forward(self, points: Float[Tensor, "N p"], code: Float[Tensor, "B c"]) -> Float[Tensor, "B N o"]:
-        """Values for every point under every code of the batch."""
-        hidden = self.point_in(points) + self.code_in(code)[:, None]
-        for index, layer in enumerate(self.layers, start=1):
-            out = layer(torch.nn.functional.leaky_relu(hidden, inplace=True))
-            if index == self.skip:
-                out = out + self.point_skip(points) + self.code_skip(code)[:, None]
-            hidden = out
-        return hidden.tanh() if self.bounded else hidden
+        """Values for every point under every code of the batch; one backward pass a call (see `blocks`)."""
+        layers = tuple(tensor for layer in self.layers for tensor in (layer.weight, layer.bias))
+        skip = (None, None) if self.point_skip is None else (self.point_skip.weight, self.code_skip.weight)
+        weights = Weights(self.point_in.weight, self.point_in.bias, self.code_in.weight, *skip, layers)
+        return evaluate(points, code, weights, self.skip, self.bounded, self.scratch)

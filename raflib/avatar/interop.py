@@ -1,0 +1,177 @@
+"""Checkpoints of the public Gaussian Head Avatar code, in and out.
+
+The public code (Xu et al. 2024) keeps a trained head as a plain state dict: the canonical Gaussians, the neutral
+landmarks and six stacks of 1×1 convolutions whose first layer, and the one in the middle, take point and code joined
+(`exp_color_mlp.conv0.weight` [out, point + code, 1]). Here those layers are kept in two parts, so reading is cutting,
+writing is joining, and no number changes. The upsampler's dict is read by `raflib.avatar.upsampler`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from raflib.avatar.initialise import Canonical
+from raflib.avatar.model import GaussianAvatar
+from raflib.avatar.networks import ConditionedMLP
+from raflib.config import AvatarConfig
+from raflib.errors import RafError
+
+NETWORKS = ("exp_color", "pose_color", "exp_attributes", "pose_attributes", "exp_deform", "pose_deform")
+_POINTS = {"xyz": 3, "feature": None, "scales": 3, "rotation": 4, "opacity": 1}
+
+
+def avatar_to_official(avatar: GaussianAvatar) -> dict[str, Tensor]:
+    """The avatar as a state dict of the public code (copies).
+
+    Raises RafError naming the settings by which this avatar departs from the published one.
+    """
+    c = avatar.config
+    published = {
+        "body": "rigid", "canonical_colour": False, "centre_expression": False, "expression_gain": 1.0,
+        "pose_gain": 1.0,
+    }  # fmt: skip
+    odd = [f"{name} = {getattr(c, name)!r}" for name, value in published.items() if getattr(c, name) != value]
+    if c.frequencies != c.pose_frequencies:
+        odd.append(f"frequencies {c.frequencies} ≠ pose_frequencies {c.pose_frequencies}")
+    if odd:
+        raise RafError(f"the public code has no such avatar: {', '.join(odd)}; train with the published settings")
+    state = {name: getattr(avatar, name).detach().clone() for name in _POINTS}
+    state["landmarks_3d_neutral"] = avatar.landmarks_neutral.clone()
+    for name in NETWORKS:
+        state |= {f"{name}_mlp.{key}": value for key, value in _joined(getattr(avatar, name)).items()}
+    return state
+
+
+def avatar_from_official(state: Mapping[str, Tensor], config: AvatarConfig | None = None) -> GaussianAvatar:
+    """An avatar with the weights of a public checkpoint.
+
+    Sizes follow from the tensors. What a state dict does not tell (`near`, `far`, `deform_scale`, `attribute_scale`,
+    `blur`) is taken from `config`, by default the published values. Raises RafError listing every key that is
+    missing, unknown or of the wrong shape.
+    """
+    base = config or AvatarConfig()
+    _check_keys(state)
+    sizes = _sizes(state)
+    config = replace(
+        base, **sizes, mouth_points=min(base.mouth_points, sizes["points"]), body="rigid", canonical_colour=False,
+        centre_expression=False, expression_gain=1.0, pose_gain=1.0, live_blend=True,
+    )  # fmt: skip
+    value = {key: tensor.detach().to("cpu", torch.float32) for key, tensor in state.items()}
+    canonical = Canonical(
+        xyz=value["xyz"],
+        feature=value["feature"],
+        log_scale=value["scales"],
+        colour=torch.zeros(config.points, config.colour_channels),
+        body=torch.zeros(config.points, 1),
+        landmarks=value["landmarks_3d_neutral"],
+        expression_mean=torch.zeros(config.expression_dim),
+        rest_pose=torch.zeros(6),
+        rest_scale=torch.ones(()),
+    )
+    avatar = GaussianAvatar(config, canonical)
+    wanted = {key: tuple(tensor.shape) for key, tensor in avatar_to_official(avatar).items()}
+    odd = [f"{key} is {list(value[key].shape)}, expected {list(shape)}" for key, shape in wanted.items()
+           if tuple(value[key].shape) != shape]  # fmt: skip
+    if odd:
+        raise RafError(f"official checkpoint: shapes do not fit together: {'; '.join(odd)}")
+    with torch.no_grad():
+        for name in _POINTS:
+            getattr(avatar, name).copy_(value[name])
+        for name in NETWORKS:
+            prefix = f"{name}_mlp."
+            _cut(getattr(avatar, name), {k.removeprefix(prefix): v for k, v in value.items() if k.startswith(prefix)})
+    return avatar
+
+
+def _joined(mlp: ConditionedMLP) -> dict[str, Tensor]:
+    """conv{i}.weight [o,i,1] and conv{i}.bias [o] of the public MLP: point, then code; the hidden value first."""
+    result = {}
+    for index in range(len(mlp.layers) + 1):
+        if index == 0:
+            weight, bias = torch.cat([mlp.point_in.weight, mlp.code_in.weight], 1), mlp.point_in.bias
+        else:
+            weight, bias = mlp.layers[index - 1].weight, mlp.layers[index - 1].bias
+            if index == mlp.skip:
+                weight = torch.cat([weight, mlp.point_skip.weight, mlp.code_skip.weight], 1)
+        result[f"conv{index}.weight"] = weight.detach().clone()[..., None]
+        result[f"conv{index}.bias"] = bias.detach().clone()
+    return result
+
+
+def _cut(mlp: ConditionedMLP, state: Mapping[str, Tensor]) -> None:
+    """Inverse of `_joined`."""
+    for index in range(len(mlp.layers) + 1):
+        weight, bias = state[f"conv{index}.weight"][..., 0], state[f"conv{index}.bias"]
+        into = [mlp.point_in, mlp.code_in] if index == 0 else [mlp.layers[index - 1]]
+        if index and index == mlp.skip:
+            into += [mlp.point_skip, mlp.code_skip]
+        parts = weight.split([layer.in_features for layer in into], 1)
+        for layer, part in zip(into, parts, strict=True):
+            layer.weight.copy_(part)
+        into[0].bias.copy_(bias)
+
+
+def _check_keys(state: Mapping[str, Tensor]) -> None:
+    layers = {name: _layer_count(state, name) for name in NETWORKS}
+    wanted = {*_POINTS, "landmarks_3d_neutral"}
+    for name, count in layers.items():
+        wanted |= {f"{name}_mlp.conv{i}.{part}" for i in range(max(count, 1)) for part in ("weight", "bias")}
+    missing, unknown = sorted(wanted - set(state)), sorted(set(state) - wanted)
+    if missing or unknown:
+        parts = [
+            f"{word} keys {', '.join(keys)}" for word, keys in (("missing", missing), ("unknown", unknown)) if keys
+        ]
+        raise RafError(
+            f"official checkpoint: {'; '.join(parts)}; expected the state dict of the public code's Gaussian head "
+            "(the upsampler's belongs to Upsampler.from_official)"
+        )
+    ranks = {key: 3 if key.endswith("weight") else 1 if key.endswith("bias") else 2 for key in wanted}
+    wrong = [key for key in sorted(wanted) if not _is_float(state[key], ranks[key])]
+    if wrong:
+        raise RafError(f"official checkpoint: not floating-point tensors of the expected rank: {', '.join(wrong)}")
+
+
+def _is_float(value: object, rank: int) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point() and value.ndim == rank
+
+
+def _layer_count(state: Mapping[str, Tensor], name: str) -> int:
+    """One more than the highest layer number, so that a gap shows up as a missing key."""
+    numbers = [re.fullmatch(rf"{name}_mlp\.conv(\d+)\.(?:weight|bias)", key) for key in state]
+    return 1 + max((int(match.group(1)) for match in numbers if match), default=-1)
+
+
+def _sizes(state: Mapping[str, Tensor]) -> dict[str, object]:
+    """The AvatarConfig fields that follow from the tensors' shapes."""
+    points, feature = state["feature"].shape
+    first = {name: state[f"{name}_mlp.conv0.weight"].shape[1] for name in NETWORKS}
+    expression = first["exp_color"] - feature
+    frequencies = _frequencies("exp_deform_mlp", first["exp_deform"] - expression, 3)
+    pose_frequencies = _frequencies("pose_color_mlp", first["pose_color"] - feature, 6)
+    hidden = {
+        name: tuple(len(state[f"{name}_mlp.conv{i}.bias"]) for i in range(_layer_count(state, name) - 1))
+        for name in NETWORKS
+    }
+    short = [f"{name}_mlp" for name, widths in hidden.items() if not widths]
+    if short:
+        raise RafError(f"official checkpoint: {', '.join(short)}: at least two layers are expected")
+    last = _layer_count(state, "exp_color") - 1
+    return {
+        "points": points, "feature_dim": feature, "expression_dim": expression, "frequencies": frequencies,
+        "pose_frequencies": pose_frequencies, "colour_channels": len(state[f"exp_color_mlp.conv{last}.bias"]), **hidden,
+    }  # fmt: skip
+
+
+def _frequencies(name: str, width: int, dimensions: int) -> int:
+    octaves, rest = divmod(width - dimensions, 2 * dimensions)
+    if rest or octaves < 0:
+        raise RafError(
+            f"official checkpoint: {name}.conv0.weight leaves {width} columns for an encoding; "
+            f"{dimensions} · (1 + 2 · frequencies) are expected"
+        )
+    return octaves

@@ -1,0 +1,169 @@
+"""Public checkpoints go in and out unchanged, mean what they meant there, and splat files hold what was drawn."""
+
+import importlib.util
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from plyfile import PlyData
+
+from raflib.avatar import GaussianAvatar
+from raflib.avatar.interop import NETWORKS
+from raflib.avatar.ply import write_ply
+from raflib.config import AvatarConfig, train_config
+from raflib.errors import RafError
+from raflib.geometry import quaternion_to_matrix
+from raflib.render import Gaussians, rasterize
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+OUTPUTS = ("means", "quaternions", "scales", "opacities", "features")
+HIDDEN = {
+    "exp_color": (256, 256), "pose_color": (128,), "exp_attributes": (256, 256, 256), "pose_attributes": (128, 128),
+    "exp_deform": (256,) * 5, "pose_deform": (256, 256),
+}  # fmt: skip
+
+
+def plain_module():
+    spec = importlib.util.spec_from_file_location("_plain_avatar", BENCHMARKS / "_plain_avatar.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def widths(name, expression=64, feature=128, channels=32, octaves=4):
+    """Input, hidden and output widths of a published network."""
+    position, pose = 3 * (1 + 2 * octaves), 6 * (1 + 2 * octaves)
+    points = position if name.endswith("deform") else feature
+    code = expression if name.startswith("exp") else pose
+    last = {"color": channels, "attributes": 8, "deform": 3}[name.split("_")[1]]
+    return (points + code, *HIDDEN[name], last)
+
+
+def official(points=400, seed=0, **sizes):
+    """A random checkpoint of the published shapes: a unit-sized head with 66 landmarks on its front."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def random(*shape):
+        return torch.randn(*shape, generator=generator)
+
+    on_sphere = torch.nn.functional.normalize(random(points, 3), dim=1)
+    front = torch.nn.functional.normalize(random(66, 3) * 0.6 - torch.tensor([0, 0, 1.0]), dim=1)
+    state = {
+        "xyz": on_sphere, "feature": random(points, sizes.get("feature", 128)), "landmarks_3d_neutral": front,
+        "scales": -3 + 0.3 * random(points, 3), "rotation": random(points, 4), "opacity": random(points, 1),
+    }  # fmt: skip
+    for name in NETWORKS:
+        dims = widths(name, **sizes)
+        for i in range(len(dims) - 1):
+            width = dims[i] + (dims[0] if i == len(dims) // 2 else 0)
+            state[f"{name}_mlp.conv{i}.weight"] = random(dims[i + 1], width, 1) / width**0.5
+            state[f"{name}_mlp.conv{i}.bias"] = 0.1 * random(dims[i + 1])
+    return state
+
+
+def frames(batch=2, expression=64):
+    generator = torch.Generator().manual_seed(5)
+    pose = 0.2 * torch.randn(batch, 6, generator=generator)
+    return torch.randn(batch, expression, generator=generator), pose, torch.linspace(0.9, 1.1, batch)
+
+
+def test_a_checkpoint_goes_in_and_out_bit_by_bit():
+    state = official()
+    avatar = GaussianAvatar.from_official(state)
+    assert avatar.config == replace(AvatarConfig(), points=400, mouth_points=400, expression_dim=64)
+    again = avatar.to_official()
+    assert set(again) == set(state)
+    assert all(torch.equal(again[key], state[key]) for key in state)
+    twin = GaussianAvatar.from_official(again)
+    for name in OUTPUTS:
+        assert torch.equal(getattr(avatar(*frames()), name), getattr(twin(*frames()), name)), name
+
+
+@pytest.mark.parametrize("sizes", [{}, {"expression": 10, "feature": 16, "channels": 3, "octaves": 2}])
+def test_a_checkpoint_means_what_it_meant_there(sizes):
+    state = official(**sizes)
+    plain = plain_module().PlainAvatar(state, {n: widths(n, **sizes) for n in NETWORKS}, sizes.get("octaves", 4))
+    avatar = GaussianAvatar.from_official(state)
+    inputs = frames(expression=sizes.get("expression", 64))
+    means, rotations, scales, opacities, features = plain(*inputs)
+    ours = avatar(*inputs)
+    assert 0 < len(avatar._blend_now().near) < 400 and 0 < len(avatar._blend_now().far) < 400
+    turned = quaternion_to_matrix(torch.nn.functional.normalize(ours.quaternions, dim=-1))
+    pairs = [(means, ours.means), (rotations, turned), (scales, ours.scales), (opacities, ours.opacities)]
+    for theirs, mine in [*pairs, (features, ours.features)]:
+        torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-5)
+
+    generator = torch.Generator().manual_seed(2)
+    weights = [torch.randn(value.shape, generator=generator) for value, _ in pairs] + [torch.randn_like(features)]
+    sum((w * v).sum() for w, v in zip(weights, (means, rotations, scales, opacities, features), strict=True)).backward()
+    mine = (ours.means, turned, ours.scales, ours.opacities, ours.features)
+    sum((w * v).sum() for w, v in zip(weights, mine, strict=True)).backward()
+    theirs = {name: p.grad for name, p in plain.named_parameters()}
+    for name in ("xyz", "feature", "scales", "rotation", "opacity"):
+        gradient = getattr(avatar, name).grad
+        assert (gradient - theirs[name]).norm() <= 1e-4 * theirs[name].norm(), name
+    for name in NETWORKS:
+        gradient = getattr(avatar, name).point_in.weight.grad
+        expected = theirs[f"{name}_mlp.conv0.weight"][:, : gradient.shape[1], 0]
+        assert (gradient - expected).norm() <= 1e-4 * expected.norm(), name
+
+
+def test_bad_checkpoints_are_named_with_everything_that_is_wrong():
+    state = official(points=20)
+    odd = {key: value for key, value in state.items() if key not in ("opacity", "exp_deform_mlp.conv3.bias")}
+    with pytest.raises(RafError, match=r"missing keys exp_deform_mlp\.conv3\.bias, opacity; unknown keys what\.ever"):
+        GaussianAvatar.from_official({**odd, "what.ever": torch.zeros(1)})
+    with pytest.raises(RafError, match=r"rotation is \[20, 3\], expected \[20, 4\]; pose_deform_mlp\.conv2"):
+        bad = {"rotation": torch.zeros(20, 3), "pose_deform_mlp.conv2.weight": torch.zeros(3, 9, 1)}
+        GaussianAvatar.from_official({**state, **bad})
+    with pytest.raises(RafError, match=r"expected rank: opacity, xyz"):
+        GaussianAvatar.from_official({**state, "xyz": state["xyz"].long(), "opacity": torch.zeros(20)})
+    with pytest.raises(RafError, match=r"leaves 26 columns for an encoding"):
+        GaussianAvatar.from_official({**state, "exp_deform_mlp.conv0.weight": torch.zeros(256, 90, 1)})
+    with pytest.raises(RafError, match="missing keys"):
+        GaussianAvatar.from_official({})
+
+
+def test_an_avatar_that_departs_from_the_published_one_says_how():
+    avatar = GaussianAvatar.from_official(official(points=30))
+    avatar.config = replace(train_config("demo").avatar)
+    with pytest.raises(RafError, match=r"body = 'blend', canonical_colour = True, centre_expression = True"):
+        avatar.to_official()
+
+
+def test_splat_files_hold_the_posed_gaussians(tmp_path):
+    avatar = GaussianAvatar.from_official(official(points=50))
+    expression, pose, scale = frames(batch=1)
+    avatar.export_ply(tmp_path / "head.ply", expression[0], pose[0], float(scale))
+    vertices = PlyData.read(tmp_path / "head.ply")["vertex"].data
+    assert vertices.dtype.names == (
+        *("x", "y", "z", "nx", "ny", "nz", "f_dc_0", "f_dc_1", "f_dc_2", "opacity"),
+        *("scale_0", "scale_1", "scale_2", "rot_0", "rot_1", "rot_2", "rot_3"),
+    )
+
+    def column(*names):
+        return torch.from_numpy(np.stack([vertices[name] for name in names], -1))[None]
+
+    read = Gaussians(
+        column("x", "y", "z"),
+        column("rot_0", "rot_1", "rot_2", "rot_3"),
+        column("scale_0", "scale_1", "scale_2").exp(),
+        column("opacity").sigmoid()[..., 0],
+        0.5 + 0.28209479177387814 * column("f_dc_0", "f_dc_1", "f_dc_2"),
+    )
+    with torch.no_grad():
+        drawn = avatar(expression, pose, scale)
+    colours = drawn.features[..., :3].clamp(0, 1)
+    coloured = Gaussians(drawn.means, drawn.quaternions, drawn.scales, drawn.opacities, colours)
+    eye = torch.eye(4)[None]
+    eye[0, 2, 3] = 4.0
+    cameras = (eye, torch.tensor([[[60.0, 0, 32], [0, 60, 32], [0, 0, 1]]]))
+    ours, theirs = (rasterize(g, cameras, 64)[0] for g in (coloured, read))
+    assert (ours < 0.9).any()
+    torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=0)
+    torch.testing.assert_close(read.means, drawn.means)
+    with pytest.raises(RafError, match=r"one set of Gaussians .* got 2 with 32"):
+        write_ply(tmp_path / "two.ply", avatar(*frames(batch=2)))
+    assert [p.name for p in tmp_path.iterdir()] == ["head.ply"]
