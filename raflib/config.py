@@ -28,7 +28,8 @@ class AvatarConfig:
     `pose_gain` the translation. With `live_blend`, blend weights and encodings follow the Gaussians' positions at every
     step and pass gradients to them; without, they are renewed now and then, which is a tenth cheaper with small MLPs. A
     share `face_share` of the Gaussians starts on the surface of the face landmarks; `blur` is the renderer's (pixels²),
-    part of how the avatar looks.
+    part of how the avatar looks. `upsampling` 4 or 2 ends in a network that makes a picture as many times larger of the
+    rendered channels, with `upsampler_capacity` channels before its last layer; 1 shows the first three as they are.
     """
 
     points: int = 30_000
@@ -58,14 +59,25 @@ class AvatarConfig:
     canonical_colour: bool = False
     face_share: float = 0.0
     blur: float = 0.3
+    upsampling: int = 4
+    upsampler_capacity: int = 32
+
+    def __post_init__(self):
+        if self.upsampling not in (1, 2, 4):
+            raise RafError(f"AvatarConfig.upsampling is {self.upsampling!r}; choose 1, 2 or 4")
+        if self.upsampler_capacity < 1:
+            raise RafError(f"AvatarConfig.upsampler_capacity is {self.upsampler_capacity!r}; choose 1 or more")
 
 
 @dataclass(frozen=True)
 class TrainConfig:
     """How an avatar is trained. Rates are Adam's, decayed geometrically to `decay` of themselves over `steps`.
 
-    `cameras` are chosen "spread" over the rig or nearest to the front ("frontal"). The landmark term comes alone first,
-    for `landmark_steps`, then beside every step with `weight_landmarks`.
+    `size` is the rendered one in pixels; pictures are `avatar.upsampling` times as large. `cameras` are chosen "spread"
+    over the rig or nearest to the front ("frontal"). The landmark term comes alone first, for `landmark_steps`, then
+    beside every step with `weight_landmarks`. Before an upsampler, render and picture are scaled by a factor within
+    `zoom`. At most `cache_gib` GiB of pictures stay in memory; it changes no result. `precision` "bfloat16" computes
+    upsampler and perceptual network in that, `compile` compiles the upsampler; both are for CUDA.
     """
 
     avatar: AvatarConfig = field(default_factory=AvatarConfig)
@@ -77,6 +89,7 @@ class TrainConfig:
     favour_expressive: float = 0.0
     seed: int = 0
     rate_mlp: float = 1e-4
+    rate_upsampler: float = 1e-4
     rate_xyz: float = 1e-5
     rate_feature: float = 1e-5
     rate_rotation: float = 1e-5
@@ -87,16 +100,32 @@ class TrainConfig:
     rate_pose: float = 1e-5
     rate_background: float = 5e-3
     decay: float = 1.0
+    zoom: tuple[float, float] = (0.8, 1.25)
     weight_l1: float = 1.0
+    weight_fine: float = 1.0
     weight_face: float = 0.0
     weight_gradient: float = 0.0
     weight_perceptual: float = 0.1
     weight_landmarks: float = 0.0
     landmark_steps: int = 0
+    perceptual_net: str = "vgg"
     perceptual_every: int = 1
     perceptual_crop: int = 512
     relocate_every: int = 0
     checkpoint_every: int = 2_000
+    cache_gib: float = 4.0
+    precision: str = "float32"
+    compile: bool = False
+
+    def __post_init__(self):
+        if len(self.zoom) != 2 or not 0 < self.zoom[0] <= self.zoom[1]:
+            raise RafError(f"TrainConfig.zoom is {self.zoom!r}; expected two scales above 0, the smaller first")
+        if not self.cache_gib >= 0:
+            raise RafError(f"TrainConfig.cache_gib is {self.cache_gib!r}; expected 0 or more GiB")
+        if self.precision not in ("float32", "bfloat16"):
+            raise RafError(f"TrainConfig.precision is {self.precision!r}; choose 'float32' or 'bfloat16'")
+        if self.compile and self.avatar.upsampling == 1:
+            raise RafError("TrainConfig.compile is for the upsampler, and avatar.upsampling is 1; leave it off")
 
 
 _DEMO_AVATAR = AvatarConfig(
@@ -105,7 +134,7 @@ _DEMO_AVATAR = AvatarConfig(
     exp_deform=(96, 64), pose_deform=(32,),
     initial_spread=0.5, centre_expression=True, expression_gain=3.0, pose_gain=10.0, live_blend=False, body="blend",
     canonical_colour=True, frequencies=6, pose_frequencies=1,
-    attribute_scale=0.5, face_share=0.65, blur=0.1,
+    attribute_scale=0.5, face_share=0.65, blur=0.1, upsampling=1,
 )  # fmt: skip
 _DEMO = TrainConfig(
     avatar=_DEMO_AVATAR, size=192, steps=6_600, cameras=8, camera_choice="frontal", views_per_frame=2,
@@ -113,7 +142,7 @@ _DEMO = TrainConfig(
     rate_mlp=6e-3, rate_xyz=8e-3, rate_feature=1e-2, rate_rotation=2e-2, rate_scale=4e-2, rate_opacity=0.12,
     rate_colour=2e-2, rate_body=3e-2, rate_pose=0.0, decay=0.02,
     weight_face=15.0, weight_gradient=0.5, weight_landmarks=0.5, landmark_steps=1_200,
-    weight_perceptual=0.05, perceptual_every=64, perceptual_crop=96, relocate_every=200,
+    weight_perceptual=0.05, perceptual_net="alex", perceptual_every=64, perceptual_crop=96, relocate_every=200,
 )  # fmt: skip
 _TRAIN = {
     "tiny": replace(
@@ -148,8 +177,13 @@ def train_config_from_dict(values: Mapping[str, Any]) -> TrainConfig:
         if set(name) != expected:
             odd = ", ".join(sorted(set(name) ^ expected))
             raise RafError(f"stored {cls.__name__} differs in the fields {odd}; it was written by another version")
-    avatar = {key: tuple(value) if isinstance(value, list) else value for key, value in avatar.items()}
-    return TrainConfig(**{**plain, "avatar": AvatarConfig(**avatar)})
+    plain["avatar"] = AvatarConfig(**_tuples(avatar))
+    return TrainConfig(**_tuples(plain))
+
+
+def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON's lists as the tuples they were."""
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
 
 
 # --- notebook parameters: one dataclass a notebook, the same names and defaults as its parameters cell ---------------

@@ -2,6 +2,8 @@
 
 ``L = λ₁ ‖render − picture‖₁ + λ_grad ‖∇(render − picture)‖₁ + λ_perc perceptual(crop)`` (RAF §4, Eq. for L_self and
 L_RAF: both have this form and differ in the expression that made the render). The face counts `weight_face` times more.
+With an upsampler the first two terms compare the first three rendered channels with the shrunk picture; the perceptual
+one and a third, λ_fine ‖upsampled − picture‖₁, compare the full pictures (Xu et al. 2024).
 Training may add the landmark distances of `raflib.avatar.landmarks` to the dict, weighted by λ_lmk.
 """
 
@@ -20,7 +22,7 @@ Perceptual = Callable[[Tensor, Tensor], Tensor]
 
 def face_weights(boxes: Int[Tensor, "B 4"], size: int, weight_face: float) -> Float[Tensor, "B H W 1"]:
     """1 everywhere and 1 + `weight_face` inside each box (x, y, width, height in pixels)."""
-    pixels = torch.arange(size)
+    pixels = torch.arange(size, device=boxes.device)
     x, y, width, height = (boxes[:, i, None] for i in range(4))
     columns = (pixels >= x) & (pixels < x + width)
     rows = (pixels >= y) & (pixels < y + height)
@@ -43,10 +45,31 @@ def terms(
     down = difference[:, 1:, :-1] - difference[:, :-1, :-1]
     result = {"l1": difference.abs() * weights, "gradient": torch.cat([across, down], -1).abs()}
     if perceptual is not None and crop is not None:
-        x, y, size = crop
-        window = (slice(None), slice(y, y + size), slice(x, x + size))
-        result["perceptual"] = perceptual(render[window], picture[window])
+        result["perceptual"] = _perceptual(render, picture, perceptual, crop)
     return result
+
+
+def fine_terms(
+    upsampled: Float[Tensor, "B H W 3"],
+    picture: Float[Tensor, "B H W 3"],
+    weights: Float[Tensor, "B H W 1"],
+    perceptual: Perceptual | None = None,
+    crop: tuple[int, int, int] | None = None,
+) -> dict[str, Tensor]:
+    """Unreduced terms of the upsampled picture: "fine" [B,H,W,3] and, given a network and a crop, "perceptual" [B].
+
+    The perceptual term takes the place of the one that `terms` computes without an upsampler.
+    """
+    result = {"fine": (upsampled - picture).abs() * weights}
+    if perceptual is not None and crop is not None:
+        result["perceptual"] = _perceptual(upsampled, picture, perceptual, crop)
+    return result
+
+
+def _perceptual(render: Tensor, picture: Tensor, perceptual: Perceptual, crop: tuple[int, int, int]) -> Tensor:
+    x, y, size = crop
+    window = (slice(None), slice(y, y + size), slice(x, x + size))
+    return perceptual(render[window], picture[window])
 
 
 def total(parts: Mapping[str, Tensor], config: TrainConfig) -> Float[Tensor, ""]:
@@ -54,7 +77,8 @@ def total(parts: Mapping[str, Tensor], config: TrainConfig) -> Float[Tensor, ""]
     weight = {
         "l1": config.weight_l1,
         "gradient": config.weight_gradient,
+        "fine": config.weight_fine,
         "perceptual": config.weight_perceptual * config.perceptual_every,
         "landmarks": config.weight_landmarks,
     }
-    return sum((weight[name] * value.mean() for name, value in parts.items()), start=torch.zeros(()))
+    return sum(weight[name] * value.mean() for name, value in parts.items())

@@ -1,8 +1,9 @@
 """The pictures a training looks at: which (frame, camera) pairs, at which size, in which order.
 
 Pairs are drawn once from the seed and the order of an epoch from (seed, epoch), so that the picture of step s is a
-function of s alone and a resumed run continues exactly. An epoch visits each pair once, or expressive frames more often
-and mild ones less (`favour_expressive`): most frames of a recording are mild, and teach little about expression.
+function of s alone, a resumed run continues exactly and the pictures of the next steps can be read ahead. An epoch
+visits each pair once, or expressive frames more often and mild ones less (`favour_expressive`): most frames of a
+recording are mild, and teach little about expression.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from torch import Tensor
 
@@ -20,12 +21,15 @@ from raflib.capture import Capture
 from raflib.config import TrainConfig
 from raflib.errors import RafError
 from raflib.geometry import Camera
+from raflib.loading import PictureCache
 from raflib.perceptual import MIN_SIDE
 
 Box = tuple[int, int, int, int]
 """x, y, width, height in pixels."""
 MARGIN = 0.15
 """How far the face crop reaches beyond the landmarks, as a share of their larger side."""
+AHEAD = 8
+"""Steps whose pictures are read ahead when not all of them fit into memory."""
 
 
 def most_frontal(cameras: Sequence[Camera], count: int) -> list[int]:
@@ -70,30 +74,36 @@ def face_box(landmarks: Float[np.ndarray, "L 3"], camera: Camera, margin: float 
     return x, y, width, height
 
 
+def random_square(box: Int[Tensor, "4"], size: int, full: int, generator: torch.Generator) -> tuple[int, int, int]:
+    """A square (x, y, size) inside a picture of `full` pixels whose centre lies inside `box`, as far as that fits."""
+    x, y, width, height = box.tolist()
+    jitter = torch.rand(2, generator=generator).tolist()
+    left = round(x + jitter[0] * width - size / 2)
+    top = round(y + jitter[1] * height - size / 2)
+    return min(max(left, 0), full - size), min(max(top, 0), full - size), size
+
+
 @dataclass(frozen=True)
 class Shot:
-    """One training example: frame index `t`, camera, picture [1,H,W,3] in [0,1], pose [1,6], scale [1], face box."""
+    """One training example: frame index `t`, camera of the rendered size, picture [1,F,F,3] in [0,1] of the upsampled
+    size, pose [1,6], scale [1], face box in pixels of the rendered size (always on the CPU)."""
 
     t: int
     camera: Camera
-    picture: Float[Tensor, "1 H W 3"]
+    picture: Float[Tensor, "1 F F 3"]
     pose: Float[Tensor, "1 6"]
     scale: Float[Tensor, "1"]
     box: Int[Tensor, "1 4"]
 
-    def crop(self, size: int, full: int, generator: torch.Generator) -> tuple[int, int, int]:
-        """A random square (x, y, size) whose centre lies inside the face box."""
-        x, y, width, height = self.box[0].tolist()
-        jitter = torch.rand(2, generator=generator).tolist()
-        left = round(x + jitter[0] * width - size / 2)
-        top = round(y + jitter[1] * height - size / 2)
-        return min(max(left, 0), full - size), min(max(top, 0), full - size), size
-
 
 class Pictures:
-    """All training pictures of a capture in memory as bytes, `config.size` pixels square."""
+    """The training pictures of a capture: bytes of `config.size` × `config.avatar.upsampling` pixels, square.
 
-    def __init__(self, capture: Capture, cameras: list[int], config: TrainConfig):
+    At most `config.cache_gib` GiB of them stay in memory, the others are read again when their step is near. Examples
+    are given on `device`. `close` it when no more are wanted.
+    """
+
+    def __init__(self, capture: Capture, cameras: list[int], config: TrainConfig, device: torch.device | str = "cpu"):
         train = np.flatnonzero(capture.train)
         rng = np.random.default_rng([config.seed, 7])
         views = min(config.views_per_frame, len(cameras))
@@ -103,31 +113,55 @@ class Pictures:
         prefetch = getattr(capture.frames, "prefetch", None)
         if prefetch is not None:
             prefetch(self.pairs)
-        self.seed, size = config.seed, config.size
+        self.seed, size, self.full = config.seed, config.size, config.size * config.avatar.upsampling
         self.cameras = [capture.cameras[c].resized(size, size) for _, c in self.pairs]
-        self.images = np.stack([_shrunk(capture.image(t, c), size) for t, c in self.pairs])
+        self._capture = capture
+        self.cache = PictureCache(self._read, len(self.pairs), (self.full, self.full, 3), config.cache_gib * 2**30)
         boxes = [
             face_box(capture.landmarks[t], camera) for (t, _), camera in zip(self.pairs, self.cameras, strict=True)
         ]
         self.boxes = torch.tensor(boxes)
-        self.pose = torch.from_numpy(capture.pose.astype(np.float32))
-        self.scale = torch.from_numpy(capture.scale.astype(np.float32))
+        self.device = torch.device(device)
+        self.pose = torch.from_numpy(capture.pose.astype(np.float32)).to(device)
+        self.scale = torch.from_numpy(capture.scale.astype(np.float32)).to(device)
         self.share = _expressiveness(capture, [t for t, _ in self.pairs], config.favour_expressive)
-        self._epoch, self._order = -1, np.empty(0, int)
+        self._orders: dict[int, np.ndarray] = {}
 
     def __len__(self) -> int:
         return len(self.pairs)
 
     def shot(self, step: int) -> Shot:
-        """The example of training step `step`."""
-        epoch, place = divmod(step, len(self.pairs))
-        if epoch != self._epoch:
-            self._epoch, self._order = epoch, self._shuffled(epoch)
-        index = int(self._order[place])
+        """The example of training step `step`. RafError naming the picture when it cannot be read."""
+        index = self._index(step)
+        ahead = () if self.cache.kept == len(self) else [self._index(step + later) for later in range(1, AHEAD + 1)]
+        picture = torch.from_numpy(self.cache.get(index, ahead)).to(self.device).float().div_(255)[None]
         t = self.pairs[index][0]
-        picture = torch.from_numpy(self.images[index]).float().div_(255)[None]
         rows = slice(t, t + 1)
         return Shot(t, self.cameras[index], picture, self.pose[rows], self.scale[rows], self.boxes[index : index + 1])
+
+    def close(self) -> None:
+        """Stop reading ahead."""
+        self.cache.close()
+
+    def _index(self, step: int) -> int:
+        epoch, place = divmod(step, len(self.pairs))
+        if epoch not in self._orders:
+            self._orders = {e: order for e, order in self._orders.items() if e == epoch - 1}
+            self._orders[epoch] = self._shuffled(epoch)
+        return int(self._orders[epoch][place])
+
+    def _read(self, index: int) -> UInt8[np.ndarray, "F F 3"]:
+        t, c = self.pairs[index]
+        try:
+            return np.array(_shrunk(self._capture.image(t, c), self.full), order="C")
+        except RafError:
+            raise
+        except Exception as error:  # whatever a source raises, possibly in another thread: say which picture it was
+            path = getattr(self._capture.frames, "path", None)
+            where = f"frame {self._capture.sequence[t]}/{self._capture.frame[t]}, camera {self.cameras[index].name}"
+            if path is not None:
+                where = f"{path(t, c)} ({where})"
+            raise RafError(f"{where}: the picture cannot be read ({type(error).__name__}: {error})") from error
 
     def _shuffled(self, epoch: int) -> np.ndarray:
         """Systematic sampling: a picture's number of visits is its share of the epoch, rounded up or down by chance."""

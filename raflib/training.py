@@ -3,14 +3,17 @@
 Each step takes one picture, asks the sampler which expression conditions it (this is all that RAF changes, RAF §4),
 renders and compares. Everything random in step s is drawn from a generator seeded by (seed, s), so that a run killed at
 any moment resumes from its last checkpoint to the same bits on a CPU with the same number of threads.
+
+Without an upsampler the render is the picture. With one, the rendered features are zoomed at random together with the
+true picture and upsampled; both the features' first three channels and the upsampled picture are compared (Xu et al.
+2024, second stage).
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,87 +21,30 @@ import numba
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm import tqdm
 
 from raflib import losses
-from raflib.avatar import Canonical, GaussianAvatar, initialise
+from raflib.augment import Zoom, resized
+from raflib.avatar import GaussianAvatar, initialise
 from raflib.avatar.density import relocate
 from raflib.avatar.landmarks import BESIDE, LandmarkGuide
+from raflib.avatar.poses import PoseCorrections, frame_names
+from raflib.avatar.upsampler import PREFIX
 from raflib.capture import Capture
-from raflib.config import TrainConfig, to_dict, train_config_from_dict
+from raflib.config import TrainConfig, to_dict
 from raflib.errors import RafError
-from raflib.geometry import Camera
-from raflib.pictures import Pictures, choose_cameras
-from raflib.render import rasterize
+from raflib.optimisers import Optimisers
+from raflib.pictures import Pictures, Shot, choose_cameras, random_square
+from raflib.render import Gaussians, rasterize
 from raflib.runs import atomic_write, load_tensors, provenance, read_json, save_tensors, write_json
+from raflib.trained import CHECKPOINT, Run, below, choose_device, make_upsampler
 
-CHECKPOINT = "checkpoint.safetensors"
+__all__ = ["Run", "fit"]
+
 HULL_CAMERAS = 16
-WARM_UP = 50
 LOG_EVERY = 50
-
-
-@dataclass(eq=False)
-class Run:
-    """A trained (or training) avatar on disk.
-
-    `info` is `run.json`: subject, method, sampler, configuration, seed, commit, versions, steps and seconds.
-    """
-
-    path: Path
-    subject: str
-    method: str
-    config: TrainConfig
-    avatar: GaussianAvatar
-    background: Float[Tensor, "H W 3"] | None
-    info: dict[str, Any] = field(repr=False)
-
-    @classmethod
-    def load(cls, path: str | Path) -> Run:
-        """Read a run folder. RafError naming the file when it is missing, damaged or of another version."""
-        path = Path(path)
-        info = read_json(path / "run.json")
-        tensors, header = load_tensors(path / CHECKPOINT)
-        config = train_config_from_dict(header["config"])
-        model = {name.removeprefix("avatar."): value for name, value in tensors.items() if name.startswith("avatar.")}
-        avatar = GaussianAvatar(config.avatar, _blank(config, model))
-        avatar.load_state_dict(model)
-        avatar.refresh_blend()
-        return cls(path, info["subject"], info["method"], config, avatar.eval(), tensors.get("background"), info)
-
-    @property
-    def control_expression(self) -> Float[np.ndarray, "d"]:
-        """The training mean of the expression: what the control of every evaluation is held at."""
-        return self.avatar.expression_mean.numpy()
-
-    @property
-    def log(self) -> pd.DataFrame:
-        """Training log: step, seconds, the terms of the loss, PSNR of the step's picture."""
-        return pd.read_csv(self.path / "log.csv")
-
-    @torch.no_grad()
-    def render(
-        self,
-        expression: Float[np.ndarray, "B d"],
-        pose: Float[np.ndarray, "B 6"],
-        scale: Float[np.ndarray, "B"],
-        cameras: list[Camera],
-    ) -> Float[np.ndarray, "B H W 3"]:
-        """Pictures in [0,1] of the avatar, one a row, each by its own camera (all of one size)."""
-        images = []
-        for row, camera in enumerate(cameras):
-            given = (_row(values, row) for values in (expression, pose, scale))
-            gaussians = self.avatar(*given)
-            if self.background is None:
-                backdrop = 1.0
-            else:
-                backdrop = _resized(self.background, camera.height, camera.width)
-            size, blur = (camera.height, camera.width), self.config.avatar.blur
-            image, _ = rasterize(gaussians, [camera], size, background=backdrop, blur=blur)
-            images.append(image[0, ..., :3].clamp(0, 1).numpy())
-        return np.stack(images)
 
 
 def fit(
@@ -109,14 +55,21 @@ def fit(
     details: Mapping[str, Any] | None = None,
     threads: int = 1,
     progress: bool = True,
+    device: str = "auto",
 ) -> Run:
     """Train an avatar of `capture` into the run folder `out`, resuming what is there.
 
     `sampler` is Vanilla, RandomNoise, RAF or anything with their `name`, `bind` and `describe`. `details` goes into
-    run.json. A folder holding a run of another subject, sampler or configuration is an error; a finished one is
-    returned as it is. A loss that is not finite stops training and keeps the last good checkpoint.
+    run.json. `device` is "cpu", "cuda" or "auto", the GPU where there is one that the renderer can use; a run may be
+    continued on another. A folder holding a run of another subject, sampler or configuration is an error; a finished
+    one is returned as it is. A loss that is not finite stops training and keeps the last good checkpoint.
     """
-    out = Path(out)
+    out, where = Path(out), choose_device(device)
+    if where.type != "cuda" and (config.compile or config.precision != "float32"):
+        raise RafError(
+            f"precision {config.precision!r} and compile {config.compile} are for CUDA and this training is on the "
+            "CPU; use float32 and no compile"
+        )
     identity = {"subject": capture.subject, "sampler": sampler.describe(), "config": to_dict(config)}
     if (out / "run.json").exists():
         stored = read_json(out / "run.json")
@@ -124,45 +77,50 @@ def fit(
         if odd:
             raise RafError(f"{out}: holds a run with another {', '.join(odd)}; choose another folder or delete it")
         if stored["finished"]:
-            return Run.load(out)
-    label = {"method": sampler.name, "seed": config.seed, "threads": threads}
+            return Run.load(out, device)
+    label = {"method": sampler.name, "seed": config.seed, "threads": threads, "device": where.type}
     info = {**identity, **label, **(details or {}), **provenance(), "finished": False, "steps": 0, "seconds": 0.0}
     with _threads(threads):
-        return _Trainer(capture, sampler, config, out, info, progress).run()
+        _Trainer(capture, sampler, config, out, info, progress, where).run()
+    return Run.load(out, device)
 
 
 class _Trainer:
-    """State of one training: the avatar, the optimiser, the pictures and the step."""
+    """State of one training: the avatar, what moves it, the pictures and the step."""
 
-    def __init__(self, capture: Capture, sampler: Any, config: TrainConfig, out: Path, info: dict, progress: bool):
+    def __init__(
+        self, capture: Capture, sampler: Any, config: TrainConfig, out: Path, info: dict, progress: bool,
+        device: torch.device,
+    ):  # fmt: skip
         self.config, self.out, self.info, self.step, self.rows = config, out, info, 0, []
-        self.progress = progress
+        self.progress, self.device = progress, device
         torch.manual_seed(config.seed)
-        self.pictures = Pictures(capture, choose_cameras(capture, config.cameras, config.camera_choice), config)
+        cameras = choose_cameras(capture, config.cameras, config.camera_choice)
+        self.pictures = Pictures(capture, cameras, config, device)
         self.condition = sampler.bind(capture.expression, capture.subject, capture.feature_space)
         around = choose_cameras(capture, HULL_CAMERAS)
-        self.avatar = GaussianAvatar(config.avatar, initialise(capture, config.avatar, around, config.seed))
+        # Everything is made on the CPU and then moved, so that a seed gives one start on every device.
+        self.avatar = GaussianAvatar(config.avatar, initialise(capture, config.avatar, around, config.seed)).to(device)
+        self.avatar.refresh_blend()
+        self.upsampler = make_upsampler(config)
+        if self.upsampler is not None:
+            self.upsampler.to(device)
+        self.upsample = torch.compile(self.upsampler) if config.compile else self.upsampler
         self.guide = None
         if config.landmark_steps or config.weight_landmarks:
             self.guide = LandmarkGuide(self.avatar, capture, self.condition)
-        self.trained_on = torch.from_numpy(np.flatnonzero(capture.train))
         self.background = None
         if capture.background is not None:
-            first = torch.from_numpy(capture.background.astype(np.float32))
-            self.background = torch.nn.Parameter(_resized(first, config.size, config.size).clone())
-        self.optimiser = self._optimiser()
-        self.optimisers = {"adam": self.optimiser}
-        self.pose = None
+            self.background = torch.nn.Parameter(_backdrop(capture.background, config).to(device))
+        self.poses = None
         if config.rate_pose > 0:
-            self.pose = torch.nn.Embedding(len(capture), 6, sparse=True)  # corrections: radians, then decimetres
-            torch.nn.init.zeros_(self.pose.weight)
-            self.optimisers["pose"] = torch.optim.SparseAdam(self.pose.parameters(), lr=config.rate_pose)
-        self.rates = {name: [group["lr"] for group in o.param_groups] for name, o in self.optimisers.items()}
+            self.poses = PoseCorrections(frame_names(capture), capture.train).to(device)
+        self.optimisers = Optimisers(config, self.avatar, self.upsampler, self.background, self.poses)
         self.perceptual = None
         if config.weight_perceptual > 0:
             from raflib.perceptual import Perceptual
 
-            self.perceptual = Perceptual()
+            self.perceptual = Perceptual(config.perceptual_net).to(device)
         if (out / CHECKPOINT).exists():
             self._restore()
         elif self.guide is not None:
@@ -170,24 +128,14 @@ class _Trainer:
             self.guide.fit(config.landmark_steps, config.rate_mlp, config.seed, progress)
             self.info["seconds"] += time.perf_counter() - started
 
-    def _optimiser(self) -> torch.optim.Adam:
-        c, a = self.config, self.avatar
-        networks = [p for name, p in a.named_parameters() if "." in name]
-        groups = [
-            ([a.xyz], c.rate_xyz), ([a.feature], c.rate_feature), ([a.rotation], c.rate_rotation),
-            ([a.scales], c.rate_scale), ([a.opacity], c.rate_opacity), ([a.colour], c.rate_colour),
-            ([a.body], c.rate_body), (networks, c.rate_mlp), ([self.background], c.rate_background),
-        ]  # fmt: skip
-        used = [{"params": params, "lr": rate} for params, rate in groups if params[0] is not None]
-        return torch.optim.Adam(used, betas=(0.9, 0.99), eps=1e-15, fused=True)
-
-    def run(self) -> Run:
+    def run(self) -> None:
+        """All steps that are left, then the final checkpoint."""
         started, before = time.perf_counter(), self.info["seconds"]
         bar = tqdm(
             total=self.config.steps, initial=self.step, desc=f"{self.info['subject']} {self.info['method']}",
             disable=not self.progress, mininterval=1.0,
         )  # fmt: skip
-        with bar:
+        try:
             while self.step < self.config.steps:
                 parts, psnr = self._one_step()
                 self.info["seconds"] = before + time.perf_counter() - started
@@ -197,28 +145,17 @@ class _Trainer:
                 bar.update()
                 if self.step % self.config.checkpoint_every == 0 and self.step < self.config.steps:
                     self._save()
+        finally:
+            bar.close()
+            self.pictures.close()
         self._save(finished=True)
-        return Run.load(self.out)
 
     def _one_step(self) -> tuple[dict[str, float], float]:
         c = self.config
         generator = torch.Generator().manual_seed(c.seed * 1_000_003 + self.step)
-        ramp = min(1.0, (self.step + 1) / WARM_UP) * c.decay ** (self.step / c.steps)
-        for name, optimiser in self.optimisers.items():
-            for group, rate in zip(optimiser.param_groups, self.rates[name], strict=True):
-                group["lr"] = rate * ramp
         shot = self.pictures.shot(self.step)
-        expression = self.condition(torch.tensor([shot.t]), generator)
-        pose = shot.pose if self.pose is None else shot.pose + self._correction(shot.t)
-        gaussians = self.avatar(expression, pose, shot.scale)
-        backdrop = 1.0 if self.background is None else self.background
-        render, _ = rasterize(gaussians, [shot.camera], c.size, background=backdrop, blur=c.avatar.blur)
-        render = render[..., :3]
-        crop = None
-        if self.perceptual is not None and self.step % c.perceptual_every == 0:
-            crop = shot.crop(min(c.perceptual_crop, c.size), c.size, generator)
-        weights = losses.face_weights(shot.box, c.size, c.weight_face)
-        parts = losses.terms(render, shot.picture, weights, self.perceptual, crop)
+        features = self._draw(shot, self._gaussians(shot, generator))
+        parts, squared = self._compare(features, shot, generator)
         if c.weight_landmarks:
             parts["landmarks"] = self.guide.distances(BESIDE, generator)
         loss = losses.total(parts, c)
@@ -228,41 +165,80 @@ class _Trainer:
                 "learning rates or check the capture's poses"
             )
         loss.backward()
-        for optimiser in self.optimisers.values():
-            optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
+        self.optimisers.step(self.step)
         self.step += 1
-        if self.pose is not None and self.step % len(self.pictures) == 0:
-            self._centre_corrections()
+        if self.poses is not None and self.step % len(self.pictures) == 0:
+            self.poses.centre()
         if c.relocate_every and self.step % c.relocate_every == 0:
             if self.step < 0.7 * c.steps:
-                relocate(self.avatar, self.optimiser, generator)
+                relocate(self.avatar, self.optimisers.adam, generator)
             self.avatar.refresh_blend()
-        with torch.no_grad():
-            psnr = -10 * torch.log10((render - shot.picture).square().mean()).item()
+        psnr = -10 * torch.log10(squared).item()
         return {name: value.detach().mean().item() for name, value in parts.items()}, psnr
 
-    def _correction(self, t: int) -> Float[Tensor, "1 6"]:
-        """What training adds to the tracked pose of frame `t` (radians, metres)."""
-        return self.pose(torch.tensor([t])) * torch.tensor([1, 1, 1, 0.1, 0.1, 0.1])
+    def _gaussians(self, shot: Shot, generator: torch.Generator) -> Gaussians:
+        """The avatar in the shot's frame, conditioned as the sampler says."""
+        expression = self.condition(torch.tensor([shot.t]), generator).to(self.device)
+        pose = shot.pose if self.poses is None else shot.pose + self.poses(shot.t)
+        return self.avatar(expression, pose, shot.scale)
 
-    @torch.no_grad()
-    def _centre_corrections(self) -> None:
-        """Keep their mean at zero: the canonical head stays where the tracker puts it on frames never trained on."""
-        self.pose.weight[self.trained_on] -= self.pose.weight[self.trained_on].mean(0)
+    def _draw(self, shot: Shot, gaussians: Gaussians) -> Float[Tensor, "1 S S C"]:
+        backdrop = 1.0 if self.background is None else self.background
+        blur = self.config.avatar.blur
+        return rasterize(gaussians, [shot.camera], self.config.size, background=backdrop, blur=blur)[0]
+
+    def _compare(
+        self, features: Float[Tensor, "1 S S C"], shot: Shot, generator: torch.Generator
+    ) -> tuple[dict[str, Tensor], Float[Tensor, ""]]:
+        """The terms of the loss, and the mean squared error of the picture that is shown in the end."""
+        c, render = self.config, features[..., :3]
+        if self.upsampler is None:
+            crop = self._crop(shot.box, c.size, generator)
+            weights = losses.face_weights(shot.box.to(self.device), c.size, c.weight_face)
+            parts = losses.terms(render, shot.picture, weights, self._perceptual, crop)
+            return parts, (render.detach() - shot.picture).square().mean()
+        weights = losses.face_weights(shot.box.to(self.device), c.size, c.weight_face)
+        parts = losses.terms(render, resized(shot.picture, c.size, c.size), weights)
+        zoom = Zoom.draw(c.size, c.avatar.upsampling, c.zoom, generator)
+        picture, box = zoom.picture(shot.picture), zoom.box(shot.box)
+        shown = self._upsampled(zoom.features(features))
+        crop = self._crop(box, self.pictures.full, generator)
+        weights = losses.face_weights(box.to(self.device), self.pictures.full, c.weight_face)
+        parts |= losses.fine_terms(shown, picture, weights, self._perceptual, crop)
+        return parts, (shown.detach() - picture).square().mean()
+
+    def _crop(self, box: Int[Tensor, "1 4"], full: int, generator: torch.Generator) -> tuple[int, int, int] | None:
+        """Where the perceptual network looks in this step, None where it does not."""
+        if self.perceptual is None or self.step % self.config.perceptual_every:
+            return None
+        return random_square(box[0], min(self.config.perceptual_crop, full), full, generator)
+
+    def _upsampled(self, features: Float[Tensor, "1 S S C"]) -> Float[Tensor, "1 F F 3"]:
+        with self._precision():
+            return self.upsample(features).float()
+
+    def _perceptual(self, x: Float[Tensor, "1 h w 3"], y: Float[Tensor, "1 h w 3"]) -> Float[Tensor, "1"]:
+        with self._precision():
+            return self.perceptual(x, y).float()
+
+    def _precision(self):
+        """Where the two large networks may compute in fewer bits."""
+        mixed = self.config.precision == "bfloat16"
+        return torch.autocast(self.device.type, torch.bfloat16) if mixed else nullcontext()
 
     def _save(self, finished: bool = False) -> None:
         self.avatar.refresh_blend()
         tensors = {f"avatar.{name}": value for name, value in self.avatar.state_dict().items()}
-        if self.pose is not None:
-            tensors["pose_correction"] = self.pose.weight.data
+        header = {"config": to_dict(self.config), "step": self.step, "seconds": self.info["seconds"], "log": self.rows}
+        if self.upsampler is not None:
+            tensors |= self.upsampler.to_official()
+        if self.poses is not None:
+            tensors["pose_correction"] = self.poses.table.weight.data
+            header["pose_frames"] = self.poses.names
         if self.background is not None:
             tensors["background"] = self.background.data
-        for kind, optimiser in self.optimisers.items():
-            for index, state in optimiser.state_dict()["state"].items():
-                tensors |= {f"{kind}.{index}.{name}": torch.as_tensor(value) for name, value in state.items()}
+        tensors |= self.optimisers.tensors()
         self.info |= {"steps": self.step, "finished": finished}
-        header = {"config": to_dict(self.config), "step": self.step, "seconds": self.info["seconds"], "log": self.rows}
         save_tensors(self.out / CHECKPOINT, tensors, header)
         with atomic_write(self.out / "log.csv") as path:
             pd.DataFrame(self.rows).to_csv(path, index=False)
@@ -274,58 +250,31 @@ class _Trainer:
             raise RafError(
                 f"{self.out / CHECKPOINT}: made with another configuration; choose another folder or delete it"
             )
-        prefix = "avatar."
-        self.avatar.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
-        if self.pose is not None:
-            self.pose.weight.data.copy_(tensors["pose_correction"])
+        self.avatar.load_state_dict(below(tensors, "avatar."))
+        if self.upsampler is not None:
+            self.upsampler.load_state_dict(below(tensors, PREFIX))
+        if self.poses is not None:
+            self.poses.restore(header["pose_frames"], tensors["pose_correction"])
         if self.background is not None:
             self.background.data.copy_(tensors["background"])
-        for kind, optimiser in self.optimisers.items():
-            state: dict[int, dict[str, Any]] = {}
-            for name, value in tensors.items():
-                if name.startswith(f"{kind}."):
-                    _, index, key = name.split(".")
-                    counted = value.ndim == 0 and not value.is_floating_point()  # SparseAdam's step is a plain int
-                    state.setdefault(int(index), {})[key] = value.item() if counted else value
-            groups = optimiser.state_dict()["param_groups"]
-            optimiser.load_state_dict({"state": state, "param_groups": groups})
+        self.optimisers.restore(tensors, header.get("pose_frames"))
         self.avatar.refresh_blend()
         self.step, self.rows, self.info["seconds"] = header["step"], header["log"], header["seconds"]
 
 
-def _blank(config: TrainConfig, model: Mapping[str, Tensor]) -> Canonical:
-    """Zeros of the stored shapes, to be overwritten by the stored values."""
-    a = config.avatar
-    like = {name: torch.zeros_like(model[name]) for name in ("xyz", "feature", "scales", "landmarks_neutral")}
-    return Canonical(
-        xyz=like["xyz"],
-        feature=like["feature"],
-        log_scale=like["scales"],
-        colour=torch.zeros(len(like["xyz"]), a.colour_channels),
-        body=torch.zeros(len(like["xyz"]), 1),
-        landmarks=like["landmarks_neutral"],
-        expression_mean=torch.zeros(a.expression_dim),
-        rest_pose=torch.zeros(6),
-        rest_scale=torch.ones(()),
-    )
-
-
-def _row(values, row: int) -> Tensor:
-    return torch.from_numpy(np.asarray(values[row : row + 1], dtype=np.float32))
-
-
-def _resized(image: Float[Tensor, "h w 3"], height: int, width: int) -> Float[Tensor, "H W 3"]:
-    if image.shape[:2] == (height, width):
-        return image
-    planes = image.permute(2, 0, 1)[None]
-    resized = torch.nn.functional.interpolate(planes, (height, width), mode="bilinear", antialias=True)
-    return resized[0].permute(1, 2, 0)
+def _backdrop(room: Float[np.ndarray, "H W 3"], config: TrainConfig) -> Float[Tensor, "S S C"]:
+    """What a static camera sees behind the person, at the rendered size; channels beyond colour are white, as without
+    a room."""
+    colour = resized(torch.from_numpy(room.astype(np.float32))[None], config.size, config.size)[0]
+    rest = colour.new_ones(config.size, config.size, config.avatar.colour_channels - 3)
+    return torch.cat([colour, rest], -1)
 
 
 def _plain(value: Any) -> Any:
-    """As JSON would give it back, so that stored and fresh values compare equal."""
+    """As JSON would give it back, so that stored and fresh values compare equal, less what changes no result: a run may
+    be continued with more or less memory for its pictures."""
     if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: _plain(item) for key, item in value.items() if key != "cache_gib"}
     return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 

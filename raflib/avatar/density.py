@@ -29,9 +29,10 @@ def relocate(avatar: GaussianAvatar, optimiser: torch.optim.Adam, generator: tor
     pull = moment.sum(1).sqrt() * (opacity > SOURCE_OPACITY)
     if not bool((pull > 0).any()):
         return 0
-    source = torch.multinomial(pull, count, replacement=True, generator=generator)
+    # the generator is a CPU's on every device, so that a seed means the same draws
+    source = torch.multinomial(pull.cpu(), count, replacement=True, generator=generator).to(pull.device)
     spread = avatar.scales[source].exp()
-    offset = 0.7 * spread * torch.randn(count, 3, generator=generator)
+    offset = 0.7 * spread * torch.randn(count, 3, generator=generator).to(pull.device)
     for parameter in _per_gaussian(avatar):
         parameter[dead] = parameter[source]
         state = optimiser.state.get(parameter, {})

@@ -43,17 +43,19 @@ class LandmarkGuide:
     def __init__(self, avatar: GaussianAvatar, capture: Capture, condition: Conditioner):
         self.avatar, self.condition = avatar, condition
         rows = np.flatnonzero(capture.train)
-        self.frames, self.wanted = torch.from_numpy(rows), unposed(capture, rows)
-        self.neutral = torch.from_numpy(capture.neutral.astype(np.float32))
+        device = avatar.xyz.device
+        self.frames, self.wanted = torch.from_numpy(rows), unposed(capture, rows).to(device)
+        self.neutral = torch.from_numpy(capture.neutral.astype(np.float32)).to(device)
         self.encoded = encode(self.neutral, avatar.config.frequencies)
 
     def distances(self, count: int, generator: torch.Generator) -> Float[Tensor, "B L"]:
         """How far the avatar carries each landmark from its place (canonical units), for `count` frames drawn."""
         a, c = self.avatar, self.avatar.config
         rows = torch.randint(len(self.frames), (count,), generator=generator)
-        code = a.code(self.condition(self.frames[rows], generator))
+        expression = self.condition(self.frames[rows], generator).to(a.xyz.device)
+        code = a.code(expression)
         carried = self.neutral + c.deform_scale * a.exp_deform(self.encoded, code)
-        return (carried - self.wanted[rows]).square().sum(-1).add(1e-8).sqrt()
+        return (carried - self.wanted[rows.to(a.xyz.device)]).square().sum(-1).add(1e-8).sqrt()
 
     def fit(self, steps: int, rate: float, seed: int, progress: bool = True) -> float:
         """Train the displacement network alone, Adam from `rate` down; returns the mean distance of the last step."""

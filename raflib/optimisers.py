@@ -1,0 +1,81 @@
+"""`Optimisers`: one rate for each kind of parameter, warmed up and decayed together, and their state as plain tensors.
+
+Adam moves Gaussians, networks and background. Pose corrections have an optimiser of their own (sparse: a step touches
+the frame it looked at and no other). States go into a checkpoint under names that begin with "adam." and "pose.".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from raflib.avatar import GaussianAvatar, Upsampler
+from raflib.avatar.poses import PoseCorrections, by_name
+from raflib.config import TrainConfig
+
+WARM_UP = 50
+"""Steps over which the rates rise from nothing."""
+
+
+class Optimisers:
+    """What moves an avatar and, where they exist, its upsampler, background and pose corrections."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        avatar: GaussianAvatar,
+        upsampler: Upsampler | None,
+        background: Float[Tensor, "H W C"] | None,
+        poses: PoseCorrections | None,
+    ):
+        c, a = config, avatar
+        networks = [p for name, p in a.named_parameters() if "." in name]
+        groups = [
+            ([a.xyz], c.rate_xyz), ([a.feature], c.rate_feature), ([a.rotation], c.rate_rotation),
+            ([a.scales], c.rate_scale), ([a.opacity], c.rate_opacity), ([a.colour], c.rate_colour),
+            ([a.body], c.rate_body), (networks, c.rate_mlp), ([background], c.rate_background),
+            ([None] if upsampler is None else list(upsampler.parameters()), c.rate_upsampler),
+        ]  # fmt: skip
+        used = [{"params": params, "lr": rate} for params, rate in groups if params[0] is not None]
+        self.adam = torch.optim.Adam(used, betas=(0.9, 0.99), eps=1e-15, fused=True)
+        self._each: dict[str, torch.optim.Optimizer] = {"adam": self.adam}
+        self._poses = poses
+        if poses is not None:
+            self._each["pose"] = torch.optim.SparseAdam(poses.parameters(), lr=c.rate_pose)
+        self._rates = {name: [group["lr"] for group in o.param_groups] for name, o in self._each.items()}
+        self._decay, self._steps = c.decay, c.steps
+
+    def step(self, number: int) -> None:
+        """Step `number` of the training along the gradients, which are then forgotten."""
+        ramp = min(1.0, (number + 1) / WARM_UP) * self._decay ** (number / self._steps)
+        for name, optimiser in self._each.items():
+            for group, rate in zip(optimiser.param_groups, self._rates[name], strict=True):
+                group["lr"] = rate * ramp
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The state, one tensor a name."""
+        result = {}
+        for kind, optimiser in self._each.items():
+            for index, state in optimiser.state_dict()["state"].items():
+                result |= {f"{kind}.{index}.{name}": torch.as_tensor(value) for name, value in state.items()}
+        return result
+
+    def restore(self, tensors: Mapping[str, Tensor], frames: Sequence[str] | None = None) -> None:
+        """Continue from `tensors` (on any device). `frames` names the frames whose pose corrections were learned."""
+        for kind, optimiser in self._each.items():
+            state: dict[int, dict[str, Any]] = {}
+            for name, value in tensors.items():
+                if name.startswith(f"{kind}."):
+                    _, index, key = name.split(".")
+                    counted = value.ndim == 0 and not value.is_floating_point()  # SparseAdam's step is a plain int
+                    if kind == "pose" and not counted:
+                        value = by_name(value, frames, self._poses.names)
+                    state.setdefault(int(index), {})[key] = value.item() if counted else value
+            groups = optimiser.state_dict()["param_groups"]
+            optimiser.load_state_dict({"state": state, "param_groups": groups})

@@ -1,0 +1,163 @@
+"""`Run`: a trained avatar as it lies on disk, and the pictures it makes.
+
+A checkpoint is one safetensors file: the avatar's tensors under "avatar.", the upsampler's under their published names
+("upsampler."), the learned background, the pose corrections with the names of their frames, and the optimisers' state.
+It does not remember which device it was made on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from raflib.augment import resized
+from raflib.avatar import Canonical, GaussianAvatar, Upsampler
+from raflib.avatar.poses import as_table
+from raflib.avatar.upsampler import PREFIX
+from raflib.config import TrainConfig, train_config_from_dict
+from raflib.errors import RafError
+from raflib.geometry import Camera
+from raflib.render import rasterize
+from raflib.runs import load_tensors, read_json
+
+CHECKPOINT = "checkpoint.safetensors"
+
+
+@dataclass(eq=False)
+class Run:
+    """A trained (or training) avatar on disk.
+
+    `info` is `run.json`: subject, method, sampler, configuration, seed, commit, versions, steps and seconds.
+    `background` has the renderer's channels at the rendered size. `pose_corrections` is what training added to the
+    tracked pose of each frame, by "<sequence>/<frame>" (axis-angle in radians, translation in metres).
+    """
+
+    path: Path
+    subject: str
+    method: str
+    config: TrainConfig
+    avatar: GaussianAvatar
+    upsampler: Upsampler | None
+    background: Float[Tensor, "H W C"] | None
+    pose_corrections: Mapping[str, Float[np.ndarray, "6"]] = field(repr=False)
+    info: dict[str, Any] = field(repr=False)
+
+    @classmethod
+    def load(cls, path: str | Path, device: str = "auto") -> Run:
+        """Read a run folder onto `device` ("auto", "cpu" or "cuda", see `choose_device`).
+
+        RafError naming the file when it is missing, damaged or of another version.
+        """
+        path, where = Path(path), choose_device(device)
+        info = read_json(path / "run.json")
+        tensors, header = load_tensors(path / CHECKPOINT)
+        config = train_config_from_dict(header["config"])
+        model = below(tensors, "avatar.")
+        avatar = GaussianAvatar(config.avatar, _blank(config, model))
+        avatar.load_state_dict(model)
+        avatar.to(where).refresh_blend()
+        upsampler, background = make_upsampler(config), tensors.get("background")
+        if upsampler is not None:
+            upsampler.load_state_dict(below(tensors, PREFIX))
+            upsampler.to(where).eval()
+        corrections = {}
+        if "pose_correction" in tensors:
+            corrections = as_table(header["pose_frames"], tensors["pose_correction"])
+        background = None if background is None else background.to(where)
+        names = (path, info["subject"], info["method"], config)
+        return cls(*names, avatar.eval(), upsampler, background, corrections, info)
+
+    @property
+    def control_expression(self) -> Float[np.ndarray, "d"]:
+        """The training mean of the expression: what the control of every evaluation is held at."""
+        return self.avatar.expression_mean.cpu().numpy()
+
+    @property
+    def log(self) -> pd.DataFrame:
+        """Training log: step, seconds, the terms of the loss, PSNR of the step's picture."""
+        return pd.read_csv(self.path / "log.csv")
+
+    @torch.no_grad()
+    def render(
+        self,
+        expression: Float[np.ndarray, "B d"],
+        pose: Float[np.ndarray, "B 6"],
+        scale: Float[np.ndarray, "B"],
+        cameras: list[Camera],
+    ) -> Float[np.ndarray, "B H W 3"]:
+        """Pictures in [0,1] of the avatar, one a row, each by its own camera (all of one size).
+
+        With an upsampler, features are rendered at the camera's size divided by `upsampling`; RafError when that is
+        not a whole number of pixels.
+        """
+        images, factor = [], self.config.avatar.upsampling
+        for row, camera in enumerate(cameras):
+            if camera.height % factor or camera.width % factor:
+                raise RafError(
+                    f"camera {camera.name}: {camera.width}×{camera.height} pixels cannot be divided by {factor}, as "
+                    "this avatar's upsampler needs; use Camera.resized or Camera.cropped first"
+                )
+            height, width = camera.height // factor, camera.width // factor
+            given = (self._row(values, row) for values in (expression, pose, scale))
+            backdrop = 1.0 if self.background is None else resized(self.background[None], height, width)[0]
+            blur = self.config.avatar.blur
+            image, _ = rasterize(self.avatar(*given), [camera], (height, width), background=backdrop, blur=blur)
+            picture = image[..., :3] if self.upsampler is None else self.upsampler(image)
+            images.append(picture[0].clamp(0, 1).cpu().numpy())
+        return np.stack(images)
+
+    def _row(self, values: np.ndarray, row: int) -> Tensor:
+        return torch.from_numpy(np.asarray(values[row : row + 1], dtype=np.float32)).to(self.avatar.xyz.device)
+
+
+def choose_device(device: str) -> torch.device:
+    """ "cpu", "cuda", or with "auto" the GPU where the renderer can use it and the CPU elsewhere.
+
+    RafError for another name, and for "cuda" where the renderer cannot use one.
+    """
+    if device not in ("auto", "cpu", "cuda"):
+        raise RafError(f"device is {device!r}; choose 'auto', 'cpu' or 'cuda'")
+    if device == "cpu":
+        return torch.device("cpu")
+    from raflib.render.gsplat_backend import probe
+
+    problem = probe()
+    if problem is not None and device == "cuda":
+        raise RafError(f"device 'cuda': {problem}; or use device='cpu'")
+    return torch.device("cuda" if problem is None else "cpu")
+
+
+def make_upsampler(config: TrainConfig) -> Upsampler | None:
+    """A new upsampler of the configured sizes (random values from torch's global generator), None at factor 1."""
+    a = config.avatar
+    return None if a.upsampling == 1 else Upsampler(a.colour_channels, a.upsampler_capacity, a.upsampling)
+
+
+def below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names begin with `prefix`, without it."""
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _blank(config: TrainConfig, model: Mapping[str, Tensor]) -> Canonical:
+    """Zeros of the stored shapes, to be overwritten by the stored values."""
+    a = config.avatar
+    like = {name: torch.zeros_like(model[name]) for name in ("xyz", "feature", "scales", "landmarks_neutral")}
+    return Canonical(
+        xyz=like["xyz"],
+        feature=like["feature"],
+        log_scale=like["scales"],
+        colour=torch.zeros(len(like["xyz"]), a.colour_channels),
+        body=torch.zeros(len(like["xyz"]), 1),
+        landmarks=like["landmarks_neutral"],
+        expression_mean=torch.zeros(a.expression_dim),
+        rest_pose=torch.zeros(6),
+        rest_scale=torch.ones(()),
+    )
