@@ -23,9 +23,9 @@ class PictureCache:
     read at once and kept, as many as fit into `limit` bytes; those read ahead come on top, a few at a time.
     """
 
-    def __init__(self, load: Loader, count: int, shape: tuple[int, int, int], limit: float):
+    def __init__(self, load: Loader, count: int, shape: tuple[int, int, int], limit: int):
         self._load = load
-        self.kept = min(count, int(limit // np.prod(shape)))
+        self.kept = min(count, limit // int(np.prod(shape)))
         self._pictures = np.empty((self.kept, *shape), np.uint8)
         for index in range(self.kept):
             self._pictures[index] = load(index)

@@ -116,7 +116,7 @@ class Pictures:
         self.seed, size, self.full = config.seed, config.size, config.size * config.avatar.upsampling
         self.cameras = [capture.cameras[c].resized(size, size) for _, c in self.pairs]
         self._capture = capture
-        self.cache = PictureCache(self._read, len(self.pairs), (self.full, self.full, 3), config.cache_gib * 2**30)
+        self.cache = PictureCache(self._read, len(self.pairs), (self.full, self.full, 3), int(config.cache_gib * 2**30))
         boxes = [
             face_box(capture.landmarks[t], camera) for (t, _), camera in zip(self.pairs, self.cameras, strict=True)
         ]

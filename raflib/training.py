@@ -137,11 +137,12 @@ class _Trainer:
         )  # fmt: skip
         try:
             while self.step < self.config.steps:
-                parts, psnr = self._one_step()
+                measured = self._one_step()
                 self.info["seconds"] = before + time.perf_counter() - started
                 if self.step % LOG_EVERY == 0 or self.step == self.config.steps:
-                    self.rows.append({"step": self.step, "seconds": self.info["seconds"], **parts, "psnr": psnr})
-                    bar.set_postfix(l1=f"{parts['l1']:.4f}", psnr=f"{psnr:.1f}", refresh=False)
+                    numbers = {name: value.item() for name, value in measured.items()}
+                    self.rows.append({"step": self.step, "seconds": self.info["seconds"], **numbers})
+                    bar.set_postfix(l1=f"{numbers['l1']:.4f}", psnr=f"{numbers['psnr']:.1f}", refresh=False)
                 bar.update()
                 if self.step % self.config.checkpoint_every == 0 and self.step < self.config.steps:
                     self._save()
@@ -150,7 +151,8 @@ class _Trainer:
             self.pictures.close()
         self._save(finished=True)
 
-    def _one_step(self) -> tuple[dict[str, float], float]:
+    def _one_step(self) -> dict[str, Float[Tensor, ""]]:
+        """One step; returns the means of the loss's terms and the PSNR, unread so that a GPU is not waited for."""
         c = self.config
         generator = torch.Generator().manual_seed(c.seed * 1_000_003 + self.step)
         shot = self.pictures.shot(self.step)
@@ -173,8 +175,8 @@ class _Trainer:
             if self.step < 0.7 * c.steps:
                 relocate(self.avatar, self.optimisers.adam, generator)
             self.avatar.refresh_blend()
-        psnr = -10 * torch.log10(squared).item()
-        return {name: value.detach().mean().item() for name, value in parts.items()}, psnr
+        means = {name: value.detach().mean() for name, value in parts.items()}
+        return {**means, "psnr": -10 * torch.log10(squared)}
 
     def _gaussians(self, shot: Shot, generator: torch.Generator) -> Gaussians:
         """The avatar in the shot's frame, conditioned as the sampler says."""

@@ -8,6 +8,7 @@ import pytest
 from raflib.config import (
     NOTEBOOKS,
     PROFILES,
+    AvatarConfig,
     TrainParameters,
     notebook_parameters,
     to_dict,
@@ -32,6 +33,33 @@ def test_paper_profile_has_the_published_sizes():
     assert (avatar.near, avatar.far, avatar.deform_scale, avatar.attribute_scale) == (0.1, 0.25, 0.3, 0.2)
     assert (config.rate_mlp, config.rate_xyz, config.rate_scale, config.size) == (1e-4, 1e-5, 3e-5, 512)
     assert avatar.body == "rigid" and not avatar.canonical_colour
+    assert (avatar.upsampling, avatar.upsampler_capacity, config.zoom) == (4, 32, (0.8, 1.25))
+    assert (config.weight_l1, config.weight_fine, config.weight_perceptual, config.perceptual_crop) == (1, 1, 0.1, 512)
+    rates = (config.rate_upsampler, config.rate_opacity, config.rate_feature, config.rate_rotation, config.rate_pose)
+    assert rates == (1e-4, 1e-4, 1e-5, 1e-5, 1e-5) and config.perceptual_net == "vgg"
+    assert all(train_config(profile).avatar.upsampling == 1 for profile in ("tiny", "demo"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"zoom": (1.2, 0.8)}, "zoom"),
+        ({"zoom": (0.0, 1.0)}, "zoom"),
+        ({"cache_gib": -1.0}, "cache_gib"),
+        ({"precision": "half"}, "precision"),
+    ],
+)
+def test_impossible_settings_are_named(changes, named):
+    with pytest.raises(RafError, match=named):
+        train_config("paper", **changes)
+
+
+def test_an_upsampler_has_a_factor_of_2_or_4():
+    for change in ({"upsampling": 3}, {"upsampler_capacity": 0}):
+        with pytest.raises(RafError, match=next(iter(change))):
+            AvatarConfig(**change)
+    with pytest.raises(RafError, match="compile"):
+        train_config("demo", compile=True)
 
 
 def test_unknown_profile_or_setting_is_named():

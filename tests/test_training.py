@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from synthetic import ball_capture
+from synthetic import BallFrames, ball_capture
 
 from raflib import losses, training
 from raflib.config import train_config
@@ -32,6 +32,18 @@ CONFIG = replace(CONFIG, avatar=replace(CONFIG.avatar, points=400, mouth_points=
 @pytest.fixture(scope="module")
 def capture():
     return ball_capture()
+
+
+def dying_at(step):
+    """A training step that is interrupted when its turn is `step`."""
+    one_step = training._Trainer._one_step
+
+    def dies(self):
+        if self.step == step:
+            raise KeyboardInterrupt
+        return one_step(self)
+
+    return dies
 
 
 @pytest.fixture(scope="module")
@@ -63,14 +75,7 @@ def test_a_finished_run_loads_as_it_was_and_is_not_trained_again(capture, traine
 
 def test_a_killed_run_resumes_to_the_same_bits(capture, trained, tmp_path, monkeypatch):
     out = tmp_path / "killed"
-    one_step = training._Trainer._one_step
-
-    def dies(self):
-        if self.step == 22:
-            raise KeyboardInterrupt
-        return one_step(self)
-
-    monkeypatch.setattr(training._Trainer, "_one_step", dies)
+    monkeypatch.setattr(training._Trainer, "_one_step", dying_at(22))
     with pytest.raises(KeyboardInterrupt):
         fit(capture, Vanilla(), CONFIG, out, progress=False)
     monkeypatch.undo()
@@ -84,14 +89,7 @@ def test_pose_corrections_are_learned_centred_and_resumed_only_where_asked_for(c
     assert "pose_correction" not in load_tensors(trained.path / "checkpoint.safetensors")[0]
     config = replace(CONFIG, rate_pose=1e-3)
     whole = fit(capture, Vanilla(), config, tmp_path / "whole", progress=False)
-    one_step = training._Trainer._one_step
-
-    def dies(self):
-        if self.step == 22:
-            raise KeyboardInterrupt
-        return one_step(self)
-
-    monkeypatch.setattr(training._Trainer, "_one_step", dies)
+    monkeypatch.setattr(training._Trainer, "_one_step", dying_at(22))
     with pytest.raises(KeyboardInterrupt):
         fit(capture, Vanilla(), config, tmp_path / "killed", progress=False)
     monkeypatch.undo()
@@ -99,6 +97,99 @@ def test_pose_corrections_are_learned_centred_and_resumed_only_where_asked_for(c
     stored = [load_tensors(run.path / "checkpoint.safetensors")[0]["pose_correction"] for run in (whole, resumed)]
     assert torch.equal(*stored) and stored[0][capture.train].abs().sum() > 0
     assert not stored[0][~capture.train].any()
+
+
+def in_another_order(capture, order, renamed=()):
+    """`capture` with only its rows `order`, in that order; rows in `renamed` get a frame number of their own."""
+    rows = ("expression", "pose", "scale", "landmarks", "sequence", "detected")
+    frame = capture.frame + 1000 * np.isin(np.arange(len(capture)), renamed)
+    ball = capture.frames
+    frames = BallFrames(ball.cameras, ball.centres[order], ball.redness[order])
+    changed = {name: getattr(capture, name)[order] for name in rows}
+    return replace(capture, **changed, frame=frame[order], frames=frames)
+
+
+def test_pose_corrections_are_found_again_by_the_name_of_their_frame(capture, tmp_path, monkeypatch):
+    config = replace(CONFIG, rate_pose=1e-3, steps=30)
+    monkeypatch.setattr(training._Trainer, "_one_step", dying_at(26))
+    with pytest.raises(KeyboardInterrupt):
+        fit(capture, Vanilla(), config, tmp_path / "run", progress=False)
+    monkeypatch.undo()
+    learned = Run.load(tmp_path / "run").pose_corrections
+    assert set(learned) == {f"{s}/{f}" for s, f in zip(capture.sequence, capture.frame, strict=True)}
+    state = load_tensors(tmp_path / "run" / "checkpoint.safetensors")[0]["pose.0.exp_avg"]
+
+    def resumed(changed):
+        info = {"seconds": 0.0}
+        return training._Trainer(changed, Vanilla(), config, tmp_path / "run", info, False, torch.device("cpu"))
+
+    order = np.random.default_rng(0).permutation(len(capture))
+    trainer = resumed(in_another_order(capture, order))
+    assert torch.equal(trainer.optimisers.tensors()["pose.0.exp_avg"], state[order])
+    for row, name in enumerate(trainer.poses.names):
+        np.testing.assert_array_equal(trainer.poses(row)[0].detach().numpy(), learned[name])
+    trainer = resumed(in_another_order(capture, order[3:], renamed=order[-2:]))
+    start = {name: trainer.poses(row)[0].detach().numpy() for row, name in enumerate(trainer.poses.names)}
+    shift = {name: start[name] - learned.get(name, 0) for name in start}
+    trained = [name for row, name in enumerate(trainer.poses.names) if row in trainer.poses.trained]
+    np.testing.assert_allclose(np.mean([start[name] for name in trained], 0), 0, atol=1e-8)
+    for name in trained:  # all moved by the one vector that takes the mean away
+        np.testing.assert_allclose(shift[name], shift[trained[0]], atol=1e-7)
+    run = fit(in_another_order(capture, order[3:]), Vanilla(), config, tmp_path / "run", progress=False)
+    assert len(run.pose_corrections) == len(capture) - 3
+    twice = replace(capture, frame=np.zeros_like(capture.frame))
+    with pytest.raises(RafError, match=r"EXP-1-head/0 occurs twice"):
+        fit(twice, Vanilla(), config, tmp_path / "twice", progress=False)
+
+
+def upsampled(factor, **changes):
+    config = replace(CONFIG, size=16, landmark_steps=0, weight_landmarks=0.0, weight_face=0.0, relocate_every=0)
+    avatar = replace(config.avatar, upsampling=factor, upsampler_capacity=4, colour_channels=8)
+    return replace(config, avatar=avatar, rate_upsampler=0.1, decay=0.1, **changes)
+
+
+@pytest.mark.parametrize("factor", [2, 4])
+def test_an_upsampled_avatar_learns_and_shows_full_pictures(factor, tmp_path):
+    large = ball_capture(size=16 * factor)
+    config = upsampled(factor, steps=80, rate_pose=1e-4)
+    run = fit(replace(large, background=np.ones((9, 9, 3))), Vanilla(), config, tmp_path / "run", progress=False)
+    assert run.background.shape == (16, 16, 8) and len(run.pose_corrections) == len(large)
+    assert run.log["fine"].iloc[-1] < 0.5 * 0.45 and run.log["psnr"].iloc[-1] > 11  # grey everywhere: 0.45 and 6.6 dB
+    t = int(np.flatnonzero(large.train)[0])
+    given = large.expression[t : t + 1], large.pose[t : t + 1], large.scale[t : t + 1]
+    picture = run.render(*given, [large.cameras[1]])[0]
+    assert picture.shape == (16 * factor, 16 * factor, 3)
+    assert 10 * np.log10(1 / ((picture - large.image(t, 1) / 255) ** 2).mean()) > 10
+    assert run.render(*given, [large.cameras[1].resized(24 * factor)])[0].shape == (24 * factor, 24 * factor, 3)
+    with pytest.raises(RafError, match=rf"cam1: 17×17 pixels cannot be divided by {factor}"):
+        run.render(*given, [large.cameras[1].resized(17)])
+
+
+def test_a_killed_upsampled_run_resumes_to_the_same_bits_with_any_memory(capture, tmp_path, monkeypatch):
+    config = upsampled(4, steps=40, weight_perceptual=0.1, perceptual_every=13, perceptual_crop=32, rate_pose=1e-4)
+    whole = fit(capture, Vanilla(), config, tmp_path / "whole", progress=False)
+    monkeypatch.setattr(training._Trainer, "_one_step", dying_at(22))
+    with pytest.raises(KeyboardInterrupt):
+        fit(capture, Vanilla(), replace(config, cache_gib=0.0), tmp_path / "killed", progress=False)
+    monkeypatch.undo()
+    resumed = fit(capture, Vanilla(), replace(config, cache_gib=1e-4), tmp_path / "killed", progress=False)
+    stored, again = (load_tensors(run.path / "checkpoint.safetensors")[0] for run in (whole, resumed))
+    assert "upsampler.up2.conv.double_conv.3.weight" in stored and set(stored) == set(again)
+    for name, value in stored.items():
+        assert torch.equal(value, again[name]), name
+    assert whole.log["perceptual"].notna().all()
+
+
+def test_what_the_machine_cannot_do_is_refused_before_training(capture, tmp_path):
+    with pytest.raises(RafError, match="device is 'tpu'"):
+        fit(capture, Vanilla(), CONFIG, tmp_path / "a", progress=False, device="tpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(RafError, match=r"device 'cuda': torch sees no CUDA device"):
+            fit(capture, Vanilla(), CONFIG, tmp_path / "a", progress=False, device="cuda")
+    for changes in ({"precision": "bfloat16"}, {"compile": True}):
+        with pytest.raises(RafError, match="for CUDA"):
+            fit(capture, Vanilla(), upsampled(2, **changes), tmp_path / "a", progress=False, device="cpu")
+    assert not (tmp_path / "a").exists()
 
 
 def test_another_method_or_subject_in_the_folder_is_refused(capture, trained):
@@ -177,3 +268,6 @@ def test_total_is_the_named_weighted_sum():
     expected += 0.3 * (render - picture)[:, 1:5, 2:6].square().mean()
     torch.testing.assert_close(losses.total(parts, config), expected)
     assert set(parts) == {"l1", "gradient", "perceptual"}
+    fine = losses.fine_terms(render, picture, torch.ones(1, 8, 8, 1))
+    expected = 3 * (render - picture).abs().mean()
+    torch.testing.assert_close(losses.total(fine, replace(CONFIG, weight_fine=3.0)), expected)

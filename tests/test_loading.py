@@ -1,0 +1,109 @@
+"""The picture cache keeps what fits, reads the rest ahead, and changes no picture."""
+
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from synthetic import ball_capture
+
+from raflib.config import train_config
+from raflib.errors import RafError
+from raflib.loading import PictureCache
+from raflib.pictures import AHEAD, Pictures, choose_cameras
+
+SHAPE = (4, 4, 3)
+GIB = 2**30
+
+
+class Source:
+    """Pictures filled with their index; remembers which thread read which."""
+
+    def __init__(self):
+        self.read = []
+
+    def __call__(self, index):
+        self.read.append((index, threading.current_thread() is threading.main_thread()))
+        return np.full(SHAPE, index, np.uint8)
+
+
+def test_what_fits_is_kept_and_read_once():
+    source = Source()
+    cache = PictureCache(source, 5, SHAPE, limit=3 * 48 + 47)
+    assert cache.kept == 3 and cache.held_bytes == 3 * 48
+    assert source.read == [(0, True), (1, True), (2, True)]
+    for index in (2, 0, 1, 2):
+        assert (cache.get(index) == index).all()
+    assert len(source.read) == 3
+    assert (cache.get(4) == 4).all() and (cache.get(4) == 4).all()
+    assert [index for index, _ in source.read[3:]] == [4, 4]
+    cache.close()
+
+
+def test_upcoming_pictures_are_read_once_by_the_other_thread():
+    source = Source()
+    cache = PictureCache(source, 10, SHAPE, limit=0)
+    order = [3, 1, 7, 7, 2, 9]
+    for place, index in enumerate(order):
+        assert (cache.get(index, order[place + 1 : place + 4]) == index).all()
+    assert sorted(index for index, _ in source.read) == sorted(order) and not any(main for _, main in source.read)
+    assert (cache.get(5, [6]) == 5).all() and (cache.get(0) == 0).all()  # 6 was announced in vain
+    cache.close()
+
+
+@pytest.fixture(scope="module")
+def capture():
+    return ball_capture(frames=6, size=48, cameras=2)
+
+
+def pictures_of(capture, gib, upsampling=1):
+    config = train_config("tiny", size=48 // upsampling, views_per_frame=2, cache_gib=gib)
+    config = replace(config, avatar=replace(config.avatar, upsampling=upsampling))
+    return Pictures(capture, choose_cameras(capture, 2), config)
+
+
+@pytest.mark.parametrize("upsampling", [1, 2])
+def test_pictures_are_the_same_whatever_the_memory(capture, upsampling):
+    one = 48 * 48 * 3
+    every, some, none = (pictures_of(capture, gib, upsampling) for gib in (4.0, 5.5 * one / GIB, 0.0))
+    assert (every.cache.kept, some.cache.kept, none.cache.kept) == (12, 5, 0)
+    assert some.cache.held_bytes <= 5.5 * one
+    for step in [*range(30), 100, 3, 4]:  # past two epochs, a jump and back
+        shots = [pictures.shot(step) for pictures in (every, some, none)]
+        assert shots[0].picture.shape == (1, 48, 48, 3) and shots[0].camera.width == 48 // upsampling
+        for shot in shots[1:]:
+            assert shot.t == shots[0].t and (shot.picture == shots[0].picture).all()
+    assert len(none.cache._waiting) <= AHEAD
+    for pictures in (every, some, none):
+        pictures.close()
+
+
+class Broken:
+    """Frames of a capture, one of which cannot be read."""
+
+    def __init__(self, frames, t):
+        self.frames, self.t = frames, t
+
+    def image(self, t, c):
+        if t == self.t:
+            raise OSError("broken data stream when reading image file")
+        return self.frames.image(t, c)
+
+    def mask(self, t, c):
+        return self.frames.mask(t, c)
+
+    def path(self, t, c):
+        return f"somewhere/{t:06d}_{c}.png"
+
+
+def test_a_picture_that_cannot_be_read_ahead_is_named_when_its_step_comes(capture):
+    pictures = pictures_of(replace(capture, frames=Broken(capture.frames, 3)), 0.0)
+    seen = 0
+    with pytest.raises(RafError, match=r"somewhere/000003_\d\.png \(frame EXP-1-head/3, camera cam\d\).*broken data"):
+        for step in range(len(pictures)):
+            assert pictures.shot(step).t != 3
+            seen += 1
+    assert pictures.pairs[pictures._index(seen)][0] == 3
+    pictures.close()
+    with pytest.raises(RafError, match=r"somewhere/000003"):
+        pictures_of(replace(capture, frames=Broken(capture.frames, 3)), 4.0)
