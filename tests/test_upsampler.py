@@ -1,5 +1,6 @@
 """The upsampler is the published network under its published names; the zoom keeps features and picture aligned."""
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -69,6 +70,15 @@ def test_it_computes_what_the_paper_describes(channels, capacity, factor):
     weights = {name: value.double().numpy() for name, value in network.state_dict().items()}
     for mine, given in zip(pictures, features, strict=True):
         np.testing.assert_allclose(mine.numpy(), restated(given.double().numpy(), weights), atol=2e-5)
+
+
+def test_it_compiles_as_one_graph(monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # the checks of these tests are no part of it
+    network = Upsampler(8, 4, 4)
+    compiled = torch.compile(network, backend="eager", fullgraph=True)
+    features = torch.rand(1, 8, 8, 8)
+    torch.testing.assert_close(compiled(features), network(features))
+    assert not any("_orig_mod" in name for name in network.state_dict())
 
 
 @pytest.mark.parametrize(("channels", "capacity", "factor"), [(32, 32, 4), (8, 4, 4), (8, 4, 2)])
