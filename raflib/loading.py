@@ -19,8 +19,9 @@ Loader = Callable[[int], UInt8[np.ndarray, "H W 3"]]
 class PictureCache:
     """Pictures 0 … `count` − 1 as bytes, all of one shape.
 
-    `load(index)` makes one; it must be deterministic and may be called from a second thread. The first pictures are
-    read at once and kept, as many as fit into `limit` bytes; those read ahead come on top, a few at a time.
+    `load(index)` makes one; it must be deterministic and is called from a second thread too, though never twice at
+    once. The first pictures are read at once and kept, as many as fit into `limit` bytes; those read ahead come on top,
+    a few at a time.
     """
 
     def __init__(self, load: Loader, count: int, shape: tuple[int, int, int], limit: int):

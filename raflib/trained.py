@@ -96,7 +96,8 @@ class Run:
         """Pictures in [0,1] of the avatar, one a row, each by its own camera (all of one size).
 
         With an upsampler, features are rendered at the camera's size divided by `upsampling`; RafError when that is
-        not a whole number of pixels.
+        not a whole number of pixels. Such a network knows faces of the sizes it was trained on, so ask for pictures of
+        about the training's `size` × `upsampling`.
         """
         images, factor = [], self.config.avatar.upsampling
         for row, camera in enumerate(cameras):

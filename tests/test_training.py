@@ -11,7 +11,7 @@ from synthetic import BallFrames, ball_capture
 from raflib import losses, training
 from raflib.config import train_config
 from raflib.errors import RafError
-from raflib.pictures import Pictures, choose_cameras, face_box
+from raflib.pictures import Pictures, choose_cameras, face_box, random_square
 from raflib.runs import load_tensors
 from raflib.sampler import RandomNoise, Vanilla
 from raflib.training import Run, fit
@@ -97,6 +97,7 @@ def test_pose_corrections_are_learned_centred_and_resumed_only_where_asked_for(c
     stored = [load_tensors(run.path / "checkpoint.safetensors")[0]["pose_correction"] for run in (whole, resumed)]
     assert torch.equal(*stored) and stored[0][capture.train].abs().sum() > 0
     assert not stored[0][~capture.train].any()
+    assert trained.pose_corrections == {} and whole.pose_corrections.keys() == resumed.pose_corrections.keys()
 
 
 def in_another_order(capture, order, renamed=()):
@@ -256,6 +257,15 @@ def test_face_box_and_weights_cover_the_landmarks(capture):
     assert (pixels >= low).all() and (pixels <= low + size).all()
     weights = losses.face_weights(torch.tensor([box]), 48, 3.0)
     assert weights.sum() == 48 * 48 + 3 * box[2] * box[3]
+
+
+def test_the_perceptual_network_looks_at_squares_around_the_face():
+    generator, box = torch.Generator().manual_seed(0), torch.tensor([30, 10, 8, 12])
+    squares = [random_square(box, 32, 64, generator) for _ in range(200)]
+    for x, y, size in squares:
+        assert size == 32 and 0 <= x <= 32 and 0 <= y <= 32
+        assert 30 <= x + 16 <= 38 and y + 16 <= 22
+    assert len({x for x, _, _ in squares}) == 9 and min(y for _, y, _ in squares) == 0
 
 
 def test_total_is_the_named_weighted_sum():
