@@ -204,16 +204,22 @@ class _Trainer:
         zoom = Zoom.draw(c.size, c.avatar.upsampling, c.zoom, generator)
         picture, box = zoom.picture(shot.picture), zoom.box(shot.box)
         shown = self._upsampled(zoom.features(features))
-        crop = self._crop(box, self.pictures.full, generator)
+        crop = self._crop(None, self.pictures.full, generator)
         weights = losses.face_weights(box.to(self.device), self.pictures.full, c.weight_face)
         parts |= losses.fine_terms(shown, picture, weights, self._perceptual, crop)
         return parts, (shown.detach() - picture).square().mean()
 
-    def _crop(self, box: Int[Tensor, "1 4"], full: int, generator: torch.Generator) -> tuple[int, int, int] | None:
-        """Where the perceptual network looks in this step, None where it does not."""
+    def _crop(
+        self, box: Int[Tensor, "1 4"] | None, full: int, generator: torch.Generator
+    ) -> tuple[int, int, int] | None:
+        """Where the perceptual network looks in this step, around the face or, as published, anywhere (no `box`); None
+        where it does not look."""
         if self.perceptual is None or self.step % self.config.perceptual_every:
             return None
-        return random_square(box[0], min(self.config.perceptual_crop, full), full, generator)
+        size = min(self.config.perceptual_crop, full)
+        if box is None:
+            box = torch.tensor([[size // 2, size // 2, full - size, full - size]])
+        return random_square(box[0], size, full, generator)
 
     def _upsampled(self, features: Float[Tensor, "1 S S C"]) -> Float[Tensor, "1 F F 3"]:
         with self._precision():

@@ -167,7 +167,7 @@ def test_an_upsampled_avatar_learns_and_shows_full_pictures(factor, tmp_path):
 
 
 def test_a_killed_upsampled_run_resumes_to_the_same_bits_with_any_memory(capture, tmp_path, monkeypatch):
-    config = upsampled(4, steps=40, weight_perceptual=0.1, perceptual_every=13, perceptual_crop=32, rate_pose=1e-4)
+    config = upsampled(4, steps=28, weight_perceptual=0.1, perceptual_every=9, perceptual_crop=32, rate_pose=1e-4)
     whole = fit(capture, Vanilla(), config, tmp_path / "whole", progress=False)
     monkeypatch.setattr(training._Trainer, "_one_step", dying_at(22))
     with pytest.raises(KeyboardInterrupt):
@@ -266,6 +266,19 @@ def test_the_perceptual_network_looks_at_squares_around_the_face():
         assert size == 32 and 0 <= x <= 32 and 0 <= y <= 32
         assert 30 <= x + 16 <= 38 and y + 16 <= 22
     assert len({x for x, _, _ in squares}) == 9 and min(y for _, y, _ in squares) == 0
+
+
+def test_the_perceptual_network_looks_anywhere_in_an_upsampled_picture(capture, tmp_path):
+    config = upsampled(4, weight_perceptual=0.1, perceptual_every=2, perceptual_crop=40)
+    info = {"seconds": 0.0}
+    trainer = training._Trainer(capture, Vanilla(), config, tmp_path, info, False, torch.device("cpu"))
+    generator = torch.Generator().manual_seed(0)
+    squares = [trainer._crop(None, 64, generator) for _ in range(400)]
+    for axis in (0, 1):
+        found = {square[axis] for square in squares}
+        assert found == set(range(25)) and all(square[2] == 40 for square in squares)
+    trainer.step = 1
+    assert trainer._crop(None, 64, generator) is None
 
 
 def test_total_is_the_named_weighted_sum():
