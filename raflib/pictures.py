@@ -114,6 +114,13 @@ class Pictures:
         if prefetch is not None:
             prefetch(self.pairs)
         self.seed, size, self.full = config.seed, config.size, config.size * config.avatar.upsampling
+        small = next((camera for camera in capture.cameras if min(camera.width, camera.height) < self.full), None)
+        if small is not None:
+            raise RafError(
+                f"capture {capture.subject}: camera {small.name} filmed {small.width}×{small.height} pixels, training "
+                f"wants {self.full} (size {size} × upsampling {config.avatar.upsampling}) and enlarges nothing; film "
+                "larger pictures or lower the size"
+            )
         self.cameras = [capture.cameras[c].resized(size, size) for _, c in self.pairs]
         self._capture = capture
         self.cache = PictureCache(self._read, len(self.pairs), (self.full, self.full, 3), int(config.cache_gib * 2**30))

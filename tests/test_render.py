@@ -153,6 +153,53 @@ def test_a_batch_is_its_images_one_by_one():
     assert not torch.equal(together[0], together[1])
 
 
+def test_one_set_is_drawn_by_several_cameras():
+    gaussians, *_ = make_scene()
+    _, extrinsics, intrinsics = make_scene(batch=3)
+    extrinsics[1, 0, 3], intrinsics[2, 0, 0] = 0.3, 90.0
+    weights = torch.randn(3, 64, 64, 3, generator=torch.Generator().manual_seed(3))
+    results = []
+    for several in (True, False):
+        inputs = [getattr(gaussians, name).clone().requires_grad_() for name in FIELDS]
+        views = extrinsics.clone().requires_grad_()
+        sets = Gaussians(*inputs) if several else Gaussians(*inputs)[[0, 0, 0]]
+        image, alpha = rasterize(sets, (views, intrinsics), 64)
+        ((image * weights).sum() + alpha.sum()).backward()
+        results.append([image.detach(), alpha.detach(), *(value.grad for value in (*inputs, views))])
+    assert results[0][0].shape == (3, 64, 64, 3)
+    for mine, expected in zip(*results, strict=True):
+        torch.testing.assert_close(mine, expected)
+    named = [Camera(str(k), extrinsics[k].double().numpy(), intrinsics[k].double().numpy(), 64, 64) for k in range(3)]
+    torch.testing.assert_close(rasterize(gaussians, named, 64)[0], results[0][0], atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("channels", [3, 6])
+def test_depth_is_the_mean_depth_of_what_is_drawn(channels):
+    gaussians, extrinsics, intrinsics = make_scene(channels=channels)
+    inputs = [getattr(gaussians, name).clone().requires_grad_() for name in FIELDS]
+    views = extrinsics.clone().requires_grad_()
+    image, alpha, depth = rasterize(Gaussians(*inputs), (views, intrinsics), 64, 0.3, depth=True)
+    plain, plain_alpha = rasterize(gaussians, (extrinsics, intrinsics), 64, 0.3)
+    torch.testing.assert_close(image, plain, atol=1e-6, rtol=0)
+    torch.testing.assert_close(alpha, plain_alpha, atol=1e-6, rtol=0)
+    assert not depth[alpha == 0].any() and (alpha == 0).any()
+    weights = (alpha > 0.2) * torch.randn(depth.shape, generator=torch.Generator().manual_seed(4))
+    (depth * weights).sum().backward()
+
+    exact = [value.detach().double().requires_grad_() for value in (*inputs, views)]
+    means, *others = (value[0] for value in exact)
+    z = (means @ others[-1][2, :3] + others[-1][2, 3])[:, None]
+    drawn, covered = reference.draw_one(
+        *(means, *others[:3], z, others[-1]), intrinsics[0].double(), 64, 64, torch.zeros(1).double()
+    )
+    expected = drawn / covered.clamp(min=1e-6)
+    torch.testing.assert_close(depth[0][alpha[0] > 0.2].double(), expected[alpha[0] > 0.2], atol=2e-5, rtol=0)
+    (expected * weights[0]).sum().backward()
+    for name, mine, truth in zip((*FIELDS, "extrinsics"), (*inputs, views), exact, strict=True):
+        if name != "features":
+            assert (mine.grad - truth.grad).norm() <= 1e-5 * truth.grad.norm(), name
+
+
 def test_cameras_are_resized_to_the_size():
     gaussians, extrinsics, intrinsics = make_scene()
     doubled = np.diag([2.0, 2.0, 1.0]) @ intrinsics[0].double().numpy()
@@ -318,6 +365,13 @@ def test_wrong_shapes_are_named(name, shape, expected):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.usefixtures("unannotated")
+def test_cameras_of_two_counts_are_named():
+    gaussians, extrinsics, intrinsics = make_scene(count=4)
+    with pytest.raises(RafError, match=r"intrinsics: expected shape \[2, 3, 3\], got \[1, 3, 3\]"):
+        rasterize(gaussians, (extrinsics.repeat(2, 1, 1), intrinsics), 64)
+
+
 def test_wrong_dtype_is_named():
     gaussians, *_ = make_scene(count=4)
     with pytest.raises(RafError, match=r"means: expected float32, got torch\.float64"):
@@ -336,8 +390,8 @@ def test_numbers_that_are_not_finite_are_named(name, value):
 def test_other_arguments_are_checked():
     gaussians, extrinsics, intrinsics = make_scene(count=4)
     cameras = (extrinsics, intrinsics)
-    with pytest.raises(RafError, match=r"extrinsics: expected shape \[1, 4, 4\], got \[2, 4, 4\]"):
-        rasterize(gaussians, (extrinsics.repeat(2, 1, 1), intrinsics.repeat(2, 1, 1)), 64)
+    with pytest.raises(RafError, match=r"extrinsics: expected shape \[2, 4, 4\], got \[3, 4, 4\]"):
+        rasterize(gaussians[[0, 0]], (extrinsics.repeat(3, 1, 1), intrinsics.repeat(3, 1, 1)), 64)
     with pytest.raises(RafError, match="cameras: expected 1, one for each set of Gaussians, got 0"):
         rasterize(gaussians, [], 64)
     with pytest.raises(RafError, match="size: expected H or"):
@@ -346,6 +400,29 @@ def test_other_arguments_are_checked():
         rasterize(gaussians, cameras, 64, torch.ones(4))
     with pytest.raises(RafError, match="backend: expected one of auto, cpu, gsplat, got 'metal'"):
         rasterize(gaussians, cameras, 64, backend="metal")
+
+
+def test_a_failed_compilation_is_told_in_one_line_with_the_compilers_last_words(monkeypatch):
+    class Broken:
+        """An importer whose gsplat.cuda._backend fails as torch's extension builder does."""
+
+        def find_spec(self, name, path=None, target=None):
+            if name == "gsplat.cuda._backend":
+                log = (
+                    "Error building extension 'gsplat_cuda'\n[1/9] nvcc -c a.cu\n\na.cu(7): error: no sm_999\n1 error."
+                )
+                raise ImportError(log)
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(gsplat_backend.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(gsplat_backend, "version", lambda name: "1.5.3")
+    for name in ("gsplat", "gsplat.cuda"):
+        package = types.ModuleType(name)
+        package.__path__ = []
+        monkeypatch.setitem(sys.modules, name, package)
+    monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
+    problem = gsplat_backend.probe.__wrapped__()
+    assert "([1/9] nvcc -c a.cu | a.cu(7): error: no sm_999 | 1 error.)" in problem and "\n" not in problem
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")

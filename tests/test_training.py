@@ -166,7 +166,8 @@ def test_an_upsampled_avatar_learns_and_shows_full_pictures(factor, tmp_path):
         run.render(*given, [large.cameras[1].resized(17)])
 
 
-def test_a_killed_upsampled_run_resumes_to_the_same_bits_with_any_memory(capture, tmp_path, monkeypatch):
+def test_a_killed_upsampled_run_resumes_to_the_same_bits_with_any_memory(tmp_path, monkeypatch):
+    capture = ball_capture(size=64)
     config = upsampled(4, steps=28, weight_perceptual=0.1, perceptual_every=9, perceptual_crop=32, rate_pose=1e-4)
     whole = fit(capture, Vanilla(), config, tmp_path / "whole", progress=False)
     monkeypatch.setattr(training._Trainer, "_one_step", dying_at(22))
@@ -179,6 +180,14 @@ def test_a_killed_upsampled_run_resumes_to_the_same_bits_with_any_memory(capture
     for name, value in stored.items():
         assert torch.equal(value, again[name]), name
     assert whole.log["perceptual"].notna().all()
+
+
+def test_pictures_are_never_enlarged(capture, tmp_path):
+    with pytest.raises(
+        RafError, match=r"camera cam0 filmed 48×48 pixels, training wants 64 \(size 16 × upsampling 4\)"
+    ):
+        fit(capture, Vanilla(), upsampled(4), tmp_path / "a", progress=False)
+    assert not (tmp_path / "a").exists()
 
 
 def test_what_the_machine_cannot_do_is_refused_before_training(capture, tmp_path):
@@ -268,8 +277,8 @@ def test_the_perceptual_network_looks_at_squares_around_the_face():
     assert len({x for x, _, _ in squares}) == 9 and min(y for _, y, _ in squares) == 0
 
 
-def test_the_perceptual_network_looks_anywhere_in_an_upsampled_picture(capture, tmp_path):
-    config = upsampled(4, weight_perceptual=0.1, perceptual_every=2, perceptual_crop=40)
+def test_the_perceptual_network_looks_anywhere_in_an_upsampled_picture(tmp_path):
+    capture, config = ball_capture(size=64), upsampled(4, weight_perceptual=0.1, perceptual_every=2, perceptual_crop=40)
     info = {"seconds": 0.0}
     trainer = training._Trainer(capture, Vanilla(), config, tmp_path, info, False, torch.device("cpu"))
     generator = torch.Generator().manual_seed(0)

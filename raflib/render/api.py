@@ -7,6 +7,7 @@ transmittance 1e-4, nothing nearer than 0.01.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
@@ -18,6 +19,7 @@ from raflib.render.constants import BLUR
 from raflib.render.gaussians import Gaussians
 
 BACKENDS = ("auto", "cpu", "gsplat")
+_LEAST_ALPHA = 1e-6  # below the least coverage that is drawn, 1/255
 
 
 def rasterize(
@@ -28,18 +30,22 @@ def rasterize(
     backend: str = "auto",
     antialiased: bool = False,
     blur: float = BLUR,
-) -> tuple[Float[Tensor, "B H W C"], Float[Tensor, "B H W 1"]]:
-    """Draw each set of Gaussians with its own camera.
+    depth: bool = False,
+) -> tuple[Float[Tensor, "B H W _"], ...]:
+    """Draw each set of Gaussians with its own camera, or one set with all of them.
 
-    cameras: B `Camera`s, which are resized to `size` (their aspect has to fit), or a tuple of world→camera extrinsics
-    and intrinsics in pixels of `size`, taken as they are (skew is ignored). size: H = W, or (H, W). background: what
-    shows through, one number, a colour, or a picture shared by the B images. backend: "auto", "cpu" or "gsplat".
-    antialiased: scale opacities by sqrt(det Σ / det(Σ + blur)), so that small Gaussians do not grow brighter when
-    blurred (Yu et al., "Mip-Splatting", 2024, eq. 10). blur: variance in pixels² added to every splat on the screen
-    (gsplat's eps2d); 0.3 is the field's habit, 0.1 keeps edges as sharp as a pixel of a small picture can show them.
+    cameras: B `Camera`s (any number for a single set), which are resized to `size` (their aspect has to fit), or a
+    tuple of world→camera extrinsics and intrinsics in pixels of `size`, taken as they are (skew is ignored). size:
+    H = W, or (H, W). background: what shows through, one number, a colour, or a picture shared by the B images.
+    backend: "auto", "cpu" or "gsplat". antialiased: scale opacities by sqrt(det Σ / det(Σ + blur)), so that small
+    Gaussians do not grow brighter when blurred (Yu et al., "Mip-Splatting", 2024, eq. 10). blur: variance in pixels²
+    added to every splat on the screen (gsplat's eps2d); 0.3 is the field's habit, 0.1 keeps edges as sharp as a pixel
+    of a small picture can show them.
 
-    Returns the image and its alpha (1 where the background is hidden). Differentiable in the Gaussians' tensors, the
-    extrinsics and the background. On the CPU the result is the same bits for any number of threads.
+    Returns the image [B,H,W,C] and its alpha [B,H,W,1], which is 1 where the background is hidden. With `depth` also
+    the expected depth [B,H,W,1], the mean camera z of what is drawn in a pixel, weighed as its colour is (metres; 0
+    where nothing is). Differentiable in the Gaussians' tensors, the extrinsics and the background. On the CPU the
+    result is the same bits for any number of threads.
 
     Raises RafError if shapes, dtypes or devices do not fit, if a tensor of the Gaussians is not finite (checked on the
     CPU only, where looking is free), or if the backend cannot run here.
@@ -47,6 +53,8 @@ def rasterize(
     height, width = _checked_size(size)
     extrinsics, intrinsics = _checked_cameras(cameras, len(gaussians), height, width, gaussians.device)
     background = _checked_background(background, height, width, gaussians)
+    if len(gaussians) == 1 and len(extrinsics) > 1:
+        gaussians = gaussians.expand(len(extrinsics))
     if not 0 < blur < 100:
         raise RafError(f"blur: expected a positive number of pixels² below 100, got {blur!r}")
     if _chosen(backend, gaussians) == "gsplat":
@@ -55,7 +63,17 @@ def rasterize(
         from raflib.render.cpu import draw
 
         _check_finite(gaussians)
-    return draw(gaussians, extrinsics, intrinsics, height, width, background, bool(antialiased), float(blur))
+    look = bool(antialiased), float(blur)
+    if not depth:
+        return draw(gaussians, extrinsics, intrinsics, height, width, background, *look)
+    # Depth is one more colour, over black: its distance from the mean, which loses fewer digits than depth itself.
+    z = (gaussians.means * extrinsics[:, None, 2, :3]).sum(-1, keepdim=True) + extrinsics[:, None, 2:3, 3]
+    middle = z.detach().mean(1, keepdim=True) if z.shape[1] else z.new_zeros(len(z), 1, 1)
+    deep = replace(gaussians, features=torch.cat([gaussians.features, z - middle], -1))
+    background = torch.cat([background, background.new_zeros(*background.shape[:-1], 1)], -1)
+    image, alpha = draw(deep, extrinsics, intrinsics, height, width, background, *look)
+    offset = image[..., -1:] / alpha.clamp_min(_LEAST_ALPHA)
+    return image[..., :-1], alpha, torch.where(alpha > 0, middle[..., None] + offset, 0.0)
 
 
 def _chosen(backend: str, gaussians: Gaussians) -> str:
@@ -90,12 +108,13 @@ def _checked_cameras(cameras, batch: int, height: int, width: int, device) -> tu
     else:
         if isinstance(cameras, Camera) or not all(isinstance(camera, Camera) for camera in cameras):
             raise RafError("cameras: expected a sequence of Camera or a tuple (extrinsics [B,4,4], intrinsics [B,3,3])")
-        if len(cameras) != batch:
+        if len(cameras) != batch and (batch > 1 or not cameras):
             raise RafError(f"cameras: expected {batch}, one for each set of Gaussians, got {len(cameras)}")
         extrinsics, intrinsics = stack_cameras([_resized(camera, height, width) for camera in cameras])
+    views = len(extrinsics) if batch == 1 and extrinsics.ndim == 3 and len(extrinsics) else batch
     for name, value, side in (("extrinsics", extrinsics, 4), ("intrinsics", intrinsics, 3)):
-        if value.shape != (batch, side, side):
-            raise RafError(f"{name}: expected shape [{batch}, {side}, {side}], got {list(value.shape)}")
+        if value.shape != (views, side, side):
+            raise RafError(f"{name}: expected shape [{views}, {side}, {side}], got {list(value.shape)}")
     return extrinsics.to(device, torch.float32), intrinsics.to(device, torch.float32)
 
 

@@ -78,6 +78,10 @@ class Gaussians:
         """The same Gaussians, cut from the autograd graph."""
         return self._each(Tensor.detach)
 
+    def expand(self, count: int) -> "Gaussians":
+        """A single set as `count` equal ones, without copying it."""
+        return self._each(lambda tensor: tensor.expand(count, *tensor.shape[1:]))
+
     def __getitem__(self, index) -> "Gaussians":
         """The sets `index` (an int, slice, or index tensor over B); always keeps the batch dimension."""
         if isinstance(index, int):

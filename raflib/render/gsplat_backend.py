@@ -16,6 +16,7 @@ from raflib.render.constants import NEAR
 from raflib.render.gaussians import Gaussians
 
 _SUPPORTED = "1.5"
+_LAST_LINES = 3
 
 
 @functools.cache
@@ -34,13 +35,19 @@ def probe() -> str | None:
     try:
         from gsplat.cuda._backend import _C
     except (ImportError, OSError, RuntimeError) as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
         return (
-            f"gsplat's CUDA code did not compile or load ({lines[0]}); check the CUDA toolkit's version against torch's"
+            f"gsplat's CUDA code did not compile or load ({_end_of(error)}); check the CUDA toolkit's version against "
+            "torch's"
         )
     if _C is None:
         return "gsplat found no CUDA toolkit to compile its kernels with; install one (nvcc) and set CUDA_HOME"
     return None
+
+
+def _end_of(error: Exception) -> str:
+    """The last lines of what went wrong, on one: a compiler says there what it could not do."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " | ".join(lines[-_LAST_LINES:]) or type(error).__name__
 
 
 def draw(

@@ -68,7 +68,7 @@ class StudioProfile:
 PROFILES = {
     "tiny": StudioProfile(size=96, sequences=4, per_sequence=6, free=12),
     "demo": StudioProfile(),
-    "paper": StudioProfile(size=512, per_sequence=None, free=None),
+    "paper": StudioProfile(size=2048, per_sequence=None, free=None),
     "driver": StudioProfile(sequences=0, free=40, cameras=(FRONTAL,), tracked=TRACKING_CAMERAS[:3], refined=False),
     "bank": StudioProfile(per_sequence=5, free=25, cameras=(FRONTAL,), tracked=(FRONTAL,), refined=False),
 }
