@@ -4,12 +4,14 @@
 
 Every scene is drawn by both in turn, and their pictures and gradients are compared in the same run: a wrong result
 stops the benchmark. The last lines are `figure <name> = <number>`: ratios (reference / ours, larger is better) first,
-then the peak memory each needs beyond the scene itself, in MiB.
+then how much faster two threads are than one (elapsed time, so it wants a quiet machine), then the peak memory each
+needs beyond the scene itself, in MiB.
 """
 
 import argparse
 import importlib.util
 import multiprocessing
+import os
 import statistics
 import sys
 import time
@@ -66,6 +68,21 @@ def one_pass(draw, case):
     torch.autograd.backward([image, alpha], [image_grad, alpha_grad])
     end = time.process_time()
     return middle - start, end - start, (image.detach(), alpha.detach()), [tensor.grad for tensor in tensors]
+
+
+def two_threads(case) -> float:
+    """Elapsed time of forward + backward on one thread over that on two, medians of interleaved rounds."""
+    import numba
+
+    times = {1: [], 2: []}
+    for _ in range(9):
+        for count, seconds in times.items():
+            numba.set_num_threads(count)  # torch's own pool keeps one thread: it does little here
+            start = time.perf_counter()
+            one_pass(ours, case)
+            seconds.append(time.perf_counter() - start)
+    use_one_thread()
+    return statistics.median(times[1]) / statistics.median(times[2])
 
 
 def check(case_name: str, mine, theirs) -> str:
@@ -151,7 +168,7 @@ def main():
         sys.exit(f"gsplat's reference was not found in {place}; {reference_module().HOW}")
     use_one_thread()
     reference = reference_draw(package)
-    ratios, peaks = {}, {}
+    ratios, peaks, speed_ups = {}, {}, {}
     for size, count, channels in QUICK if options.quick else FULL:
         name = f"{size}_c{channels}"
         case = scene(size, count, channels)
@@ -174,11 +191,16 @@ def main():
             f"{1e3 * total['reference']:.0f} ms; ratio {ratios[name]:.1f}; {agreement}",
             flush=True,
         )
+        if (os.cpu_count() or 1) > 1:
+            speed_ups[name] = two_threads(case)
+            print(f"    two threads {speed_ups[name]:.2f} times as fast as one", flush=True)
         if not options.quick and Path("/proc/self/status").exists():
             peaks[name] = [peak_mib(which, package, size, count, channels) for which in ("ours", "reference")]
             print(f"    peak memory {peaks[name][0]:.0f} MiB, reference {peaks[name][1]:.0f} MiB", flush=True)
     for name, ratio in ratios.items():
         print(f"figure cpu_vs_reference_{name} = {ratio:.1f}")
+    for name, ratio in speed_ups.items():
+        print(f"figure cpu_two_threads_{name} = {ratio:.2f}")
     for name, (mine, theirs) in peaks.items():
         print(f"figure cpu_peak_mib_{name} = {mine:.0f}")
         print(f"figure reference_peak_mib_{name} = {theirs:.0f}")

@@ -7,8 +7,7 @@ import pytest
 import torch
 from synthetic import RADIUS, ball_capture
 
-from raflib.avatar import GaussianAvatar, initialise
-from raflib.avatar.blocks import BLOCK
+from raflib.avatar import GaussianAvatar, blocks, initialise
 from raflib.avatar.density import relocate
 from raflib.avatar.landmarks import LandmarkGuide, unposed
 from raflib.avatar.networks import ConditionedMLP, encode
@@ -16,6 +15,8 @@ from raflib.config import AvatarConfig, train_config
 from raflib.errors import RafError
 from raflib.geometry import axis_angle_to_matrix, matrix_to_quaternion, quaternion_multiply
 
+ROWS = 64
+"""Points in a block, where a test makes blocks small."""
 TINY = replace(train_config("tiny").avatar, points=300, mouth_points=20)
 
 
@@ -62,8 +63,9 @@ def test_split_layers_equal_the_joined_architecture(hidden):
     assert mlp.skip == dims // 2
 
 
-@pytest.mark.parametrize(("count", "batch"), [(2 * BLOCK + 7, 1), (BLOCK + 1, 3), (BLOCK // 5, 12)])
-def test_blocks_of_points_and_frames_change_nothing(count, batch):
+@pytest.mark.parametrize(("count", "batch"), [(2 * ROWS + 7, 1), (ROWS + 1, 3), (ROWS // 5, 12)])
+def test_blocks_of_points_and_frames_change_nothing(count, batch, monkeypatch):
+    monkeypatch.setattr(blocks, "BLOCK", 16 * ROWS)
     torch.manual_seed(2)
     mlp = ConditionedMLP(5, 7, (16, 12, 10), 3, bounded=True).double()
     points, code = torch.randn(count, 5).double(), torch.randn(batch, 7).double()

@@ -284,7 +284,7 @@ image.sum().backward()
 seconds = time.process_time() - start
 for kernel in (forward_kernel(3), backward_kernel(3)):
     assert kernel.stats.cache_hits and not kernel.stats.cache_misses, kernel.stats
-assert seconds < 3, seconds
+print(seconds)
 """
 
 
@@ -292,8 +292,14 @@ def test_a_second_process_starts_from_the_disk_cache():
     gaussians, *cameras = make_scene(count=5)
     gaussians.means.requires_grad_()
     rasterize(gaussians, tuple(cameras), 32)[0].sum().backward()  # in case this test runs alone
-    done = subprocess.run([sys.executable, "-c", WARM_START], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    seconds = []
+    for _ in range(3):  # of which a busy machine may disturb some
+        done = subprocess.run([sys.executable, "-c", WARM_START], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        seconds.append(float(done.stdout))
+        if seconds[-1] < 1:
+            break
+    assert min(seconds) < 1, seconds
 
 
 def _double(x):
