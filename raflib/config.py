@@ -74,10 +74,11 @@ class TrainConfig:
     """How an avatar is trained. Rates are Adam's, decayed geometrically to `decay` of themselves over `steps`.
 
     `size` is the rendered one in pixels; pictures are `avatar.upsampling` times as large. `cameras` are chosen "spread"
-    over the rig or nearest to the front ("frontal"). The landmark term comes alone first, for `landmark_steps`, then
-    beside every step with `weight_landmarks`. Before an upsampler, render and picture are scaled by a factor within
-    `zoom`. At most `cache_gib` GiB of pictures stay in memory; it changes no result. `precision` "bfloat16" computes
-    upsampler and perceptual network in that, `compile` compiles the upsampler; both are for CUDA.
+    over the rig or nearest to the front ("frontal"). A step looks at one frame through `views_per_step` of its
+    `views_per_frame` cameras: the networks run once for all of them. The landmark term comes alone first, for
+    `landmark_steps`, then beside every step with `weight_landmarks`. Before an upsampler, render and picture are scaled
+    by a factor within `zoom`. At most `cache_gib` GiB of pictures stay in memory; it changes no result. `precision`
+    "bfloat16" computes upsampler and perceptual network in that, `compile` compiles the upsampler; both are for CUDA.
     """
 
     avatar: AvatarConfig = field(default_factory=AvatarConfig)
@@ -86,6 +87,7 @@ class TrainConfig:
     cameras: int = 16
     camera_choice: str = "spread"
     views_per_frame: int = 16
+    views_per_step: int = 1
     favour_expressive: float = 0.0
     seed: int = 0
     rate_mlp: float = 1e-4
@@ -120,6 +122,11 @@ class TrainConfig:
     def __post_init__(self):
         if len(self.zoom) != 2 or not 0 < self.zoom[0] <= self.zoom[1]:
             raise RafError(f"TrainConfig.zoom is {self.zoom!r}; expected two scales above 0, the smaller first")
+        if not 1 <= self.views_per_step <= self.views_per_frame:
+            raise RafError(
+                f"TrainConfig.views_per_step is {self.views_per_step!r}; expected 1 to views_per_frame, "
+                f"{self.views_per_frame}"
+            )
         if not self.cache_gib >= 0:
             raise RafError(f"TrainConfig.cache_gib is {self.cache_gib!r}; expected 0 or more GiB")
         if self.precision not in ("float32", "bfloat16"):

@@ -9,7 +9,7 @@ Training may add the landmark distances of `raflib.avatar.landmarks` to the dict
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from jaxtyping import Float, Int
@@ -34,18 +34,18 @@ def terms(
     picture: Float[Tensor, "B H W 3"],
     weights: Float[Tensor, "B H W 1"],
     perceptual: Perceptual | None = None,
-    crop: tuple[int, int, int] | None = None,
+    crops: Sequence[tuple[int, int, int]] | None = None,
 ) -> dict[str, Tensor]:
-    """Unreduced terms: "l1" [B,H,W,3], "gradient" [B,H-1,W-1,6] and, given a network and a crop, "perceptual" [B].
+    """Unreduced terms: "l1" [B,H,W,3], "gradient" [B,H-1,W-1,6] and, given a network and crops, "perceptual" [B].
 
-    `crop` is (x, y, size) in pixels; the perceptual network sees only that square.
+    `crops` has (x, y, size) in pixels for each picture; the perceptual network sees only that square.
     """
     difference = render - picture
     across = difference[:, :-1, 1:] - difference[:, :-1, :-1]
     down = difference[:, 1:, :-1] - difference[:, :-1, :-1]
     result = {"l1": difference.abs() * weights, "gradient": torch.cat([across, down], -1).abs()}
-    if perceptual is not None and crop is not None:
-        result["perceptual"] = _perceptual(render, picture, perceptual, crop)
+    if perceptual is not None and crops is not None:
+        result["perceptual"] = _perceptual(render, picture, perceptual, crops)
     return result
 
 
@@ -54,22 +54,23 @@ def fine_terms(
     picture: Float[Tensor, "B H W 3"],
     weights: Float[Tensor, "B H W 1"],
     perceptual: Perceptual | None = None,
-    crop: tuple[int, int, int] | None = None,
+    crops: Sequence[tuple[int, int, int]] | None = None,
 ) -> dict[str, Tensor]:
-    """Unreduced terms of the upsampled picture: "fine" [B,H,W,3] and, given a network and a crop, "perceptual" [B].
+    """Unreduced terms of the upsampled picture: "fine" [B,H,W,3] and, given a network and crops, "perceptual" [B].
 
     The perceptual term takes the place of the one that `terms` computes without an upsampler.
     """
     result = {"fine": (upsampled - picture).abs() * weights}
-    if perceptual is not None and crop is not None:
-        result["perceptual"] = _perceptual(upsampled, picture, perceptual, crop)
+    if perceptual is not None and crops is not None:
+        result["perceptual"] = _perceptual(upsampled, picture, perceptual, crops)
     return result
 
 
-def _perceptual(render: Tensor, picture: Tensor, perceptual: Perceptual, crop: tuple[int, int, int]) -> Tensor:
-    x, y, size = crop
-    window = (slice(None), slice(y, y + size), slice(x, x + size))
-    return perceptual(render[window], picture[window])
+def _perceptual(
+    render: Tensor, picture: Tensor, perceptual: Perceptual, crops: Sequence[tuple[int, int, int]]
+) -> Tensor:
+    windows = [(b, slice(y, y + size), slice(x, x + size)) for b, (x, y, size) in enumerate(crops)]
+    return perceptual(*(torch.stack([images[window] for window in windows]) for images in (render, picture)))
 
 
 def total(parts: Mapping[str, Tensor], config: TrainConfig) -> Float[Tensor, ""]:

@@ -1,6 +1,6 @@
 """The pictures a training looks at: which (frame, camera) pairs, at which size, in which order.
 
-Pairs are drawn once from the seed and the order of an epoch from (seed, epoch), so that the picture of step s is a
+Pairs are drawn once from the seed and the order of an epoch from (seed, epoch), so that the pictures of step s are a
 function of s alone, a resumed run continues exactly and the pictures of the next steps can be read ahead. An epoch
 visits each pair once, or expressive frames more often and mild ones less (`favour_expressive`): most frames of a
 recording are mild, and teach little about expression.
@@ -85,15 +85,16 @@ def random_square(box: Int[Tensor, "4"], size: int, full: int, generator: torch.
 
 @dataclass(frozen=True)
 class Shot:
-    """One training example: frame index `t`, camera of the rendered size, picture [1,F,F,3] in [0,1] of the upsampled
-    size, pose [1,6], scale [1], face box in pixels of the rendered size (always on the CPU)."""
+    """One training example, a frame seen by V cameras: frame index `t`, cameras of the rendered size, pictures
+    [V,F,F,3] in [0,1] of the upsampled size, pose [1,6], scale [1], face boxes [V,4] in pixels of the rendered size
+    (always on the CPU)."""
 
     t: int
-    camera: Camera
-    picture: Float[Tensor, "1 F F 3"]
+    cameras: list[Camera]
+    pictures: Float[Tensor, "V F F 3"]
     pose: Float[Tensor, "1 6"]
     scale: Float[Tensor, "1"]
-    box: Int[Tensor, "1 4"]
+    boxes: Int[Tensor, "V 4"]
 
 
 class Pictures:
@@ -131,31 +132,39 @@ class Pictures:
         self.device = torch.device(device)
         self.pose = torch.from_numpy(capture.pose.astype(np.float32)).to(device)
         self.scale = torch.from_numpy(capture.scale.astype(np.float32)).to(device)
-        self.share = _expressiveness(capture, [t for t, _ in self.pairs], config.favour_expressive)
+        together = min(config.views_per_step, views)
+        firsts = [k for k in range(len(self.pairs)) if k % views % together == 0]  # a frame has `views` pairs in a row
+        ends = [min(k + together, k - k % views + views) for k in firsts]
+        self.groups = [list(range(first, end)) for first, end in zip(firsts, ends, strict=True)]
+        self.share = _expressiveness(capture, [self.pairs[first][0] for first in firsts], config.favour_expressive)
         self._orders: dict[int, np.ndarray] = {}
 
     def __len__(self) -> int:
-        return len(self.pairs)
+        """Steps an epoch."""
+        return len(self.groups)
 
     def shot(self, step: int) -> Shot:
         """The example of training step `step`. RafError naming the picture when it cannot be read."""
-        index = self._index(step)
-        ahead = () if self.cache.kept == len(self) else [self._index(step + later) for later in range(1, AHEAD + 1)]
-        picture = torch.from_numpy(self.cache.get(index, ahead)).to(self.device).float().div_(255)[None]
-        t = self.pairs[index][0]
-        rows = slice(t, t + 1)
-        return Shot(t, self.cameras[index], picture, self.pose[rows], self.scale[rows], self.boxes[index : index + 1])
+        group = self._group(step)
+        ahead = ()
+        if self.cache.kept < len(self.pairs):
+            ahead = [index for later in range(1, AHEAD + 1) for index in self._group(step + later)]
+        read = [self.cache.get(index, [*group[k + 1 :], *ahead]) for k, index in enumerate(group)]
+        pictures = torch.from_numpy(np.stack(read)).to(self.device).float().div_(255)
+        t = self.pairs[group[0]][0]
+        cameras, rows = [self.cameras[index] for index in group], slice(t, t + 1)
+        return Shot(t, cameras, pictures, self.pose[rows], self.scale[rows], self.boxes[group])
 
     def close(self) -> None:
         """Stop reading ahead."""
         self.cache.close()
 
-    def _index(self, step: int) -> int:
-        epoch, place = divmod(step, len(self.pairs))
+    def _group(self, step: int) -> list[int]:
+        epoch, place = divmod(step, len(self.groups))
         if epoch not in self._orders:
             self._orders = {e: order for e, order in self._orders.items() if e == epoch - 1}
             self._orders[epoch] = self._shuffled(epoch)
-        return int(self._orders[epoch][place])
+        return self.groups[self._orders[epoch][place]]
 
     def _read(self, index: int) -> UInt8[np.ndarray, "F F 3"]:
         t, c = self.pairs[index]
@@ -171,11 +180,11 @@ class Pictures:
             raise RafError(f"{where}: the picture cannot be read ({type(error).__name__}: {error})") from error
 
     def _shuffled(self, epoch: int) -> np.ndarray:
-        """Systematic sampling: a picture's number of visits is its share of the epoch, rounded up or down by chance."""
+        """Systematic sampling: a group's number of visits is its share of the epoch, rounded up or down by chance."""
         rng = np.random.default_rng([self.seed, 8, epoch])
         visits = np.diff(np.floor(np.cumsum(self.share) + rng.random()), prepend=0).astype(int)
-        order = np.repeat(np.arange(len(self.pairs)), visits)
-        return rng.permutation(np.resize(order, len(self.pairs)))  # rounding may make it one too short
+        order = np.repeat(np.arange(len(self.groups)), visits)
+        return rng.permutation(np.resize(order, len(self.groups)))  # rounding may make it one too short
 
 
 def _expressiveness(capture: Capture, frames: list[int], strength: float) -> np.ndarray:

@@ -1,8 +1,9 @@
 """`fit(capture, sampler, config, out) -> Run`: train one avatar, and load it again.
 
-Each step takes one picture, asks the sampler which expression conditions it (this is all that RAF changes, RAF §4),
-renders and compares. Everything random in step s is drawn from a generator seeded by (seed, s), so that a run killed at
-any moment resumes from its last checkpoint to the same bits on a CPU with the same number of threads.
+Each step takes one frame as one or a few cameras saw it, asks the sampler which expression conditions it (this is all
+that RAF changes, RAF §4), renders and compares. Everything random in step s is drawn from a generator seeded by
+(seed, s), so that a run killed at any moment resumes from its last checkpoint to the same bits on a CPU with the same
+number of threads.
 
 Without an upsampler the render is the picture. With one, the rendered features are zoomed at random together with the
 true picture and upsampled; both the features' first three channels and the upsampled picture are compared (Xu et al.
@@ -184,48 +185,48 @@ class _Trainer:
         pose = shot.pose if self.poses is None else shot.pose + self.poses(shot.t)
         return self.avatar(expression, pose, shot.scale)
 
-    def _draw(self, shot: Shot, gaussians: Gaussians) -> Float[Tensor, "1 S S C"]:
+    def _draw(self, shot: Shot, gaussians: Gaussians) -> Float[Tensor, "V S S C"]:
         backdrop = 1.0 if self.background is None else self.background
         blur = self.config.avatar.blur
-        return rasterize(gaussians, [shot.camera], self.config.size, background=backdrop, blur=blur)[0]
+        return rasterize(gaussians, shot.cameras, self.config.size, background=backdrop, blur=blur)[0]
 
     def _compare(
-        self, features: Float[Tensor, "1 S S C"], shot: Shot, generator: torch.Generator
+        self, features: Float[Tensor, "V S S C"], shot: Shot, generator: torch.Generator
     ) -> tuple[dict[str, Tensor], Float[Tensor, ""]]:
         """The terms of the loss, and the mean squared error of the picture that is shown in the end."""
         c, render = self.config, features[..., :3]
         if self.upsampler is None:
-            crop = self._crop(shot.box, c.size, generator)
-            weights = losses.face_weights(shot.box.to(self.device), c.size, c.weight_face)
-            parts = losses.terms(render, shot.picture, weights, self._perceptual, crop)
-            return parts, (render.detach() - shot.picture).square().mean()
-        weights = losses.face_weights(shot.box.to(self.device), c.size, c.weight_face)
-        parts = losses.terms(render, resized(shot.picture, c.size, c.size), weights)
+            crops = self._crops(shot.boxes, len(render), c.size, generator)
+            weights = losses.face_weights(shot.boxes.to(self.device), c.size, c.weight_face)
+            parts = losses.terms(render, shot.pictures, weights, self._perceptual, crops)
+            return parts, (render.detach() - shot.pictures).square().mean()
+        weights = losses.face_weights(shot.boxes.to(self.device), c.size, c.weight_face)
+        parts = losses.terms(render, resized(shot.pictures, c.size, c.size), weights)
         zoom = Zoom.draw(c.size, c.avatar.upsampling, c.zoom, generator)
-        picture, box = zoom.picture(shot.picture), zoom.box(shot.box)
+        picture, box = zoom.picture(shot.pictures), zoom.box(shot.boxes)
         shown = self._upsampled(zoom.features(features))
-        crop = self._crop(None, self.pictures.full, generator)
+        crops = self._crops(None, len(shown), self.pictures.full, generator)
         weights = losses.face_weights(box.to(self.device), self.pictures.full, c.weight_face)
-        parts |= losses.fine_terms(shown, picture, weights, self._perceptual, crop)
+        parts |= losses.fine_terms(shown, picture, weights, self._perceptual, crops)
         return parts, (shown.detach() - picture).square().mean()
 
-    def _crop(
-        self, box: Int[Tensor, "1 4"] | None, full: int, generator: torch.Generator
-    ) -> tuple[int, int, int] | None:
-        """Where the perceptual network looks in this step, around the face or, as published, anywhere (no `box`); None
-        where it does not look."""
+    def _crops(
+        self, boxes: Int[Tensor, "V 4"] | None, count: int, full: int, generator: torch.Generator
+    ) -> list[tuple[int, int, int]] | None:
+        """Where the perceptual network looks in each picture of this step: around the face or, as published, anywhere
+        (no `boxes`). None where it does not look."""
         if self.perceptual is None or self.step % self.config.perceptual_every:
             return None
         size = min(self.config.perceptual_crop, full)
-        if box is None:
-            box = torch.tensor([[size // 2, size // 2, full - size, full - size]])
-        return random_square(box[0], size, full, generator)
+        if boxes is None:
+            boxes = torch.tensor([[size // 2, size // 2, full - size, full - size]]).repeat(count, 1)
+        return [random_square(box, size, full, generator) for box in boxes]
 
-    def _upsampled(self, features: Float[Tensor, "1 S S C"]) -> Float[Tensor, "1 F F 3"]:
+    def _upsampled(self, features: Float[Tensor, "V S S C"]) -> Float[Tensor, "V F F 3"]:
         with self._precision():
             return self.upsample(features).float()
 
-    def _perceptual(self, x: Float[Tensor, "1 h w 3"], y: Float[Tensor, "1 h w 3"]) -> Float[Tensor, "1"]:
+    def _perceptual(self, x: Float[Tensor, "V h w 3"], y: Float[Tensor, "V h w 3"]) -> Float[Tensor, "V"]:
         with self._precision():
             return self.perceptual(x, y).float()
 

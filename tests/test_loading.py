@@ -70,9 +70,9 @@ def test_pictures_are_the_same_whatever_the_memory(capture, upsampling):
     assert some.cache.held_bytes <= 5.5 * one
     for step in [*range(30), 100, 3, 4]:  # past two epochs, a jump and back
         shots = [pictures.shot(step) for pictures in (every, some, none)]
-        assert shots[0].picture.shape == (1, 48, 48, 3) and shots[0].camera.width == 48 // upsampling
+        assert shots[0].pictures.shape == (1, 48, 48, 3) and shots[0].cameras[0].width == 48 // upsampling
         for shot in shots[1:]:
-            assert shot.t == shots[0].t and (shot.picture == shots[0].picture).all()
+            assert shot.t == shots[0].t and (shot.pictures == shots[0].pictures).all()
     assert len(none.cache._waiting) <= AHEAD
     for pictures in (every, some, none):
         pictures.close()
@@ -103,7 +103,7 @@ def test_a_picture_that_cannot_be_read_ahead_is_named_when_its_step_comes(captur
         for step in range(len(pictures)):
             assert pictures.shot(step).t != 3
             seen += 1
-    assert pictures.pairs[pictures._index(seen)][0] == 3
+    assert pictures.pairs[pictures._group(seen)[0]][0] == 3
     pictures.close()
     with pytest.raises(RafError, match=r"somewhere/000003"):
         pictures_of(replace(capture, frames=Broken(capture.frames, 3)), 4.0)

@@ -282,18 +282,18 @@ def test_the_perceptual_network_looks_anywhere_in_an_upsampled_picture(tmp_path)
     info = {"seconds": 0.0}
     trainer = training._Trainer(capture, Vanilla(), config, tmp_path, info, False, torch.device("cpu"))
     generator = torch.Generator().manual_seed(0)
-    squares = [trainer._crop(None, 64, generator) for _ in range(400)]
+    squares = [square for _ in range(200) for square in trainer._crops(None, 2, 64, generator)]
     for axis in (0, 1):
         found = {square[axis] for square in squares}
         assert found == set(range(25)) and all(square[2] == 40 for square in squares)
     trainer.step = 1
-    assert trainer._crop(None, 64, generator) is None
+    assert trainer._crops(None, 2, 64, generator) is None
 
 
 def test_total_is_the_named_weighted_sum():
     render, picture = torch.rand(1, 8, 8, 3), torch.rand(1, 8, 8, 3)
     parts = losses.terms(
-        render, picture, torch.ones(1, 8, 8, 1), lambda x, y: (x - y).square().mean((1, 2, 3)), (2, 1, 4)
+        render, picture, torch.ones(1, 8, 8, 1), lambda x, y: (x - y).square().mean((1, 2, 3)), [(2, 1, 4)]
     )
     config = replace(CONFIG, weight_l1=2.0, weight_gradient=0.5, weight_perceptual=0.1, perceptual_every=3)
     expected = 2 * (render - picture).abs().mean() + 0.5 * parts["gradient"].mean()
