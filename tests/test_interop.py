@@ -1,6 +1,7 @@
 """Public checkpoints go in and out unchanged, mean what they meant there, and splat files hold what was drawn."""
 
 import importlib.util
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,12 +10,12 @@ import pytest
 import torch
 from plyfile import PlyData
 
-from raflib.avatar import GaussianAvatar
+from raflib.avatar import GaussianAvatar, Upsampler
 from raflib.avatar.interop import NETWORKS
 from raflib.avatar.ply import write_ply
 from raflib.config import AvatarConfig, train_config
 from raflib.errors import RafError
-from raflib.geometry import quaternion_to_matrix
+from raflib.geometry import Camera, quaternion_to_matrix
 from raflib.render import Gaussians, rasterize
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
@@ -124,6 +125,24 @@ def test_bad_checkpoints_are_named_with_everything_that_is_wrong():
         GaussianAvatar.from_official({**state, "exp_deform_mlp.conv0.weight": torch.zeros(256, 90, 1)})
     with pytest.raises(RafError, match="missing keys"):
         GaussianAvatar.from_official({})
+
+
+def test_the_readmes_lines_work(tmp_path, monkeypatch):
+    readme = (BENCHMARKS.parent / "README.md").read_text()
+    code = next(block for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "from_official" in block)
+    monkeypatch.chdir(tmp_path)
+    torch.save(official(points=200), "gaussianhead_latest")
+    torch.manual_seed(0)
+    torch.save(Upsampler(32, 2).to_official(), "supres_latest")
+    expression, pose, scale = frames()
+    extrinsic, intrinsic = np.eye(4), np.array([[600.0, 0, 256], [0, 600, 256], [0, 0, 1]])
+    extrinsic[2, 3] = 4.0
+    names = {"expression": expression, "pose": pose, "scale": scale}
+    names["cameras"] = [Camera(str(k), extrinsic, intrinsic, 512, 512) for k in range(2)]
+    with torch.no_grad():
+        exec(code, names)
+    assert names["picture"].shape == (2, 2048, 2048, 3) and names["alpha"].max() > 0.1
+    assert (tmp_path / "head.ply").is_file()
 
 
 def test_an_avatar_that_departs_from_the_published_one_says_how():
