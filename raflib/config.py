@@ -1,4 +1,4 @@
-"""Every knob, once: a frozen dataclass a stage, named profiles, and the strict reader of notebook parameters.
+"""Every knob, once: a frozen dataclass a stage, and named profiles.
 
 Profiles: `tiny` runs in seconds and proves that the code path works; `demo` is sized for a laptop CPU and gives numbers
 worth reading; `paper` holds the sizes of the published avatar (Xu et al. 2024; RAF §5) and wants a GPU and real images.
@@ -6,15 +6,16 @@ worth reading; `paper` holds the sizes of the published avatar (Xu et al. 2024; 
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, get_type_hints
+from typing import Any
 
 from raflib.errors import RafError
 
 PROFILES = ("tiny", "demo", "paper")
 METHODS = ("vanilla", "noise", "raf")
+INITIALISATIONS = ("simple", "guided")
+"""Where Gaussians start: where masks and landmarks say, or on a surface learned first."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,43 @@ class AvatarConfig:
 
 
 @dataclass(frozen=True)
+class SurfaceConfig:
+    """The geometry-guided start of an avatar, stage 1 of Xu et al. 2024: a signed distance field meshed and rendered.
+
+    The grid has `grid` cells along each axis, `focus` times finer around the face landmarks. The field (hidden widths
+    `hidden`; none keeps values at the grid points) is first fitted to what masks and landmarks suggest (`fit_steps` of
+    `batch` grid points), then trained on pictures of `size` pixels for `steps`; the mesh is connected anew every
+    `refresh` steps. Rates are Adam's, decayed geometrically to `decay` of themselves. Splats are `spread` × as wide as
+    vertices are apart, the Gaussians put there `cover` × their distance, with `opacity`; both are `flatness` of that
+    along the normal. Grid, hidden widths and weights are the published ones, the others ours.
+    """
+
+    grid: int = 128
+    focus: float = 1.0
+    hidden: tuple[int, ...] = (256, 256, 256, 256, 256)
+    frequencies: int = 4
+    fit_steps: int = 2_000
+    batch: int = 8_192
+    steps: int = 20_000
+    size: int = 256
+    refresh: int = 8
+    rate_fit: float = 1e-3
+    rate_field: float = 1e-4
+    rate_mlp: float = 1e-4
+    decay: float = 1.0
+    opacity: float = 0.3
+    spread: float = 0.6
+    cover: float = 0.9
+    flatness: float = 0.1
+    weight_rgb: float = 0.1
+    weight_silhouette: float = 0.1
+    weight_landmarks: float = 1.0
+    weight_offset: float = 1e-2
+    weight_distance: float = 0.1
+    weight_laplacian: float = 100.0
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """How an avatar is trained. Rates are Adam's, decayed geometrically to `decay` of themselves over `steps`.
 
@@ -79,9 +117,12 @@ class TrainConfig:
     `landmark_steps`, then beside every step with `weight_landmarks`. Before an upsampler, render and picture are scaled
     by a factor within `zoom`. At most `cache_gib` GiB of pictures stay in memory; it changes no result. `precision`
     "bfloat16" computes upsampler and perceptual network in that, `compile` compiles the upsampler; both are for CUDA.
+    `surface` starts the Gaussians on a learned surface; None starts them where masks and landmarks say
+    (`raflib.avatar.initialise`).
     """
 
     avatar: AvatarConfig = field(default_factory=AvatarConfig)
+    surface: SurfaceConfig | None = None
     size: int = 512
     steps: int = 300_000
     cameras: int = 16
@@ -151,24 +192,43 @@ _DEMO = TrainConfig(
     weight_face=15.0, weight_gradient=0.5, weight_landmarks=0.5, landmark_steps=1_200,
     weight_perceptual=0.05, perceptual_net="alex", perceptual_every=64, perceptual_crop=96, relocate_every=200,
 )  # fmt: skip
+_TINY_AVATAR = replace(_DEMO_AVATAR, points=1_500, mouth_points=100)
 _TRAIN = {
     "tiny": replace(
-        _DEMO, avatar=replace(_DEMO_AVATAR, points=1_500, mouth_points=100), size=64, steps=60, cameras=4,
-        views_per_frame=1, perceptual_crop=64, relocate_every=30, checkpoint_every=25, landmark_steps=20,
+        _DEMO, avatar=_TINY_AVATAR, size=64, steps=60, cameras=4, views_per_frame=1, perceptual_crop=64,
+        relocate_every=30, checkpoint_every=25, landmark_steps=20,
     ),
     "demo": _DEMO,
     "paper": TrainConfig(),
 }  # fmt: skip
+_DEMO_SURFACE = SurfaceConfig(
+    grid=24, focus=3.0, hidden=(), steps=100, size=96, refresh=8, rate_field=2e-3, rate_mlp=4e-3, decay=0.1,
+    opacity=0.8,
+)  # fmt: skip
+_GUIDED = {
+    "tiny": {"surface": replace(_DEMO_SURFACE, grid=16, steps=20, size=48)},
+    # the surface has its own landmark term; what both stages save goes into steps, so that either start takes as long
+    "demo": {"surface": _DEMO_SURFACE, "landmark_steps": 300, "steps": 6_840},
+    "paper": {"surface": SurfaceConfig()},
+}
+_OWN = {"tiny": "simple", "demo": "simple", "paper": "guided"}
 
 
-def train_config(profile: str, **changes: Any) -> TrainConfig:
-    """The profile's training configuration with some fields changed; unknown profiles and fields are errors."""
+def train_config(profile: str, initialisation: str = "", **changes: Any) -> TrainConfig:
+    """The profile's training configuration with some fields changed; unknown profiles and fields are errors.
+
+    `initialisation` is "simple" or "guided" (sets `surface`, and the steps that make up for its time); "" is the
+    profile's own.
+    """
     if profile not in _TRAIN:
         raise RafError(f"profile {profile!r} is not known; choose one of {', '.join(PROFILES)}")
     unknown = set(changes) - {f.name for f in fields(TrainConfig)}
     if unknown:
         raise RafError(f"training has no setting {', '.join(sorted(unknown))}; see raflib.config.TrainConfig")
-    return replace(_TRAIN[profile], **changes)
+    start = initialisation or _OWN[profile]
+    if start not in INITIALISATIONS:
+        raise RafError(f"initialisation is {start!r}; choose one of {', '.join(INITIALISATIONS)}")
+    return replace(_TRAIN[profile], **{**(_GUIDED[profile] if start == "guided" else {}), **changes})
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -178,146 +238,16 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 def train_config_from_dict(values: Mapping[str, Any]) -> TrainConfig:
     """Inverse of `to_dict`; a checkpoint of other fields is an error that lists them."""
-    plain, avatar = dict(values), dict(values.get("avatar", {}))
-    for name, cls in ((avatar, AvatarConfig), (plain, TrainConfig)):
-        expected = {f.name for f in fields(cls)}
-        if set(name) != expected:
-            odd = ", ".join(sorted(set(name) ^ expected))
-            raise RafError(f"stored {cls.__name__} differs in the fields {odd}; it was written by another version")
-    plain["avatar"] = AvatarConfig(**_tuples(avatar))
-    return TrainConfig(**_tuples(plain))
+    plain = dict(values)
+    for name, cls in (("avatar", AvatarConfig), ("surface", SurfaceConfig)):
+        if plain.get(name) is not None:
+            plain[name] = _from_fields(cls, plain[name])
+    return _from_fields(TrainConfig, plain)
 
 
-def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON's lists as the tuples they were."""
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-
-
-# --- notebook parameters: one dataclass a notebook, the same names and defaults as its parameters cell ---------------
-
-
-@dataclass(frozen=True)
-class SubjectsParameters:
-    source: str = "studio"
-    subject: str = "422"
-    profile: str = "demo"
-
-
-@dataclass(frozen=True)
-class BankParameters:
-    subject: str = "422"
-    profile: str = "demo"
-    people: int = 60
-    frames: int = 100
-    rebuild: bool = False
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class CoverageParameters:
-    source: str = "studio"
-    subject: str = "422"
-    profile: str = "demo"
-    bank: str = ""
-    repeats: int = 20
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class TrainParameters:
-    source: str = "studio"
-    subject: str = "422"
-    method: str = "raf"
-    profile: str = "demo"
-    bank: str = ""
-    p: float = 0.5
-    top_k: int = 1
-    sigma: float = 0.08
-    steps: int = 0
-    seed: int = 0
-    threads: int = 2
-
-
-@dataclass(frozen=True)
-class EvaluateParameters:
-    source: str = "studio"
-    subject: str = "422"
-    method: str = "raf"
-    profile: str = "demo"
-    seed: int = 0
-    drivers: str = ""
-
-
-@dataclass(frozen=True)
-class TablesParameters:
-    source: str = "studio"
-    subject: str = "422"
-    profile: str = "demo"
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class VideoParameters:
-    video: str = ""
-    driver: str = ""
-    method: str = "vanilla"
-    profile: str = "demo"
-    bank: str = ""
-    seconds: float = 20.0
-    steps: int = 0
-    seed: int = 0
-    threads: int = 2
-
-
-NOTEBOOKS: dict[str, type] = {
-    "01_subjects": SubjectsParameters,
-    "02_bank": BankParameters,
-    "03_coverage": CoverageParameters,
-    "04_train": TrainParameters,
-    "05_evaluate": EvaluateParameters,
-    "06_tables": TablesParameters,
-    "08_your_video": VideoParameters,
-}
-_CHOICES = {"profile": PROFILES, "method": METHODS}
-
-
-def notebook_parameters(namespace: Mapping[str, Any], notebook: str) -> Any:
-    """The parameters of `notebook` from a notebook's `globals()`, checked.
-
-    papermill accepts a mistyped name in silence, turns "074" into 74 and 0.5 into text if asked to: here an unknown
-    name or a value of the wrong type is an error that names it. A subject given as a number is that three-digit id.
-    """
-    cls = NOTEBOOKS[notebook]
-    hints = get_type_hints(cls)
-    unknown = sorted(_injected(namespace) - set(hints))
-    if unknown:
-        raise RafError(f"{notebook} has no parameter {', '.join(unknown)}; it knows {', '.join(hints)}")
-    return cls(**{name: _checked(notebook, name, namespace.get(name, _MISSING), hints[name]) for name in hints})
-
-
-_MISSING = object()
-
-
-def _injected(namespace: Mapping[str, Any]) -> set[str]:
-    """Names assigned by the cell that papermill injects (its source begins with '# Parameters')."""
-    names: set[str] = set()
-    for source in namespace.get("In", []):
-        if source.lstrip().startswith("# Parameters\n"):
-            for node in ast.parse(source).body:
-                if isinstance(node, ast.Assign):
-                    names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
-    return names
-
-
-def _checked(notebook: str, name: str, value: Any, kind: type) -> Any:
-    if value is _MISSING:
-        raise RafError(f"{notebook}: parameter {name} is not set; run the parameters cell first")
-    if name == "subject" and type(value) is int and value >= 0:
-        value = f"{value:03d}"
-    if kind is float and type(value) is int:
-        value = float(value)
-    if type(value) is not kind:
-        raise RafError(f"{notebook}: parameter {name} must be {kind.__name__}, got {type(value).__name__} {value!r}")
-    if name in _CHOICES and value not in _CHOICES[name]:
-        raise RafError(f"{notebook}: parameter {name} is {value!r}; choose one of {', '.join(_CHOICES[name])}")
-    return value
+def _from_fields(cls: type, values: Mapping[str, Any]) -> Any:
+    expected = {f.name for f in fields(cls)}
+    if set(values) != expected:
+        odd = ", ".join(sorted(set(values) ^ expected))
+        raise RafError(f"stored {cls.__name__} differs in the fields {odd}; it was written by another version")
+    return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})

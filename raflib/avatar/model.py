@@ -174,17 +174,18 @@ class GaussianAvatar(nn.Module):
         size = self.rest_scale if scale is None else self.rest_scale.new_tensor(scale)
         write_ply(path, self(expression[None], pose[None], size[None]))
 
-    def _to_world(self, xyz, quaternion, size, pose, scale):
+    def _to_world(self, xyz, quaternion, size, pose, scale, body=None):
         """The rigid head transform, blended with the resting body where the configuration asks for it."""
         rotation = axis_angle_to_matrix(pose[:, :3])
         head = matrix_to_quaternion(rotation)[:, None]
         means = (scale[:, None, None] * xyz) @ rotation.transpose(1, 2) + pose[:, None, 3:]
         quaternion = torch.nn.functional.normalize(quaternion, dim=-1)
-        if self.body is None:
+        body = self.body if body is None else body
+        if body is None:
             turned = quaternion_multiply(head.expand_as(quaternion), quaternion)
         else:
             rest = axis_angle_to_matrix(self.rest_pose[:3])
             still = (self.rest_scale * xyz) @ rest.T + self.rest_pose[3:]
-            means = torch.lerp(still, means, self.body.sigmoid())
-            turned = quaternion_multiply(torch.lerp(matrix_to_quaternion(rest), head, self.body.sigmoid()), quaternion)
+            means = torch.lerp(still, means, body.sigmoid())
+            turned = quaternion_multiply(torch.lerp(matrix_to_quaternion(rest), head, body.sigmoid()), quaternion)
         return means, turned, size * scale[:, None, None]

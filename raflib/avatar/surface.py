@@ -1,0 +1,137 @@
+"""A head as the zero set of a learned signed distance, drawn as surface splats (stage 1 of Xu et al. 2024, §3.3).
+
+A small network maps a position to a signed distance, a shift of the grid point there, a feature and, where the avatar
+has colours of its own, a colour. Marching tetrahedra make a mesh of it, whose vertices the *avatar's own* colour and
+displacement networks move and colour by expression and pose, so what they learn here they keep. The mesh is drawn by
+the Gaussian renderer: each vertex is an opaque flat Gaussian in its tangent plane, as wide as vertices are apart.
+
+Only the ends of edges that the surface crosses reach the mesh; the other grid points tell no more than a side. Sides
+are looked up now and then (`refresh`), and between two look-ups the mesh moves without changing its triangles.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from raflib.avatar.field import NetworkField, TableField
+from raflib.avatar.initialise import BELOW_CHIN, FOLLOWS
+from raflib.avatar.model import GaussianAvatar
+from raflib.avatar.networks import encode
+from raflib.avatar.tetrahedra import Mesh, TetrahedralGrid, vertex_normals, vertex_spacing
+from raflib.config import SurfaceConfig
+from raflib.errors import RafError
+from raflib.geometry import Camera, axis_angle_to_matrix
+from raflib.render import Gaussians
+
+OPACITY = 0.95
+TURNED_AWAY = -0.1
+"""Cosine between normal and viewing direction below which a vertex is hidden by the rest of a closed surface."""
+RECALLED = 64
+"""Cameras remembered to tell which parts of the surface training will see."""
+SHIFT = 0.45
+"""Largest shift of a grid point, in cells: neighbours cannot pass each other."""
+
+
+class Surface(nn.Module):
+    """The field on a grid and the avatar whose networks move its mesh. The avatar is no submodule: it is lent."""
+
+    def __init__(self, avatar: GaussianAvatar, grid: TetrahedralGrid, config: SurfaceConfig, chin: float):
+        super().__init__()
+        self.lent, self.grid, self.config = [avatar], grid, config
+        c = avatar.config
+        self.colours = 3 if avatar.colour is not None else 0
+        sizes = c.feature_dim, self.colours
+        self.field = NetworkField(grid, config, *sizes) if config.hidden else TableField(grid, *sizes)
+        self.cell = grid.smallest_cells()
+        self.chin, self.topology = chin, None
+        self.eyes: list[Float[Tensor, "3"]] = []
+
+    @property
+    def avatar(self) -> GaussianAvatar:
+        return self.lent[0]
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Evaluate every grid point and connect the mesh anew. Points on the box's sides count as outside, so that
+        the mesh is closed."""
+        distance = self.field.distances()
+        if torch.isnan(distance.sum()):
+            raise RafError("surface: a signed distance is not a number; lower the rates of SurfaceConfig")
+        self.topology = self.grid.topology((distance < 0) & ~self.grid.border)
+
+    def mesh(self) -> Mesh:
+        """The mesh as the field is now; its features are the avatar's features, then colours."""
+        ends = self.topology.ends
+        distance, shift, feature, colour = self.field.at_grid(ends)
+        points = self.grid.points[ends] + SHIFT * self.cell[ends, None] * shift
+        return self.topology.mesh(distance, points, torch.cat([feature, colour], 1))
+
+    def follows_head(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, "N 1"]:
+        """Logit of how far a point follows the head rather than the resting body (as `initialise` has it)."""
+        return torch.where(points[:, 1:2] < self.chin + BELOW_CHIN, *FOLLOWS)
+
+    def splats(
+        self, mesh: Mesh, expression: Float[Tensor, "1 d"], pose: Float[Tensor, "1 6"], scale: Float[Tensor, "1"],
+        camera: Camera,
+    ) -> tuple[Gaussians, Float[Tensor, "1 M 3"]]:  # fmt: skip
+        """(world Gaussians of the vertices that face the camera, how far the networks moved each)."""
+        a, c = self.avatar, self.avatar.config
+        with torch.no_grad():
+            normals = vertex_normals(mesh.vertices, mesh.faces)
+            width = vertex_spacing(mesh.vertices, mesh.faces)
+            centre = torch.from_numpy(camera.centre).float()
+            eye = (centre - pose[0, 3:]) @ axis_angle_to_matrix(pose[0, :3]) / scale[0]
+            self.eyes.append(eye)
+            towards = nn.functional.normalize(eye - mesh.vertices, dim=1)
+            shown = torch.nonzero((towards * normals).sum(1) > TURNED_AWAY)[:, 0]
+            quaternion, size = flat(normals[shown], self.config.spread * width[shown], self.config.flatness)
+        vertices, features = mesh.vertices[shown], mesh.features[shown]
+        moved, colour = self._networks(vertices, features[:, : c.feature_dim].tanh(), expression, pose)
+        if self.colours:
+            colour = colour + features[:, c.feature_dim :]
+        body = None if a.body is None else self.follows_head(vertices.detach())
+        means, quaternions, size = a._to_world(vertices + moved, quaternion[None], size[None], pose, scale, body)
+        opacity = torch.full((1, len(shown)), OPACITY)
+        return Gaussians(means, quaternions, size, opacity, colour), moved
+
+    @torch.no_grad()
+    def seen(self, points: Float[Tensor, "N 3"], normals: Float[Tensor, "N 3"]) -> Float[Tensor, "N"]:
+        """Share of the cameras so far (the last `RECALLED` splats, as the head saw them) that a surface point faces."""
+        if not self.eyes:
+            return points.new_ones(len(points))
+        towards = torch.stack(self.eyes[-RECALLED:])[:, None] - points
+        return ((towards * normals).sum(-1) > 0).float().mean(0)
+
+    def _networks(self, vertices, features, expression, pose) -> tuple[Float[Tensor, "1 M 3"], Float[Tensor, "1 M 3"]]:
+        """(displacement, colour) by the avatar's networks, blended by the distance to landmarks as the avatar does."""
+        a, c = self.avatar, self.avatar.config
+        with torch.no_grad():
+            squared = torch.cdist(vertices, a.landmarks_neutral).min(dim=1).values.square()
+            weight = ((c.far - squared) / (c.far - c.near)).clamp(0, 1)[:, None]
+            near, far = torch.nonzero(weight[:, 0] > 0)[:, 0], torch.nonzero(weight[:, 0] < 1)[:, 0]
+            encoded = encode(vertices, c.frequencies)
+        code = a.code(expression)
+        pose_code = encode(torch.cat([pose[:, :3], pose[:, 3:] * c.pose_gain], 1), c.pose_frequencies)
+        change = vertices.new_zeros(1, len(vertices), 6)
+        for rows, share, deform, paint, given in (
+            (near, weight, a.exp_deform, a.exp_color, code),
+            (far, 1 - weight, a.pose_deform, a.pose_color, pose_code),
+        ):
+            one = torch.cat([c.deform_scale * deform(encoded[rows], given), paint(features[rows], given)[..., :3]], -1)
+            change = change.index_add(1, rows, share[rows] * one)
+        return change.split(3, -1)
+
+
+def flat(
+    normals: Float[Tensor, "N 3"], width: Float[Tensor, "N"], flatness: float
+) -> tuple[Float[Tensor, "N 4"], Float[Tensor, "N 3"]]:
+    """(quaternions, sizes) of Gaussians `width` wide in the tangent plane, `flatness` of that along the normal.
+
+    The third axis is turned onto the normal or its opposite, whichever is nearer: both are the same Gaussian.
+    """
+    n = torch.where(normals[:, 2:] < 0, -normals, normals)
+    quaternion = torch.stack([1 + n[:, 2], -n[:, 1], n[:, 0], torch.zeros(len(n))], 1)
+    size = width[:, None] * width.new_tensor([1.0, 1.0, flatness])
+    return nn.functional.normalize(quaternion, dim=1), size.clamp(min=1e-4)
