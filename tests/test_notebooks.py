@@ -130,7 +130,7 @@ ROWS = {
         {"repeats": 3},
         writes=tuple(f"03_coverage_422_tiny/{name}" for name in ("table1.txt", "coverage.png")),
     ),
-    **_methods("04_train", ("checkpoint.safetensors", "run.json", "start.png", "curves.png", "look.png")),
+    **_methods("04_train", ("checkpoint.safetensors", "run.json", "start.png", "curves.png", "look.png", "head.ply")),
     **_methods("05_evaluate", ("rows.csv", "table.md", "correlations.csv")),
     "06_tables": Row(
         "06_tables",

@@ -172,7 +172,8 @@ class GaussianAvatar(nn.Module):
         from raflib.avatar.ply import write_ply
 
         size = self.rest_scale if scale is None else self.rest_scale.new_tensor(scale)
-        write_ply(path, self(expression[None], pose[None], size[None]))
+        given = (value.to(self.xyz)[None] for value in (expression, pose))
+        write_ply(path, self(*given, size[None]))
 
     def _to_world(self, xyz, quaternion, size, pose, scale, body=None):
         """The rigid head transform, blended with the resting body where the configuration asks for it."""
