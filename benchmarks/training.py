@@ -93,7 +93,8 @@ def ball_capture(size: int) -> Capture:
 
 def configuration(options: argparse.Namespace, device: torch.device) -> TrainConfig:
     """The paper profile at the asked sizes; on a CPU with narrow networks and the cheaper perceptual network."""
-    made = train_config("paper", size=options.size, views_per_frame=VIEWS, precision=options.precision)
+    changes = {"size": options.size, "views_per_frame": VIEWS, "precision": options.precision}
+    made = train_config("paper", initialisation="simple", **changes)  # stage 1 has no part in a step
     sizes = {"points": options.points, "mouth_points": options.points // 10, "upsampling": options.upsampling}
     if device.type == "cpu":
         sizes |= NARROW

@@ -185,17 +185,17 @@ _DEMO_AVATAR = AvatarConfig(
     attribute_scale=0.5, face_share=0.65, blur=0.1, upsampling=1,
 )  # fmt: skip
 _DEMO = TrainConfig(
-    avatar=_DEMO_AVATAR, size=192, steps=6_600, cameras=8, camera_choice="frontal", views_per_frame=2,
+    avatar=_DEMO_AVATAR, size=192, steps=5_200, cameras=8, camera_choice="frontal", views_per_frame=2, views_per_step=2,
     favour_expressive=1.0,
     rate_mlp=6e-3, rate_xyz=8e-3, rate_feature=1e-2, rate_rotation=2e-2, rate_scale=4e-2, rate_opacity=0.12,
     rate_colour=2e-2, rate_body=3e-2, rate_pose=0.0, decay=0.02,
-    weight_face=15.0, weight_gradient=0.5, weight_landmarks=0.5, landmark_steps=1_200,
+    weight_face=15.0, weight_gradient=0.5, weight_landmarks=0.5, landmark_steps=300,
     weight_perceptual=0.05, perceptual_net="alex", perceptual_every=64, perceptual_crop=96, relocate_every=200,
 )  # fmt: skip
 _TINY_AVATAR = replace(_DEMO_AVATAR, points=1_500, mouth_points=100)
 _TRAIN = {
     "tiny": replace(
-        _DEMO, avatar=_TINY_AVATAR, size=64, steps=60, cameras=4, views_per_frame=1, perceptual_crop=64,
+        _DEMO, avatar=_TINY_AVATAR, size=64, steps=60, cameras=4, perceptual_crop=64,
         relocate_every=30, checkpoint_every=25, landmark_steps=20,
     ),
     "demo": _DEMO,
@@ -207,8 +207,7 @@ _DEMO_SURFACE = SurfaceConfig(
 )  # fmt: skip
 _GUIDED = {
     "tiny": {"surface": replace(_DEMO_SURFACE, grid=16, steps=20, size=48)},
-    # the surface has its own landmark term; what both stages save goes into steps, so that either start takes as long
-    "demo": {"surface": _DEMO_SURFACE, "landmark_steps": 300, "steps": 6_840},
+    "demo": {"surface": _DEMO_SURFACE, "steps": 5_110},  # fewer, so that either start takes as long
     "paper": {"surface": SurfaceConfig()},
 }
 _OWN = {"tiny": "simple", "demo": "simple", "paper": "guided"}

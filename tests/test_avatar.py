@@ -130,6 +130,14 @@ def test_blend_weights_follow_squared_distance(avatar):
     torch.testing.assert_close(full, 1 - weight)
 
 
+@torch.no_grad()
+def test_the_blend_moves_with_the_avatar(avatar, capture):
+    values = frame(capture)
+    before = avatar(*values)
+    assert avatar.to(torch.float64)._blend.far_encoded.dtype == torch.float64 and avatar._blend.far.dtype == torch.int64
+    torch.testing.assert_close(avatar.to(torch.float32)(*values).means, before.means)
+
+
 def test_expression_moves_only_points_near_landmarks(avatar, capture):
     with torch.no_grad():
         avatar.xyz[0] += 3.0  # far from every landmark

@@ -46,9 +46,9 @@ def first_distances(
 ) -> tuple[Float[Tensor, "V"], Float[Tensor, "V 3"]]:
     """(signed distance, negative inside, up to `TRUNCATED`; mean colour over the views that see the point in the mask).
 
-    Raises RafError when no grid point is inside.
+    Both are on the grid's device. Raises RafError when no grid point is inside.
     """
-    points, neutral = grid.points.double().numpy(), capture.neutral
+    points, neutral = grid.points.cpu().double().numpy(), capture.neutral
     colours = np.full((len(points), 3), 0.5)
     if len(cameras) >= 3:
         inside, colours = carve(capture, resting_frames(capture, np.flatnonzero(capture.train)), cameras, points)
@@ -57,7 +57,7 @@ def first_distances(
         inside = (((points - centre) / radius) ** 2).sum(1) < 1
         inside |= ((points > low) & (points < high)).all(1)
     # a surface that leaves the box has a hole: what the pictures' border cuts off is closed at the box's side
-    border = grid.border.numpy()
+    border = grid.border.cpu().numpy()
     inside &= ~border
     if not inside.any():
         raise RafError(f"capture {capture.subject}: its masks agree on no point of a grid around the head")
@@ -70,7 +70,7 @@ def first_distances(
     front = np.where(points[rows, 2] < face[nearest[rows], 2], away, -away)
     distance[rows] = np.maximum(distance[rows], front)
     distance = np.where(border, np.maximum(distance, 1e-3), distance)
-    return torch.from_numpy(distance).float(), torch.from_numpy(colours).float()
+    return torch.from_numpy(distance).to(grid.points), torch.from_numpy(colours).to(grid.points)
 
 
 def _to_other_side(points: np.ndarray, inside: np.ndarray) -> np.ndarray:

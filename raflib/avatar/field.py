@@ -76,8 +76,10 @@ class NetworkField(nn.Module):
         half = c.batch // 2
         for step in range(c.fit_steps):
             optimiser.param_groups[0]["lr"] = c.rate_fit * FIT_DECAY ** (step / c.fit_steps)
-            close = near[torch.randint(len(near), (half,), generator=generator)]
-            rows = torch.cat([close, torch.randint(len(distance), (half,), generator=generator)])
+            # the generator is a CPU's on every device, so that a seed means the same draws
+            drawn = [torch.randint(len(some), (half,), generator=generator) for some in (near, distance)]
+            close, anywhere = (rows.to(near.device) for rows in drawn)
+            rows = torch.cat([near[close], anywhere])
             found, shift, _, painted = self.at_grid(rows)
             loss = (
                 (found - wanted[rows]).abs().mean() + shift.square().mean() + 0.1 * self.at(landmarks)[0].abs().mean()
@@ -129,5 +131,6 @@ class TableField(nn.Module):
         if self.colour.shape[1]:
             self.colour.copy_(colour)
         half = self.feature.shape[1] // 2
-        phase = self.grid.points @ (1.2 * torch.randn(3, half, generator=generator))
+        waves = 1.2 * torch.randn(3, half, generator=generator)
+        phase = self.grid.points @ waves.to(self.grid.points)
         self.feature[:, : 2 * half] = 0.7 * torch.cat([phase.sin(), phase.cos()], 1)

@@ -70,14 +70,15 @@ def learn_surface(
 ) -> Surface:
     """The surface of `capture` from the cameras `around` (masks) and `pictures`; trains four of the avatar's networks.
 
-    `guide` is the training's landmark term, whose sampler conditions the pictures too. The same seed gives the same
-    surface. Raises RafError when pictures are smaller than asked for, or no surface can be found.
+    `guide` is the training's landmark term, whose sampler conditions the pictures too. The surface is on the avatar's
+    device; on a CPU the same seed gives the same. Raises RafError when pictures are smaller than asked for, or no
+    surface can be found.
     """
     s = config.surface
     if s.size > config.size:
         raise RafError(f"surface: pictures of {s.size} pixels asked for, those of the training have {config.size}")
     views = {camera.name: index for index, camera in enumerate(capture.cameras)}
-    grid = head_grid(capture, s, around, config.seed)
+    grid = head_grid(capture, s, around, config.seed).to(avatar.xyz.device)
     surface = Surface(avatar, grid, s, float(capture.neutral[:, 1].max()))
     generator = torch.Generator().manual_seed(config.seed * 1_000_003 + 700_001)
     surface.field.start(*first_distances(capture, grid, around, config.seed), guide.neutral, generator)
@@ -106,10 +107,11 @@ def losses(
 ) -> dict[str, Tensor]:
     """The six terms of stage 1 for one picture and its mask, each a number ≥ 0."""
     size, camera = surface.config.size, shot.cameras[0]
-    alpha_true = _resized(torch.tensor(mask)[None, ..., None] / 255, size)
+    device = shot.pictures.device
+    alpha_true = _resized(torch.tensor(mask, device=device)[None, ..., None] / 255, size)
     picture = _resized(shot.pictures[:1], size) * alpha_true + (1 - alpha_true)
     mesh = surface.mesh()
-    expression = guide.condition(torch.tensor([shot.t]), generator)
+    expression = guide.condition(torch.tensor([shot.t]), generator).to(device)
     gaussians, moved = surface.splats(mesh, expression, shot.pose, shot.scale, camera)
     render, alpha = rasterize(gaussians, [camera], size, blur=surface.avatar.config.blur)
     both = (alpha * alpha_true).sum()
@@ -143,12 +145,13 @@ def plant(
     count = c.points - c.mouth_points
     chosen = _faces(avatar, surface, mesh, landmarks, count, generator)
     weight = -torch.rand(count, 3, generator=generator).clamp(min=1e-9).log()
-    weight = (weight / weight.sum(1, keepdim=True))[..., None]
+    weight = (weight / weight.sum(1, keepdim=True))[..., None].to(avatar.xyz.device)
     corners = mesh.faces[chosen]
     xyz, values = ((weight * part[corners]).sum(1) for part in (mesh.vertices, mesh.features))
     normals = normalize((weight * vertex_normals(mesh.vertices, mesh.faces)[corners]).sum(1), dim=1)
-    spacing = cKDTree(xyz.numpy()).query(xyz.numpy(), 4)[0][:, 1:]
-    width = torch.from_numpy(np.sqrt((spacing**2).mean(1))).float() * s.cover
+    places = xyz.cpu().numpy()
+    spacing = cKDTree(places).query(places, 4)[0][:, 1:]
+    width = torch.from_numpy(np.sqrt((spacing**2).mean(1))).to(xyz) * s.cover
     quaternion, size = flat(normals, width, s.flatness)
     inside = surface.field.at(avatar.xyz[count:])[2:]
     avatar.xyz[:count], avatar.scales[:count], avatar.rotation[:count] = xyz, size.log(), quaternion
@@ -166,10 +169,10 @@ def plant(
 def paint(avatar: GaussianAvatar, normals: Float[Tensor, "n 3"], capture: Capture, around: list[int]) -> None:
     """Colour the planted Gaussians as resting frames show them, sharper than the grid; unseen ones keep theirs."""
     rest = resting_frames(capture, np.flatnonzero(capture.train))
-    points = avatar.xyz[: len(normals)].double().numpy()
-    colour = carve(capture, rest, around, points, normals.double().numpy())[1]
-    rows = torch.from_numpy(np.flatnonzero(colour.sum(1) > 0))
-    avatar.colour[rows, :3] = torch.from_numpy(colour).float()[rows]
+    points, outward = (part.cpu().double().numpy() for part in (avatar.xyz[: len(normals)], normals))
+    colour = torch.from_numpy(carve(capture, rest, around, points, outward)[1]).to(normals)
+    rows = torch.nonzero(colour.sum(1) > 0)[:, 0]
+    avatar.colour[rows, :3] = colour[rows]
 
 
 def _faces(avatar, surface, mesh, landmarks, count, generator) -> Int[Tensor, "n"]:
@@ -195,7 +198,7 @@ def _faces(avatar, surface, mesh, landmarks, count, generator) -> Int[Tensor, "n
 def _systematic(weight: Float[Tensor, "F"], count: int, generator: torch.Generator) -> Int[Tensor, "n"]:
     """`count` indices in proportion to their weights, each as often as its share, rounded up or down: no clumps."""
     ends = weight.double().cumsum(0)
-    places = (torch.arange(count) + torch.rand(1, generator=generator)) / count * ends[-1]
+    places = ((torch.arange(count) + torch.rand(1, generator=generator)) / count).to(ends.device) * ends[-1]
     return torch.searchsorted(ends, places, right=True).clamp(max=len(weight) - 1)
 
 

@@ -76,6 +76,13 @@ class GaussianAvatar(nn.Module):
         self.pose_deform = ConditionedMLP(position, pose, c.pose_deform, 3, bounded=True)
         self.refresh_blend()
 
+    def _apply(self, fn, recurse=True):
+        """What `to` and its like do to parameters happens to the blend as well."""
+        super()._apply(fn, recurse)
+        if self._blend is not None:
+            self._blend = _Blend(*(fn(part) for part in self._blend))
+        return self
+
     def _blend_now(self) -> _Blend:
         c = self.config
         with torch.no_grad():
@@ -172,8 +179,8 @@ class GaussianAvatar(nn.Module):
         from raflib.avatar.ply import write_ply
 
         size = self.rest_scale if scale is None else self.rest_scale.new_tensor(scale)
-        given = (value.to(self.xyz)[None] for value in (expression, pose))
-        write_ply(path, self(*given, size[None]))
+        given = (value.to(self.xyz)[None] for value in (expression, pose, size))
+        write_ply(path, self(*given))
 
     def _to_world(self, xyz, quaternion, size, pose, scale, body=None):
         """The rigid head transform, blended with the resting body where the configuration asks for it."""

@@ -35,7 +35,8 @@ SHIFT = 0.45
 
 
 class Surface(nn.Module):
-    """The field on a grid and the avatar whose networks move its mesh. The avatar is no submodule: it is lent."""
+    """The field on a grid and the avatar whose networks move its mesh, both on one device. The avatar is no
+    submodule: it is lent."""
 
     def __init__(self, avatar: GaussianAvatar, grid: TetrahedralGrid, config: SurfaceConfig, chin: float):
         super().__init__()
@@ -43,7 +44,8 @@ class Surface(nn.Module):
         c = avatar.config
         self.colours = 3 if avatar.colour is not None else 0
         sizes = c.feature_dim, self.colours
-        self.field = NetworkField(grid, config, *sizes) if config.hidden else TableField(grid, *sizes)
+        field = NetworkField(grid, config, *sizes) if config.hidden else TableField(grid, *sizes)
+        self.field = field.to(grid.points.device)
         self.cell = grid.smallest_cells()
         self.chin, self.topology = chin, None
         self.eyes: list[Float[Tensor, "3"]] = []
@@ -81,8 +83,7 @@ class Surface(nn.Module):
         with torch.no_grad():
             normals = vertex_normals(mesh.vertices, mesh.faces)
             width = vertex_spacing(mesh.vertices, mesh.faces)
-            centre = torch.from_numpy(camera.centre).float()
-            eye = (centre - pose[0, 3:]) @ axis_angle_to_matrix(pose[0, :3]) / scale[0]
+            eye = (pose.new_tensor(camera.centre) - pose[0, 3:]) @ axis_angle_to_matrix(pose[0, :3]) / scale[0]
             self.eyes.append(eye)
             towards = nn.functional.normalize(eye - mesh.vertices, dim=1)
             shown = torch.nonzero((towards * normals).sum(1) > TURNED_AWAY)[:, 0]
@@ -93,7 +94,7 @@ class Surface(nn.Module):
             colour = colour + features[:, c.feature_dim :]
         body = None if a.body is None else self.follows_head(vertices.detach())
         means, quaternions, size = a._to_world(vertices + moved, quaternion[None], size[None], pose, scale, body)
-        opacity = torch.full((1, len(shown)), OPACITY)
+        opacity = vertices.new_full((1, len(shown)), OPACITY)
         return Gaussians(means, quaternions, size, opacity, colour), moved
 
     @torch.no_grad()
@@ -132,6 +133,6 @@ def flat(
     The third axis is turned onto the normal or its opposite, whichever is nearer: both are the same Gaussian.
     """
     n = torch.where(normals[:, 2:] < 0, -normals, normals)
-    quaternion = torch.stack([1 + n[:, 2], -n[:, 1], n[:, 0], torch.zeros(len(n))], 1)
+    quaternion = torch.stack([1 + n[:, 2], -n[:, 1], n[:, 0], torch.zeros_like(n[:, 0])], 1)
     size = width[:, None] * width.new_tensor([1.0, 1.0, flatness])
     return nn.functional.normalize(quaternion, dim=1), size.clamp(min=1e-4)

@@ -78,15 +78,19 @@ class TetrahedralGrid:
         self.shape = tuple(len(axis) for axis in axes)
         self.axes = axes
         self.points = torch.cartesian_prod(*axes)
-        inner = torch.zeros(self.shape, dtype=torch.bool)
+        inner = torch.zeros(self.shape, dtype=torch.bool, device=x.device)
         inner[1:-1, 1:-1, 1:-1] = True
         self.border = ~inner.view(-1)
-        self._stride = torch.tensor([self.shape[1] * self.shape[2], self.shape[2], 1])
+        self._stride = torch.tensor([self.shape[1] * self.shape[2], self.shape[2], 1], device=x.device)
 
     @classmethod
     def regular(cls, low: Sequence[float], high: Sequence[float], cells: int) -> TetrahedralGrid:
         """The box from `low` to `high` in `cells` equal steps along each axis."""
         return cls(*(torch.linspace(float(a), float(b), cells + 1) for a, b in zip(low, high, strict=True)))
+
+    def to(self, device: torch.device | str) -> TetrahedralGrid:
+        """The same grid on another device: meshes are made where the distances are."""
+        return TetrahedralGrid(*(axis.to(device) for axis in self.axes))
 
     def smallest_cells(self) -> Float[Tensor, "V"]:
         """The shortest edge along an axis at each grid point."""
@@ -103,23 +107,25 @@ class TetrahedralGrid:
             index = (torch.searchsorted(axis, value.contiguous(), right=True) - 1).clamp(0, len(axis) - 2)
             cell.append(index)
             share.append(((value - axis[index]) / (axis[index + 1] - axis[index])).clamp(0, 1))
-        corner = torch.arange(8)
+        corner = torch.arange(8, device=points.device)
         high = torch.stack([corner & 1, corner >> 1 & 1, corner >> 2 & 1]).bool()
         weight = torch.where(high[:, None], torch.stack(share)[..., None], 1 - torch.stack(share)[..., None]).prod(0)
-        return (torch.stack(cell, 1) @ self._stride)[:, None] + self._steps(corner), weight
+        return self._rows(torch.stack(cell, 1))[:, None] + self._steps(corner), weight
 
     def topology(self, inside: Bool[Tensor, "V"]) -> Topology:
         """The mesh between grid points inside and outside. Raises RafError where all are on one side."""
         grid, (a, b, c) = inside.view(self.shape), (side - 1 for side in self.shape)
         corners = [grid[i : i + a, j : j + b, k : k + c] for i, j, k in itertools.product((0, 1), repeat=3)]
         count = torch.stack(corners).sum(0)
-        cubes = torch.nonzero((count > 0) & (count < 8)) @ self._stride
+        cubes = self._rows(torch.nonzero((count > 0) & (count < 8)))
         if not len(cubes):
             raise RafError("marching: the signed distance does not change its sign in the box; there is no surface")
-        tetrahedra = cubes[:, None, None] + self._steps(_CUT)
+        tetrahedra = cubes[:, None, None] + self._steps(_CUT.to(cubes.device))
         tetrahedra = tetrahedra.reshape(-1, 4)
-        case = (inside[tetrahedra] * torch.tensor([1, 2, 4, 8])).sum(1)
-        pairs = [tetrahedra[case == key][:, edges].reshape(-1, 3, 2) for key, edges in _TRIANGLES.items()]
+        case = (inside[tetrahedra] * tetrahedra.new_tensor([1, 2, 4, 8])).sum(1)
+        pairs = [
+            tetrahedra[case == key][:, edges.to(cubes.device)].reshape(-1, 3, 2) for key, edges in _TRIANGLES.items()
+        ]
         low, high = torch.cat(pairs).sort(-1).values.unbind(-1)
         edges, faces = torch.unique(low * 7 + self._direction(high - low), return_inverse=True)
         low = edges // 7
@@ -145,14 +151,19 @@ class TetrahedralGrid:
         found = self.topology(distance.detach() < 0)
         return found.mesh(distance[found.ends], points[found.ends], features[found.ends])
 
+    def _rows(self, cell: Int[Tensor, "*n 3"]) -> Int[Tensor, "*n"]:
+        """Place in the list of points by place along each axis; a sum, as CUDA multiplies no integer matrices."""
+        return (cell * self._stride).sum(-1)
+
     def _steps(self, corner: Int[Tensor, "*n"]) -> Int[Tensor, "*n"]:
         """How far in the list of points corner i + 2j + 4k of a cube is from its lowest."""
-        return torch.stack([corner & 1, corner >> 1 & 1, corner >> 2 & 1], -1) @ self._stride
+        return self._rows(torch.stack([corner & 1, corner >> 1 & 1, corner >> 2 & 1], -1))
 
     def _direction(self, step: Int[Tensor, "*n"]) -> Int[Tensor, "*n"]:
         """Inverse of `_steps` less one; steps differ because each axis has at least two points."""
         table = step.new_zeros(int(self._stride.sum()) + 1)
-        table[self._steps(torch.arange(1, 8))] = torch.arange(7)
+        corner = torch.arange(1, 8, device=step.device)
+        table[self._steps(corner)] = corner - 1
         return table[step]
 
 

@@ -8,13 +8,20 @@ import pytest
 import torch
 from synthetic import ball_capture
 
-from raflib.config import train_config
+from raflib.avatar import guided
+from raflib.avatar.tetrahedra import TetrahedralGrid
+from raflib.config import SurfaceConfig, train_config
 from raflib.render.gsplat_backend import probe
 from raflib.runs import load_tensors
 from raflib.sampler import Vanilla
 from raflib.training import Run, fit
 
 pytestmark = pytest.mark.gpu
+
+TABLE = SurfaceConfig(
+    grid=12, hidden=(), steps=40, size=32, refresh=4, rate_field=1e-2, rate_mlp=4e-3, opacity=0.8, focus=1.5
+)
+NETWORK = replace(TABLE, hidden=(24, 24), fit_steps=100, batch=512, rate_fit=1e-2)
 
 
 @pytest.fixture(autouse=True)
@@ -91,3 +98,38 @@ def test_fewer_bits_and_compiled_code_learn_too(capture, tmp_path, changes, monk
     assert psnr(run, capture)[0] > 9
     tensors = load_tensors(run.path / "checkpoint.safetensors")[0]
     assert all(value.dtype != torch.bfloat16 and "_orig_mod" not in name for name, value in tensors.items())
+
+
+def test_meshes_are_the_cpus():
+    grid = TetrahedralGrid.regular([-1.3] * 3, [1.2] * 3, 16)
+    here = grid.march(grid.points.norm(dim=1) - 1, grid.points)
+    there = grid.to("cuda")
+    mesh = there.march((grid.points.norm(dim=1) - 1).to("cuda"), there.points)
+    assert mesh.faces.is_cuda and torch.equal(mesh.faces.cpu(), here.faces)
+    torch.testing.assert_close(mesh.vertices.cpu(), here.vertices)
+    rows, weight = there.locate(mesh.vertices)
+    torch.testing.assert_close((there.points[rows] * weight[..., None]).sum(1), mesh.vertices, atol=1e-5, rtol=0)
+
+
+def test_the_first_step_on_a_surface_is_the_cpus(capture, tmp_path, monkeypatch):
+    seen, total = [], guided.total
+    monkeypatch.setattr(guided, "total", lambda parts, config: seen.append(parts) or total(parts, config))
+    one = config(1, steps=0, landmark_steps=0, surface=replace(TABLE, steps=1))
+    for device in ("cpu", "cuda"):
+        fit(capture, Vanilla(), one, tmp_path / device, progress=False, device=device)
+    for name, value in seen[0].items():
+        np.testing.assert_allclose(seen[1][name].item(), value.item(), rtol=2e-3, err_msg=name)
+
+
+@pytest.mark.parametrize("surface", [TABLE, NETWORK], ids=["table", "network"])
+def test_a_training_starts_on_a_surface(capture, tmp_path, surface):
+    run = fit(capture, Vanilla(), config(1, surface=surface), tmp_path / "run", progress=False, device="cuda")
+    assert run.avatar.xyz.is_cuda and psnr(run, capture)[0] > 10
+
+
+def test_an_avatar_moves_whole(capture, tmp_path):
+    run = fit(capture, Vanilla(), config(1, steps=1), tmp_path / "run", progress=False, device="cpu")
+    before = psnr(run, capture)[1]
+    run.avatar.to("cuda")
+    run.background = run.background.to("cuda")
+    assert np.abs(psnr(run, capture)[1] - before).mean() < 2e-3
