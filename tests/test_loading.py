@@ -56,24 +56,24 @@ def capture():
     return ball_capture(frames=6, size=48, cameras=2)
 
 
-def pictures_of(capture, gib, upsampling=1):
-    config = train_config("tiny", size=48 // upsampling, views_per_frame=2, cache_gib=gib)
+def pictures_of(capture, gib, upsampling=1, together=1):
+    config = train_config("tiny", size=48 // upsampling, views_per_frame=2, views_per_step=together, cache_gib=gib)
     config = replace(config, avatar=replace(config.avatar, upsampling=upsampling))
     return Pictures(capture, choose_cameras(capture, 2), config)
 
 
-@pytest.mark.parametrize("upsampling", [1, 2])
-def test_pictures_are_the_same_whatever_the_memory(capture, upsampling):
+@pytest.mark.parametrize(("upsampling", "together"), [(1, 1), (1, 2), (2, 1)])
+def test_pictures_are_the_same_whatever_the_memory(capture, upsampling, together):
     one = 48 * 48 * 3
-    every, some, none = (pictures_of(capture, gib, upsampling) for gib in (4.0, 5.5 * one / GIB, 0.0))
+    every, some, none = (pictures_of(capture, gib, upsampling, together) for gib in (4.0, 5.5 * one / GIB, 0.0))
     assert (every.cache.kept, some.cache.kept, none.cache.kept) == (12, 5, 0)
     assert some.cache.held_bytes <= 5.5 * one
     for step in [*range(30), 100, 3, 4]:  # past two epochs, a jump and back
         shots = [pictures.shot(step) for pictures in (every, some, none)]
-        assert shots[0].pictures.shape == (1, 48, 48, 3) and shots[0].cameras[0].width == 48 // upsampling
+        assert shots[0].pictures.shape == (together, 48, 48, 3) and shots[0].cameras[0].width == 48 // upsampling
         for shot in shots[1:]:
             assert shot.t == shots[0].t and (shot.pictures == shots[0].pictures).all()
-    assert len(none.cache._waiting) <= AHEAD
+    assert len(none.cache._waiting) <= AHEAD * together
     for pictures in (every, some, none):
         pictures.close()
 

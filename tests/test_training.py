@@ -234,14 +234,28 @@ def test_background_of_a_static_camera_is_learned(capture, tmp_path):
     assert run.background[:5].mean() > 0.5  # the first rows went from 0.25 towards the white around the ball
 
 
-def test_pictures_visit_every_pair_once_an_epoch_and_depend_on_the_step_alone(capture):
-    pictures = Pictures(capture, choose_cameras(capture, 4), CONFIG)
-    assert len(pictures) == 2 * capture.train.sum()
-    first = [pictures.shot(step).t for step in range(len(pictures))]
-    assert sorted(first) == sorted(t for t, _ in pictures.pairs)
+@pytest.mark.parametrize(("views", "together", "steps"), [(2, 1, 2), (2, 2, 1), (3, 2, 2), (4, 3, 2)])
+def test_pictures_visit_every_pair_once_an_epoch_and_depend_on_the_step_alone(capture, views, together, steps):
+    config = replace(CONFIG, views_per_frame=views, views_per_step=together)
+    pictures = Pictures(capture, choose_cameras(capture, 4), config)
+    assert len(pictures) == steps * capture.train.sum()
+    first = [pictures.shot(step) for step in range(len(pictures))]
+    seen = [(shot.t, camera.name) for shot in first for camera in shot.cameras]
+    assert sorted(seen) == sorted((t, capture.cameras[c].name) for t, c in pictures.pairs)
+    assert len(set(seen)) == views * capture.train.sum()
+    for shot in first:
+        assert len(shot.pictures) == len(shot.boxes) == len(shot.cameras) <= together
+        names = [camera.name for camera in capture.cameras]
+        for picture, camera in zip(shot.pictures, shot.cameras, strict=True):
+            assert np.array_equal((255 * picture).numpy().round(), capture.image(shot.t, names.index(camera.name)))
     pictures.shot(3 * len(pictures))
-    assert [pictures.shot(step).t for step in range(len(pictures))] == first
+    assert [pictures.shot(step).t for step in range(len(pictures))] == [shot.t for shot in first]
     assert not capture.free[[t for t, _ in pictures.pairs]].any()
+
+
+def test_views_of_a_step_are_some_of_the_frames():
+    with pytest.raises(RafError, match=r"views_per_step is 3; expected 1 to views_per_frame, 2"):
+        replace(CONFIG, views_per_step=3)
 
 
 def test_expressive_frames_are_visited_more_often(capture):
