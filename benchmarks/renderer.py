@@ -70,6 +70,13 @@ def one_pass(draw, case):
     return middle - start, end - start, (image.detach(), alpha.detach()), [tensor.grad for tensor in tensors]
 
 
+def threads_allowed() -> int:
+    """How many threads the environment lets the renderer use (NUMBA_NUM_THREADS)."""
+    import numba
+
+    return numba.config.NUMBA_NUM_THREADS
+
+
 def two_threads(case) -> float:
     """Elapsed time of forward + backward on one thread over that on two, medians of interleaved rounds."""
     import numba
@@ -191,7 +198,7 @@ def main():
             f"{1e3 * total['reference']:.0f} ms; ratio {ratios[name]:.1f}; {agreement}",
             flush=True,
         )
-        if (os.cpu_count() or 1) > 1:
+        if min(os.cpu_count() or 1, threads_allowed()) > 1:
             speed_ups[name] = two_threads(case)
             print(f"    two threads {speed_ups[name]:.2f} times as fast as one", flush=True)
         if not options.quick and Path("/proc/self/status").exists():

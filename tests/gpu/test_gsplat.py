@@ -55,6 +55,26 @@ def test_backends_agree(channels, antialiased):
         assert (mine - theirs).norm() < 5e-3 * theirs.norm()
 
 
+def test_backends_agree_on_depth_and_on_one_set_seen_by_several_cameras():
+    leaves, _ = make_inputs(500, 3, batch=1)
+    _, cameras = make_inputs(1, 3, batch=3)
+    weights = torch.randn(3, 60, 66, 1, generator=torch.Generator().manual_seed(1))
+    results = []
+    for device in ("cpu", "cuda"):
+        inputs = [leaf.to(device).clone().requires_grad_() for leaf in (*leaves, cameras[0])]
+        on_device = inputs[5], cameras[1].to(device)
+        _, alpha, depth = rasterize(Gaussians(*inputs[:5]), on_device, (60, 66), depth=True)
+        shown = (alpha.detach() > 0.5).cpu()
+        (depth * (weights * shown).to(device)).sum().backward()
+        results.append(
+            [depth.detach().cpu() * shown, *(value.grad.cpu() for value in inputs if value.grad is not None)]
+        )
+    assert results[0][0].shape == (3, 60, 66, 1) and len(results[0]) == len(results[1])
+    assert (results[0][0] - results[1][0]).abs().mean() < 1e-4
+    for mine, theirs in zip(*(result[1:] for result in results), strict=True):
+        assert (mine - theirs).norm() <= 5e-3 * theirs.norm()
+
+
 def test_the_cpu_backend_refuses_gaussians_on_a_gpu():
     leaves, cameras = make_inputs(10, 3, batch=1)
     with pytest.raises(ValueError, match="backend cpu"):
