@@ -185,7 +185,7 @@ _DEMO_AVATAR = AvatarConfig(
     attribute_scale=0.5, face_share=0.65, blur=0.1, upsampling=1,
 )  # fmt: skip
 _DEMO = TrainConfig(
-    avatar=_DEMO_AVATAR, size=192, steps=5_200, cameras=8, camera_choice="frontal", views_per_frame=2, views_per_step=2,
+    avatar=_DEMO_AVATAR, size=192, steps=5_500, cameras=8, camera_choice="frontal", views_per_frame=2, views_per_step=2,
     favour_expressive=1.0,
     rate_mlp=6e-3, rate_xyz=8e-3, rate_feature=1e-2, rate_rotation=2e-2, rate_scale=4e-2, rate_opacity=0.12,
     rate_colour=2e-2, rate_body=3e-2, rate_pose=0.0, decay=0.02,
@@ -207,7 +207,7 @@ _DEMO_SURFACE = SurfaceConfig(
 )  # fmt: skip
 _GUIDED = {
     "tiny": {"surface": replace(_DEMO_SURFACE, grid=16, steps=20, size=48)},
-    "demo": {"surface": _DEMO_SURFACE, "steps": 5_110},  # fewer, so that either start takes as long
+    "demo": {"surface": _DEMO_SURFACE, "steps": 5_410},  # fewer, so that either start takes as long
     "paper": {"surface": SurfaceConfig()},
 }
 _OWN = {"tiny": "simple", "demo": "simple", "paper": "guided"}
