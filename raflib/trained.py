@@ -61,7 +61,9 @@ class Run:
         tensors, header = load_tensors(path / CHECKPOINT)
         config = train_config_from_dict(header["config"])
         model = below(tensors, "avatar.")
-        avatar = GaussianAvatar(config.avatar, _blank(config, model))
+        avatar = GaussianAvatar(
+            config.avatar, Canonical.blank(config.avatar, len(model["xyz"]), len(model["landmarks_neutral"]))
+        )
         avatar.load_state_dict(model)
         avatar.to(where).refresh_blend()
         upsampler, background = make_upsampler(config), tensors.get("background")
@@ -145,20 +147,3 @@ def make_upsampler(config: TrainConfig) -> Upsampler | None:
 def below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """The tensors whose names begin with `prefix`, without it."""
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-
-
-def _blank(config: TrainConfig, model: Mapping[str, Tensor]) -> Canonical:
-    """Zeros of the stored shapes, to be overwritten by the stored values."""
-    a = config.avatar
-    like = {name: torch.zeros_like(model[name]) for name in ("xyz", "feature", "scales", "landmarks_neutral")}
-    return Canonical(
-        xyz=like["xyz"],
-        feature=like["feature"],
-        log_scale=like["scales"],
-        colour=torch.zeros(len(like["xyz"]), a.colour_channels),
-        body=torch.zeros(len(like["xyz"]), 1),
-        landmarks=like["landmarks_neutral"],
-        expression_mean=torch.zeros(a.expression_dim),
-        rest_pose=torch.zeros(6),
-        rest_scale=torch.ones(()),
-    )

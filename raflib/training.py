@@ -103,7 +103,6 @@ class _Trainer:
         around = choose_cameras(capture, HULL_CAMERAS)
         # Everything is made on the CPU and then moved, so that a seed gives one start on every device.
         self.avatar = GaussianAvatar(config.avatar, initialise(capture, config.avatar, around, config.seed)).to(device)
-        self.avatar.refresh_blend()
         self.upsampler = make_upsampler(config)
         if self.upsampler is not None:
             self.upsampler.to(device)
@@ -198,12 +197,11 @@ class _Trainer:
     ) -> tuple[dict[str, Tensor], Float[Tensor, ""]]:
         """The terms of the loss, and the mean squared error of the picture that is shown in the end."""
         c, render = self.config, features[..., :3]
+        weights = losses.face_weights(shot.boxes.to(self.device), c.size, c.weight_face)
         if self.upsampler is None:
             crops = self._crops(shot.boxes, len(render), c.size, generator)
-            weights = losses.face_weights(shot.boxes.to(self.device), c.size, c.weight_face)
             parts = losses.terms(render, shot.pictures, weights, self._perceptual, crops)
             return parts, (render.detach() - shot.pictures).square().mean()
-        weights = losses.face_weights(shot.boxes.to(self.device), c.size, c.weight_face)
         parts = losses.terms(render, resized(shot.pictures, c.size, c.size), weights)
         zoom = Zoom.draw(c.size, c.avatar.upsampling, c.zoom, generator)
         picture, box = zoom.picture(shot.pictures), zoom.box(shot.boxes)

@@ -6,6 +6,7 @@ Small enough that an avatar of it trains in seconds; its poses, landmarks and ma
 import numpy as np
 import torch
 
+from raflib import training
 from raflib.capture import Capture
 from raflib.geometry import Camera, axis_angle_to_matrix
 
@@ -78,3 +79,15 @@ def ball_capture(subject="900", frames=12, size=48, cameras=4, seed=0, expressio
         sequence=sequence, frame=np.arange(total), detected=np.ones(total, bool),
         frames=BallFrames(views, pose[:, 3:].astype(float), np.clip(expression[:, 0], 0, 1)),
     )  # fmt: skip
+
+
+def dying_at(step):
+    """A training step that is interrupted when its turn is `step`."""
+    one_step = training._Trainer._one_step
+
+    def dies(self):
+        if self.step == step:
+            raise KeyboardInterrupt
+        return one_step(self)
+
+    return dies

@@ -90,7 +90,7 @@ def test_a_checkpoint_means_what_it_meant_there(sizes):
     inputs = frames(expression=sizes.get("expression", 64))
     means, rotations, scales, opacities, features = plain(*inputs)
     ours = avatar(*inputs)
-    assert 0 < len(avatar._blend_now().near) < 400 and 0 < len(avatar._blend_now().far) < 400
+    assert 0 < len(avatar.blend(avatar.xyz).near) < 400 and 0 < len(avatar.blend(avatar.xyz).far) < 400
     turned = quaternion_to_matrix(torch.nn.functional.normalize(ours.quaternions, dim=-1))
     pairs = [(means, ours.means), (rotations, turned), (scales, ours.scales), (opacities, ours.opacities)]
     for theirs, mine in [*pairs, (features, ours.features)]:

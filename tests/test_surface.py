@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from synthetic import RADIUS, ball_capture
+from synthetic import RADIUS, ball_capture, dying_at
 
 from raflib import training
 from raflib.avatar import GaussianAvatar, guided, initialise
@@ -338,14 +338,7 @@ def test_a_training_starts_on_the_surface(capture, trained):
 
 
 def test_a_killed_training_resumes_to_the_same_bits(capture, trained, tmp_path, monkeypatch):
-    one_step = training._Trainer._one_step
-
-    def dies(self):
-        if self.step == 12:
-            raise KeyboardInterrupt
-        return one_step(self)
-
-    monkeypatch.setattr(training._Trainer, "_one_step", dies)
+    monkeypatch.setattr(training._Trainer, "_one_step", dying_at(12))
     with pytest.raises(KeyboardInterrupt):
         fit(capture, Vanilla(), CONFIG, tmp_path / "killed", progress=False)
     monkeypatch.undo()

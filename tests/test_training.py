@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from synthetic import BallFrames, ball_capture
+from synthetic import BallFrames, ball_capture, dying_at
 
 from raflib import losses, training
 from raflib.config import train_config
@@ -32,18 +32,6 @@ CONFIG = replace(CONFIG, avatar=replace(CONFIG.avatar, points=400, mouth_points=
 @pytest.fixture(scope="module")
 def capture():
     return ball_capture()
-
-
-def dying_at(step):
-    """A training step that is interrupted when its turn is `step`."""
-    one_step = training._Trainer._one_step
-
-    def dies(self):
-        if self.step == step:
-            raise KeyboardInterrupt
-        return one_step(self)
-
-    return dies
 
 
 @pytest.fixture(scope="module")

@@ -68,11 +68,12 @@ def evaluate(
     return _forward(points, code, weights, skip, bounded, None)
 
 
-def _blocks(points: Tensor, batch: int, width: int) -> Iterator[tuple[slice, list[slice]]]:
+def _blocks(points: Tensor, batch: int, w: Weights) -> Iterator[tuple[slice, list[slice]]]:
     """Rows of the points, and groups of frames that make up a block with them. A group of several frames has all
     rows, so that its part of a [B,N,h] tensor is contiguous."""
     count = len(points)
-    size = max(1, BLOCK // width) if points.device.type == "cpu" else count * batch
+    widest = max(len(w.bias_in), *(len(bias) for bias in w.layers[1::2]))
+    size = max(1, BLOCK // widest) if points.device.type == "cpu" else count * batch
     group = max(1, size // max(count, 1))
     frames = [slice(first, min(first + group, batch)) for first in range(0, batch, group)]
     for first in range(0, count, max(size, 1)):
@@ -85,8 +86,7 @@ def _forward(points, code, w: Weights, skip: int, bounded: bool, hidden: list[Te
     output = points.new_empty(len(code), len(points), len(layers[-1][1]))
     offset_in = torch.addmm(w.bias_in, code, w.code_in.T)[:, None]  # what a frame adds to every point
     offset_skip = None if w.code_skip is None else (code @ w.code_skip.T)[:, None]
-    widest = max(len(w.bias_in), *(len(bias) for _, bias in layers))
-    for rows, groups in _blocks(points, len(code), widest):
+    for rows, groups in _blocks(points, len(code), w):
         block = points[rows]
         first = block @ w.point_in.T
         again = None if w.point_skip is None else block @ w.point_skip.T
@@ -134,8 +134,7 @@ class _Evaluate(torch.autograd.Function):
         sums_in = code.new_zeros(len(code), len(w.bias_in))
         sums_skip = code.new_zeros(len(code), len(w.point_skip)) if joins else None
         points_grad = torch.empty_like(points) if ctx.needs_input_grad[0] else None
-        widest = max(len(w.bias_in), *(len(bias) for bias in w.layers[1::2]))
-        for rows, groups in _blocks(points, len(code), widest):
+        for rows, groups in _blocks(points, len(code), w):
             block = points[rows]
             total_in, total_skip = 0, 0  # over the frames: the points' own layers see the sum
             for frames in groups:

@@ -14,9 +14,10 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from scipy.spatial import cKDTree
 from torch import Tensor
-from torch.nn.functional import interpolate, normalize
+from torch.nn.functional import normalize
 from tqdm import tqdm
 
+from raflib.augment import resized
 from raflib.avatar.distance import first_distances, head_grid
 from raflib.avatar.initialise import carve, resting_frames
 from raflib.avatar.landmarks import BESIDE, LandmarkGuide
@@ -108,8 +109,8 @@ def losses(
     """The six terms of stage 1 for one picture and its mask, each a number ≥ 0."""
     size, camera = surface.config.size, shot.cameras[0]
     device = shot.pictures.device
-    alpha_true = _resized(torch.tensor(mask, device=device)[None, ..., None] / 255, size)
-    picture = _resized(shot.pictures[:1], size) * alpha_true + (1 - alpha_true)
+    alpha_true = resized(torch.tensor(mask, device=device)[None, ..., None] / 255, size, size)
+    picture = resized(shot.pictures[:1], size, size) * alpha_true + (1 - alpha_true)
     mesh = surface.mesh()
     expression = guide.condition(torch.tensor([shot.t]), generator).to(device)
     gaussians, moved = surface.splats(mesh, expression, shot.pose, shot.scale, camera)
@@ -200,10 +201,3 @@ def _systematic(weight: Float[Tensor, "F"], count: int, generator: torch.Generat
     ends = weight.double().cumsum(0)
     places = ((torch.arange(count) + torch.rand(1, generator=generator)) / count).to(ends.device) * ends[-1]
     return torch.searchsorted(ends, places, right=True).clamp(max=len(weight) - 1)
-
-
-def _resized(image: Float[Tensor, "1 H W C"], size: int) -> Float[Tensor, "1 s s C"]:
-    if image.shape[1] == size:
-        return image
-    planes = interpolate(image.permute(0, 3, 1, 2), (size, size), mode="bilinear", antialias=True)
-    return planes.permute(0, 2, 3, 1)

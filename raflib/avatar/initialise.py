@@ -51,6 +51,21 @@ class Canonical:
     rest_pose: Float[Tensor, "6"]
     rest_scale: Float[Tensor, ""]
 
+    @classmethod
+    def blank(cls, config: AvatarConfig, points: int, landmarks: int) -> Canonical:
+        """Zeros of an avatar's shapes, to be overwritten by stored values."""
+        return cls(
+            xyz=torch.zeros(points, 3),
+            feature=torch.zeros(points, config.feature_dim),
+            log_scale=torch.zeros(points, 3),
+            colour=torch.zeros(points, config.colour_channels),
+            body=torch.zeros(points, 1),
+            landmarks=torch.zeros(landmarks, 3),
+            expression_mean=torch.zeros(config.expression_dim),
+            rest_pose=torch.zeros(6),
+            rest_scale=torch.ones(()),
+        )
+
 
 def initialise(capture: Capture, config: AvatarConfig, cameras: list[int], seed: int = 0) -> Canonical:
     """Canonical Gaussians for `capture` from the training frames and the given cameras (indices).

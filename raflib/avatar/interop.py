@@ -62,24 +62,15 @@ def avatar_from_official(state: Mapping[str, Tensor], config: AvatarConfig | Non
         centre_expression=False, expression_gain=1.0, pose_gain=1.0, live_blend=True,
     )  # fmt: skip
     value = {key: tensor.detach().to("cpu", torch.float32) for key, tensor in state.items()}
-    canonical = Canonical(
-        xyz=value["xyz"],
-        feature=value["feature"],
-        log_scale=value["scales"],
-        colour=torch.zeros(config.points, config.colour_channels),
-        body=torch.zeros(config.points, 1),
-        landmarks=value["landmarks_3d_neutral"],
-        expression_mean=torch.zeros(config.expression_dim),
-        rest_pose=torch.zeros(6),
-        rest_scale=torch.ones(()),
-    )
-    avatar = GaussianAvatar(config, canonical)
+    landmarks = value["landmarks_3d_neutral"]
+    avatar = GaussianAvatar(config, Canonical.blank(config, config.points, len(landmarks)))
     wanted = {key: tuple(tensor.shape) for key, tensor in avatar_to_official(avatar).items()}
     odd = [f"{key} is {list(value[key].shape)}, expected {list(shape)}" for key, shape in wanted.items()
            if tuple(value[key].shape) != shape]  # fmt: skip
     if odd:
         raise RafError(f"official checkpoint: shapes do not fit together: {'; '.join(odd)}")
     with torch.no_grad():
+        avatar.landmarks_neutral.copy_(landmarks)
         for name in _POINTS:
             getattr(avatar, name).copy_(value[name])
         for name in NETWORKS:

@@ -15,6 +15,8 @@ encodings follow the positions only when told to (`live_blend`).
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -31,9 +33,9 @@ from raflib.render import Gaussians
 __all__ = ["GaussianAvatar"]
 
 
-class _Blend(NamedTuple):
-    """What follows from the canonical positions: which Gaussians (rows) follow expression and pose, how much ([n,1]),
-    and their encoded positions."""
+class Blend(NamedTuple):
+    """What follows from canonical positions: which points (rows) follow expression and pose, how much ([n,1]), and
+    their encoded positions."""
 
     near: Int[Tensor, "n"]
     far: Int[Tensor, "m"]
@@ -80,25 +82,26 @@ class GaussianAvatar(nn.Module):
         """What `to` and its like do to parameters happens to the blend as well."""
         super()._apply(fn, recurse)
         if self._blend is not None:
-            self._blend = _Blend(*(fn(part) for part in self._blend))
+            self._blend = Blend(*(fn(part) for part in self._blend))
         return self
 
-    def _blend_now(self) -> _Blend:
+    def blend(self, points: Float[Tensor, "N 3"]) -> Blend:
+        """How `points` (canonical) are shared between the networks of expression and of pose; differentiable."""
         c = self.config
         with torch.no_grad():
-            nearest = self.landmarks_neutral[torch.cdist(self.xyz, self.landmarks_neutral).argmin(dim=1)]
-        squared = (self.xyz - nearest).square().sum(-1)
+            nearest = self.landmarks_neutral[torch.cdist(points, self.landmarks_neutral).argmin(dim=1)]
+        squared = (points - nearest).square().sum(-1)
         weight = ((c.far - squared) / (c.far - c.near)).clamp(0, 1)
         near, far = torch.nonzero(weight > 0)[:, 0], torch.nonzero(weight < 1)[:, 0]
-        encoded = encode(self.xyz, c.frequencies)
+        encoded = encode(points, c.frequencies)
         weights = weight[near, None], 1 - weight[far, None]
-        return _Blend(near, far, *weights, encoded.index_select(0, near), encoded.index_select(0, far))
+        return Blend(near, far, *weights, encoded.index_select(0, near), encoded.index_select(0, far))
 
     @torch.no_grad()
     def refresh_blend(self) -> None:
         """Without `live_blend`: recompute what follows from the canonical positions. Call it after those have moved;
         between two calls it is taken as it was, and no gradient reaches the positions through it."""
-        self._blend = None if self.config.live_blend else self._blend_now()
+        self._blend = None if self.config.live_blend else self.blend(self.xyz)
 
     def forward(
         self,
@@ -113,9 +116,9 @@ class GaussianAvatar(nn.Module):
                 f"expression has {expression.shape[-1]} channels but this avatar was trained on {c.expression_dim}; "
                 "drive it with features of its own feature space"
             )
-        blend = self._blend_now() if self._blend is None else self._blend
+        blend = self.blend(self.xyz) if self._blend is None else self._blend
         code = self.code(expression)
-        pose_code = encode(torch.cat([pose[:, :3], pose[:, 3:] * c.pose_gain], 1), c.pose_frequencies)
+        pose_code = self.pose_code(pose)
         near_f, far_f = (self.feature.index_select(0, rows).tanh() for rows in (blend.near, blend.far))
         by_expression = torch.cat(
             [
@@ -152,6 +155,11 @@ class GaussianAvatar(nn.Module):
         """What the MLPs see of an expression."""
         c = self.config
         return c.expression_gain * (expression - self.expression_mean if c.centre_expression else expression)
+
+    def pose_code(self, pose: Float[Tensor, "B 6"]) -> Float[Tensor, "B e"]:
+        """What the MLPs see of a head pose."""
+        c = self.config
+        return encode(torch.cat([pose[:, :3], pose[:, 3:] * c.pose_gain], 1), c.pose_frequencies)
 
     @classmethod
     def from_official(cls, state_dict: Mapping[str, Tensor], config: AvatarConfig | None = None) -> GaussianAvatar:

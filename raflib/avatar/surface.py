@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from raflib.avatar.field import NetworkField, TableField
 from raflib.avatar.initialise import BELOW_CHIN, FOLLOWS
 from raflib.avatar.model import GaussianAvatar
-from raflib.avatar.networks import encode
 from raflib.avatar.tetrahedra import Mesh, TetrahedralGrid, vertex_normals, vertex_spacing
 from raflib.config import SurfaceConfig
 from raflib.errors import RafError
@@ -109,19 +108,14 @@ class Surface(nn.Module):
         """(displacement, colour) by the avatar's networks, blended by the distance to landmarks as the avatar does."""
         a, c = self.avatar, self.avatar.config
         with torch.no_grad():
-            squared = torch.cdist(vertices, a.landmarks_neutral).min(dim=1).values.square()
-            weight = ((c.far - squared) / (c.far - c.near)).clamp(0, 1)[:, None]
-            near, far = torch.nonzero(weight[:, 0] > 0)[:, 0], torch.nonzero(weight[:, 0] < 1)[:, 0]
-            encoded = encode(vertices, c.frequencies)
-        code = a.code(expression)
-        pose_code = encode(torch.cat([pose[:, :3], pose[:, 3:] * c.pose_gain], 1), c.pose_frequencies)
+            blend = a.blend(vertices)
         change = vertices.new_zeros(1, len(vertices), 6)
-        for rows, share, deform, paint, given in (
-            (near, weight, a.exp_deform, a.exp_color, code),
-            (far, 1 - weight, a.pose_deform, a.pose_color, pose_code),
+        for rows, share, encoded, deform, paint, given in (
+            (blend.near, blend.by_expression, blend.near_encoded, a.exp_deform, a.exp_color, a.code(expression)),
+            (blend.far, blend.by_pose, blend.far_encoded, a.pose_deform, a.pose_color, a.pose_code(pose)),
         ):
-            one = torch.cat([c.deform_scale * deform(encoded[rows], given), paint(features[rows], given)[..., :3]], -1)
-            change = change.index_add(1, rows, share[rows] * one)
+            one = torch.cat([c.deform_scale * deform(encoded, given), paint(features[rows], given)[..., :3]], -1)
+            change = change.index_add(1, rows, share * one)
         return change.split(3, -1)
 
 

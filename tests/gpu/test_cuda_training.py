@@ -6,8 +6,9 @@ import jaxtyping
 import numpy as np
 import pytest
 import torch
-from synthetic import ball_capture
+from synthetic import ball_capture, dying_at
 
+from raflib import training
 from raflib.avatar import guided
 from raflib.avatar.tetrahedra import TetrahedralGrid
 from raflib.config import SurfaceConfig, train_config
@@ -74,16 +75,7 @@ def test_the_first_step_is_the_cpus(capture, tmp_path):
 
 
 def test_a_run_continues_on_the_other_device(capture, tmp_path, monkeypatch):
-    from raflib import training
-
-    one_step = training._Trainer._one_step
-
-    def dies(self):
-        if self.step == 30:
-            raise KeyboardInterrupt
-        return one_step(self)
-
-    monkeypatch.setattr(training._Trainer, "_one_step", dies)
+    monkeypatch.setattr(training._Trainer, "_one_step", dying_at(30))
     with pytest.raises(KeyboardInterrupt):
         fit(capture, Vanilla(), config(4), tmp_path / "run", progress=False, device="cpu")
     monkeypatch.undo()
