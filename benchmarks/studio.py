@@ -20,8 +20,8 @@ import numpy as np  # noqa: E402
 
 from raflib import studio  # noqa: E402
 
-PEOPLE = ("422", "388", "443", "445", "475")
-FRAMES = 40
+PEOPLE = ("388", "422", "443", "445", "475", *(f"E{number:02d}" for number in range(1, 11)))
+FRAMES = 16
 
 
 def milliseconds(size: int) -> float:

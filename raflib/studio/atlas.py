@@ -42,7 +42,8 @@ def atlas(step: int = 1) -> Atlas:
     texture_points = model.uv / np.float32(step)
     columns, rows = (np.ascontiguousarray(column) for column in texture_points.T)
     ones = np.ones(len(model.uv), np.float32)
-    raster.fill(columns, rows, ones, uv_triangles, np.zeros(len(triangles), np.bool_), face, depth)
+    both_sides = np.zeros(len(triangles), np.bool_)
+    raster.fill(columns, rows, ones, uv_triangles, both_sides, len(triangles), face, depth)
     covered = face >= 0
     weights = _barycentric(texture_points[uv_triangles[face[covered]]], np.argwhere(covered)[:, ::-1] + 0.5)
     position = np.zeros((*shape, 3), np.float32)

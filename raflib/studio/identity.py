@@ -15,7 +15,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 
 from raflib.errors import RafError
-from raflib.studio import hair, shape
+from raflib.studio import clothing, hair, shape, strands
 from raflib.studio.style import ExpressionStyle
 
 SUBJECT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
@@ -31,6 +31,8 @@ CLOTHES = np.array(
     [[0.06, 0.09, 0.17], [0.28, 0.07, 0.07], [0.40, 0.39, 0.37], [0.035, 0.035, 0.04], [0.08, 0.20, 0.15],
      [0.18, 0.14, 0.25], [0.45, 0.33, 0.16], [0.14, 0.26, 0.38]]
 )  # fmt: skip
+
+NECKLINES = np.array([[0.140, 0.000], [0.166, 0.012], [0.168, 0.055], [0.186, 0.022]])  # roll, crew, V and scoop neck
 
 
 @dataclass(frozen=True)
@@ -50,11 +52,15 @@ class Look:
     brow_arch: float  # factor
     lip_colour: float  # 0 like skin .. 1 strong
     neckline: float  # metres below the eyes
+    neckline_dip: float  # metres that the neckline is lower in front
+    stripes: float  # 0 plain .. 1 striped cloth
+    stubble: float  # 0 none .. 1 a shaved beard's shadow
+    moles: float  # share of the places for moles that have one
 
 
 class Identity:
     """One person. `vertices` [V,3] neutral points (world metres), `pivots` [5,3], `action_gain` [52] that fits the
-    model's actions to this face, `look`, `haircut`, `shell` (long hair or None), `style`.
+    model's actions to this face, `look`, `haircut`, `strands` (locks of hair or None), `style`.
 
     Raises RafError when the subject is not a plain name of up to 32 letters, digits, dots, dashes or underscores.
     """
@@ -71,10 +77,10 @@ class Identity:
         attributes = _draw_attributes(generator)
         skin, person.pivots, person.action_gain = shape.draw(generator, attributes)
         person.look = _draw_look(generator, attributes)
-        person.haircut = hair.draw(generator, attributes["gender"], person.look.hair, attributes["african"])
+        person.haircut = hair.draw(generator, attributes["gender"], attributes["african"])
         person.style = ExpressionStyle.draw(named_generator("style", subject))
-        person.vertices = hair.thicken(skin, person.haircut)
-        person.shell = hair.shell(skin, person.haircut)
+        person.vertices = clothing.dress(hair.thicken(skin, person.haircut), person.look)
+        person.strands = strands.grow(person.vertices, person.haircut, named_generator("hair", subject))
         return person
 
     def __repr__(self) -> str:
@@ -132,6 +138,9 @@ def _draw_look(generator: np.random.Generator, attributes: dict[str, float]) -> 
     hair_odds = np.array([0.72, 0.2, 0.03, 0, 0, 0.05]) if dark else np.array([0.22, 0.24, 0.24, 0.17, 0.08, 0.05])
     iris_odds = np.array([0.4, 0.6, 0, 0]) if dark else np.array([0.36, 0.24, 0.24, 0.16])
     hair_colour = HAIR_COLOURS[generator.choice(len(HAIR_COLOURS), p=hair_odds)] * generator.uniform(0.8, 1.25)
+    neckline, dip = (
+        NECKLINES[generator.choice(len(NECKLINES), p=[0.15, 0.45, 0.2, 0.2])] + generator.normal(size=2) * 0.004
+    )
     bearded = attributes["gender"] > 0.55 and generator.random() < 0.5
     return Look(
         skin=skin,
@@ -146,5 +155,9 @@ def _draw_look(generator: np.random.Generator, attributes: dict[str, float]) -> 
         brow_thickness=float(generator.uniform(0.8, 1.25) * (0.85 + 0.35 * attributes["gender"])),
         brow_arch=float(generator.uniform(0.6, 1.3)),
         lip_colour=float(np.clip(generator.uniform(0.2, 0.6) + 0.35 * (1 - attributes["gender"]), 0, 1)),
-        neckline=float(generator.uniform(0.175, 0.205)),
+        neckline=float(neckline),
+        neckline_dip=float(max(dip, 0)),
+        stripes=float(generator.random() < 0.25),
+        stubble=float(generator.uniform(0, 0.8) * max(0.0, attributes["gender"] - 0.4) / 0.6),
+        moles=float(generator.uniform(0, 0.5)),
     )

@@ -17,14 +17,24 @@ JIT = {"cache": True, "fastmath": True, "boundscheck": False, "nogil": True}
 
 
 @njit(**JIT)
-def fill(x, y, nearness, triangles, one_sided, face, depth):
+def behind(depth, x, y, nearness):
+    """Whether something nearer was drawn at (x, y); False outside the buffer."""
+    column, row = int(x), int(y)
+    if column < 0 or row < 0 or column >= depth.shape[1] or row >= depth.shape[0]:
+        return False
+    return depth[row, column] > nearness
+
+
+@njit(**JIT)
+def fill(x, y, nearness, triangles, one_sided, locks, face, depth):
     """Keep in `face` [H,W] the nearest triangle of every sample and in `depth` its interpolated nearness.
 
     `x`, `y`, `nearness` [V]; `one_sided` [F] marks triangles seen only from their front (counter-clockwise with y
-    down means front here: negative signed area).
+    down means front here: negative signed area). Triangles from index `locks` on are hair, many layers of it: one whose
+    corners and middle are hidden by what was drawn before is taken to be hidden.
     """
     height, width = depth.shape
-    half = np.float32(0.5)
+    half, zero = np.float32(0.5), np.float32(0.0)
     for index in range(triangles.shape[0]):
         a, b, c = triangles[index, 0], triangles[index, 1], triangles[index, 2]
         x0, y0, x1, y1, x2, y2 = x[a], y[a], x[b], y[b], x[c], y[c]
@@ -41,21 +51,65 @@ def fill(x, y, nearness, triangles, one_sided, face, depth):
         za, zb, zc = nearness[a], nearness[b], nearness[c]
         if za <= 0 or zb <= 0 or zc <= 0:
             continue
+        if index >= locks:
+            third = np.float32(1 / 3)
+            mx, my, mz = (x0 + x1 + x2) * third, (y0 + y1 + y2) * third, (za + zb + zc) * third
+            if (
+                behind(depth, mx, my, mz)
+                and behind(depth, x0, y0, za)
+                and behind(depth, x1, y1, zb)
+                and behind(depth, x2, y2, zc)
+            ):
+                continue
         step_a, step_b = (y1 - y2) * inverse, (y2 - y0) * inverse
-        px = left + half
+        step_c = -step_a - step_b
+        step_z = step_a * za + step_b * zb + step_c * zc
+        one, tiny = np.float32(1.0), np.float32(1e-12)
+        run_a = one / (step_a if abs(step_a) > tiny else tiny)
+        run_b = one / (step_b if abs(step_b) > tiny else tiny)
+        run_c = one / (step_c if abs(step_c) > tiny else tiny)
+        span = np.float32(right - left)
+        px = np.float32(left) + half
         for row in range(top, bottom + 1):
-            py = row + half
+            py = np.float32(row) + half
             wa = ((x1 - px) * (y2 - py) - (x2 - px) * (y1 - py)) * inverse
             wb = ((x2 - px) * (y0 - py) - (x0 - px) * (y2 - py)) * inverse
-            for column in range(left, right + 1):
-                wc = np.float32(1.0) - wa - wb
-                if wa >= 0 and wb >= 0 and wc >= 0:
-                    z = wa * za + wb * zb + wc * zc
-                    if z > depth[row, column]:
-                        depth[row, column] = z
-                        face[row, column] = index
-                wa += step_a
-                wb += step_b
+            wc = one - wa - wb
+            # The row's samples inside all three edges: about, with one more to either side, then exactly.
+            ca, cb, cc = -wa * run_a, -wb * run_b, -wc * run_c
+            first, last = zero, span
+            if run_a > 0:
+                first = max(first, ca)
+            else:
+                last = min(last, ca)
+            if run_b > 0:
+                first = max(first, cb)
+            else:
+                last = min(last, cb)
+            if run_c > 0:
+                first = max(first, cc)
+            else:
+                last = min(last, cc)
+            if first > last + 1:
+                continue
+            begin, end = int(first), min(right - left, int(last) + 1)
+            while begin <= end:
+                at = np.float32(begin)
+                if min(wa + step_a * at, wb + step_b * at, wc + step_c * at) >= 0:
+                    break
+                begin += 1
+            while begin <= end:
+                at = np.float32(end)
+                if min(wa + step_a * at, wb + step_b * at, wc + step_c * at) >= 0:
+                    break
+                end -= 1
+            z = wa * za + wb * zb + wc * zc
+            depths, faces = depth[row, left : right + 1], face[row, left : right + 1]
+            for column in range(begin, end + 1):
+                here = z + step_z * np.float32(column)
+                if here > depths[column]:
+                    depths[column] = here
+                    faces[column] = index
 
 
 @njit(**JIT)
@@ -133,7 +187,7 @@ def openness(points, normals, directions, axes, triangles, size, scale, centre):
             y[vertex] = (frame[1, 0] * dx + frame[1, 1] * dy + frame[1, 2] * dz) * scale + middle
             nearness[vertex] = frame[2, 0] * dx + frame[2, 1] * dy + frame[2, 2] * dz + np.float32(FAR)
         depth[:] = 0
-        fill(x, y, nearness, triangles, both_sides, face, depth)
+        fill(x, y, nearness, triangles, both_sides, len(triangles), face, depth)
         for vertex in range(count):
             facing = (
                 normals[vertex, 0] * frame[2, 0] + normals[vertex, 1] * frame[2, 1] + normals[vertex, 2] * frame[2, 2]

@@ -14,7 +14,7 @@ from jaxtyping import Float, UInt8
 
 from raflib.errors import RafError
 from raflib.geometry import Camera
-from raflib.studio import raster, shading_inputs
+from raflib.studio import raster, shading_inputs, wrinkles
 from raflib.studio.identity import Identity
 from raflib.studio.motion import chain, checked_actions, skin, vertices
 from raflib.studio.shade import shade
@@ -59,27 +59,35 @@ def render(
     mesh = shading_inputs.mesh(identity)
     surface = identity.surface
     points = vertices(identity, actions, angles)
-    if identity.shell is not None:
-        points = np.concatenate([points, _shell_points(identity, angles)])
     normals = np.empty_like(points)
-    raster.vertex_normals(points, mesh.triangles, normals)
+    raster.vertex_normals(points, mesh.skin, normals)
+    tangents = np.zeros((1, 3), np.float32)
+    if identity.strands is not None:
+        locks, lock_normals, tangents = _posed_strands(identity, angles)
+        points, normals = np.concatenate([points, locks]), np.concatenate([normals, lock_normals])
     buffers = _buffers(camera.height, camera.width, threading.get_ident())
     x, y, nearness = _project(points, camera)
+    if identity.strands is not None:
+        bust = len(mesh.local) - len(tangents)
+        away = ((camera.centre.astype(np.float32) - points[bust:]) * normals[bust:]).sum(1) < -0.45
+        nearness[bust:][away & identity.strands.lying] = 0  # behind the skull: left out
     buffers.face.fill(-1)
     buffers.depth.fill(0)
-    raster.fill(x, y, nearness, mesh.triangles, mesh.one_sided, buffers.face, buffers.depth)
+    raster.fill(x, y, nearness, mesh.triangles, mesh.one_sided, len(mesh.skin), buffers.face, buffers.depth)
     lighting = shading_inputs.lighting(identity.subject)
     centre = points[mesh.head_points].mean(0)
     _cast_shadow(points - centre, mesh, lighting.frame, buffers)
     opening = np.float32(min(1.0, shading_inputs.OPENERS @ actions))
     visible = surface.shut + (surface.open - surface.shut) * opening
     small = min(camera.width, camera.height) * np.float32(0.335) < 400 * _view_height(camera)
+    fold_depths = wrinkles.depths(actions, identity.look.age)
     image = np.empty((camera.height, camera.width, 3), np.uint8)
     alpha = np.empty((camera.height, camera.width), np.uint8)
     shade(
-        buffers.face, buffers.depth, SAMPLES, x, y, nearness, points, normals, visible, mesh.local,
+        buffers.face, buffers.depth, SAMPLES, x, y, nearness, points, normals, tangents, visible, mesh.local,
         mesh.triangles, mesh.part, mesh.uv, mesh.uv_corners, surface.half if small else surface.full,
-        np.float32(0.5 if small else 1.0), mesh.palette, mesh.eyes, mesh.eye_radius, mesh.strands,
+        np.float32(0.5 if small else 1.0), wrinkles.maps(2 if small else 1), fold_depths,
+        mesh.palette, mesh.eyes, mesh.eye_radius, mesh.strands,
         lighting.directions, lighting.colours, camera.centre.astype(np.float32), buffers.shadow, lighting.frame,
         centre, np.float32(SHADOW_SIZE / SHADOW_SPAN), image, alpha,
     )  # fmt: skip
@@ -102,11 +110,18 @@ def _view_height(camera: Camera) -> float:
     return camera.height * distance / float(camera.intrinsic[1, 1])
 
 
-def _shell_points(identity: Identity, angles: np.ndarray) -> np.ndarray:
-    shell = identity.shell
-    weights = np.zeros((len(shell.points), 5), np.float32)
-    weights[:, 4], weights[:, 1] = shell.head_share, 1 - shell.head_share
-    return skin(shell.points, weights, chain(identity.pivots, angles))
+def _posed_strands(identity: Identity, angles: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Points, normals and tangents of the hair: it turns with the head, and the less the lower it hangs."""
+    strands = identity.strands
+    weights = np.zeros((len(strands.points), 5), np.float32)
+    weights[:, 4], weights[:, 1] = strands.head_share, 1 - strands.head_share
+    motions = chain(identity.pivots, angles)
+    turns = motions * [1, 1, 1, 0]
+    return (
+        skin(strands.points, weights, motions),
+        skin(strands.normals, weights, turns),
+        skin(strands.tangents, weights, turns),
+    )
 
 
 def _cast_shadow(points: np.ndarray, mesh, frame: np.ndarray, buffers: Buffers) -> None:
@@ -114,4 +129,4 @@ def _cast_shadow(points: np.ndarray, mesh, frame: np.ndarray, buffers: Buffers) 
     local += np.array([SHADOW_SIZE / 2, SHADOW_SIZE / 2, raster.FAR], np.float32)
     buffers.shadow.fill(0)
     x, y, nearness = (np.ascontiguousarray(column) for column in local.T)
-    raster.fill(x, y, nearness, mesh.casting, mesh.both_sides, buffers.shadow_face, buffers.shadow)
+    raster.fill(x, y, nearness, mesh.casting, mesh.both_sides, len(mesh.casting), buffers.shadow_face, buffers.shadow)

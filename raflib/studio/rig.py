@@ -9,7 +9,7 @@ from raflib.geometry import Camera
 
 FRONTAL = "222200037"
 DISTANCE = 1.05  # metres from the optical centres to the world's origin
-VIEW_HEIGHT = 0.345  # metres of the world, at the origin, that fill a picture's height
+VIEW_HEIGHT = 0.365  # metres of the world, at the origin, that fill a picture's height
 # (serial, yaw, elevation) in degrees; positive yaw stands at the image's right of the frontal camera.
 STATIONS = (
     ("220700191", -50, 2), ("221501007", -38, -14), ("222200036", -24, 3), ("222200037", 0, 0),
@@ -22,7 +22,7 @@ STATIONS = (
 def rig(size: int = 256) -> list[Camera]:
     """All 16 cameras for square pictures of `size` pixels, ordered by serial; "222200037" is the frontal one.
 
-    Every camera looks at the world's origin (the middle of a head at rest), 0.345 m of which fill its picture.
+    Every camera looks at the world's origin (the middle of a head at rest), 0.365 m of which fill its picture.
     Raises RafError when `size` is not a whole number between 16 and 4096.
     """
     if isinstance(size, bool) or not isinstance(size, int | np.integer) or not 16 <= size <= 4096:

@@ -35,6 +35,23 @@ def texel(texture, uv, corners, wa, wb, wc, scale, out):
 
 
 @njit(**JIT)
+def folds(maps, depths, uv, corners, wa, wb, wc, scale):
+    """Skin folds at barycentric (wa, wb, wc): the groups' maps [R,C,G] weighted by `depths`, read bilinearly."""
+    x = (wa * uv[corners[0], 0] + wb * uv[corners[1], 0] + wc * uv[corners[2], 0]) * scale - np.float32(0.5)
+    y = (wa * uv[corners[0], 1] + wb * uv[corners[1], 1] + wc * uv[corners[2], 1]) * scale - np.float32(0.5)
+    column = min(max(int(x), 0), maps.shape[1] - 2)
+    row = min(max(int(y), 0), maps.shape[0] - 2)
+    fx = min(max(x - column, np.float32(0.0)), np.float32(1.0))
+    fy = min(max(y - row, np.float32(0.0)), np.float32(1.0))
+    total = np.float32(0.0)
+    for group in range(maps.shape[2]):
+        upper = maps[row, column, group] * (1 - fx) + maps[row, column + 1, group] * fx
+        lower = maps[row + 1, column, group] * (1 - fx) + maps[row + 1, column + 1, group] * fx
+        total += depths[group] * (upper * (1 - fy) + lower * fy)
+    return total * np.float32(1 / 127)
+
+
+@njit(**JIT)
 def eye_colour(offset_x, offset_y, radius, iris, out):
     """Colour of the eyeball at an offset (metres, mean head) from its axis: pupil, iris with fibres, limbus, white."""
     ring = math.sqrt(offset_x * offset_x + offset_y * offset_y) / radius
@@ -57,33 +74,41 @@ def eye_colour(offset_x, offset_y, radius, iris, out):
 
 @njit(**JIT)
 def hair_colour(around, down, colour, strands, out):
-    """Colour of the hanging hair at its flow coordinates, streaked by the table `strands`."""
+    """Colour of hair at its flow coordinates, streaked by the table `strands`; darker at the root, lighter at tips."""
     count = strands.shape[0]
-    fine = strands[int(around * 260 + down * 6) % count]
-    broad = strands[int(around * 61 + down * 3 + 200) % count]
-    shade = (np.float32(1.0) + np.float32(0.30) * fine + np.float32(0.22) * broad) * (
-        np.float32(0.80) + np.float32(0.25) * down
+    lock = strands[int(around * 97) % count]
+    fine = strands[int(around * 1900 + down * 3) % count]
+    broad = strands[int(around * 610 + down * 2 + 200) % count]
+    shade = (one_plus(0.16, lock) * one_plus(0.20, fine) * one_plus(0.14, broad)) * (
+        np.float32(0.72) + np.float32(0.38) * down
     )
     for channel in range(3):
         out[channel] = colour[channel] * shade
-    out[3] = np.float32(0.20)
+    out[3] = np.float32(0.5) + np.float32(0.35) * fine
+
+
+@njit(**JIT)
+def one_plus(amount, value):
+    """1 + amount · value in single precision."""
+    return np.float32(1.0) + np.float32(amount) * value
 
 
 @njit(**JIT)
 def shade(
-    face, depth, samples, x, y, nearness, points, normals, visible, local,
-    triangles, part, uv, uv_corners, texture, texture_scale, palette, eyes, eye_radius, strands,
+    face, depth, samples, x, y, nearness, points, normals, tangents, visible, local,
+    triangles, part, uv, uv_corners, texture, texture_scale, fold_maps, fold_depths, palette, eyes, eye_radius, strands,
     lights, colours, eye, shadow, shadow_frame, shadow_centre, shadow_scale, image, alpha,
 ):  # fmt: skip
     """Write `image` [H,W,3] uint8 on white and `alpha` [H,W] uint8.
 
     `face`, `depth` [sH,sW] from `raster.fill` with `samples` a side of a pixel; `x`, `y`, `nearness` [N] its inputs;
-    `points`, `normals`, `visible` [N]; `local` [N,3] mean-head positions (flow for long hair); `palette` [6,3] plain
-    colours a part; `lights` [2,3] unit directions to key and fill; `colours` [4,3] key, fill, sky, ground; `eye` the
-    optical centre.
+    `points`, `normals`, `visible` [N]; `tangents` [H,3] of the last H points (hair); `local` [N,3] mean-head positions
+    (flow for hair); `fold_maps` [R,C,G] and `fold_depths` [G] of `wrinkles`; `palette` [6,3] plain colours a part;
+    `lights` [2,3] unit directions to key and fill; `colours` [4,3] key, fill, sky, ground; `eye` the optical centre.
     """
     height, width = image.shape[0], image.shape[1]
     one, zero = np.float32(1.0), np.float32(0.0)
+    bust = points.shape[0] - tangents.shape[0]
     albedo, corners = np.empty(4, np.float32), np.empty(3, np.int64)
     most = samples * samples
     shown = np.empty((most, 3), np.float32)
@@ -136,6 +161,12 @@ def shade(
                     for corner in range(3):
                         corners[corner] = uv_corners[triangle, corner]
                     texel(texture, uv, corners, wa, wb, wc, texture_scale, albedo)
+                    crease = one + np.float32(0.55) * folds(
+                        fold_maps, fold_depths, uv, corners, wa, wb, wc, texture_scale
+                    )
+                    albedo[0] *= np.float32(0.2) + np.float32(0.8) * crease  # light in a groove comes out redder
+                    albedo[1] *= crease
+                    albedo[2] *= crease
                 elif kind == 1:
                     side = 0 if local[a, 0] < 0 else 1
                     lx = wa * local[a, 0] + wb * local[b, 0] + wc * local[c, 0] - eyes[side, 0]
@@ -177,7 +208,20 @@ def shade(
                     half *= half
                 edge = one - facing
                 edge = edge * edge * edge
-                gleam = albedo[3] * half * lit * min(one, max(zero, slope * 4)) * np.float32(0.30)
+                if kind == 2 or kind == 3:  # lamps reach into the mouth from more places than one
+                    lit = np.float32(0.55) + np.float32(0.45) * lit
+                if kind == 5:  # light glints off a strand where it lies across the half vector (Kajiya and Kay 1989)
+                    tx = wa * tangents[a - bust, 0] + wb * tangents[b - bust, 0] + wc * tangents[c - bust, 0]
+                    ty = wa * tangents[a - bust, 1] + wb * tangents[b - bust, 1] + wc * tangents[c - bust, 1]
+                    tz = wa * tangents[a - bust, 2] + wb * tangents[b - bust, 2] + wc * tangents[c - bust, 2]
+                    across = (tx * hx + ty * hy + tz * hz) * scale + np.float32(0.10) * (albedo[3] - np.float32(0.5))
+                    half = max(zero, one - across * across)
+                    for _ in range(5):
+                        half *= half
+                    lit = np.float32(0.45) + np.float32(0.55) * lit
+                    gleam = half * lit * ambient * (np.float32(0.05) + np.float32(0.30) * albedo[1]) * albedo[3]
+                else:
+                    gleam = albedo[3] * half * lit * min(one, max(zero, slope * 4)) * np.float32(0.30)
                 if kind == 1:
                     gleam *= np.float32(3.0)
                 sheen = edge * ambient * np.float32(0.05) * (np.float32(0.4) + up)

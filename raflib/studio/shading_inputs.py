@@ -26,6 +26,7 @@ class Mesh:
     """Arrays of one person for the kernel; N = V + H points, F triangles."""
 
     triangles: Int32[np.ndarray, "F 3"]
+    skin: Int32[np.ndarray, "B 3"]  # those of the bust alone
     part: Int32[np.ndarray, "F"]
     one_sided: Bool[np.ndarray, "F"]
     casting: Int32[np.ndarray, "C 3"]
@@ -45,21 +46,27 @@ def mesh(identity: Identity) -> Mesh:
     """The mesh of a person, kept for the people shown last."""
     model, look = head_model(), identity.look
     triangles, part, corners, local = model.triangles, model.part, model.uv_triangles, model.mean
-    if identity.shell is not None:
-        shell = identity.shell
-        triangles = np.concatenate([triangles, shell.triangles + len(local)])
-        part = np.concatenate([part, np.full(len(shell.triangles), HAIR, np.int32)])
-        corners = np.concatenate([corners, np.zeros_like(shell.triangles)])
-        flow = np.concatenate([shell.flow, np.zeros((len(shell.flow), 1), np.float32)], 1)
+    if (strands := identity.strands) is not None:
+        triangles = np.concatenate([triangles, strands.triangles + len(local)])
+        part = np.concatenate([part, np.full(len(strands.triangles), HAIR, np.int32)])
+        corners = np.concatenate([corners, np.zeros_like(strands.triangles)])
+        flow = np.concatenate([strands.flow, np.zeros((len(strands.flow), 1), np.float32)], 1)
         local = np.concatenate([local, flow])
-    casting = np.ascontiguousarray(triangles[part != LASHES])
+    casts = part != LASHES
+    if strands is not None:
+        # Locks lie many deep: every fourth casts nearly the same shadow. A single one beside the face would draw a bar.
+        lock = strands.triangles[:, 0] // (2 * (identity.haircut.steps + 1))
+        corner = strands.points[strands.triangles]
+        casts[len(model.triangles) :] = (lock % 4 == 0) & ((corner[..., 1] < -0.03) | (corner[..., 2] > 0.01)).all(1)
+    casting = np.ascontiguousarray(triangles[casts])
     palette = np.zeros((6, 3), np.float32)
     palette[1] = look.iris
-    palette[2], palette[3], palette[4] = (0.60, 0.24, 0.23), (0.78, 0.70, 0.57), (0.03, 0.02, 0.016)
+    palette[2], palette[3], palette[4] = (0.60, 0.24, 0.23), (0.93, 0.89, 0.80), (0.03, 0.02, 0.016)
     palette[HAIR] = look.hair
     eyes, radius = model.eyes()
     return Mesh(
         triangles=np.ascontiguousarray(triangles),
+        skin=model.triangles,
         part=np.ascontiguousarray(part),
         one_sided=(part != LASHES) & (part != HAIR),
         casting=casting,
@@ -88,10 +95,10 @@ class Lighting:
 def lighting(subject: str) -> Lighting:
     """The lamps on the day this person came: bright and soft, with a small variation of place, strength and warmth."""
     generator = named_generator("session", subject)
-    key = np.array([-0.42, -0.62, -0.95]) + generator.normal(size=3) * 0.05
+    key = np.array([-0.42, -0.62, -0.95]) + generator.normal(size=3) * [0.14, 0.07, 0.05]
     fill = np.array([0.75, -0.20, -0.70]) + generator.normal(size=3) * 0.05
-    warmth = 1 + generator.normal() * 0.02 * np.array([1, 0, -1])
-    strength = 1 + generator.normal() * 0.03
-    colours = np.array([[0.80, 0.775, 0.74], [0.22, 0.22, 0.23], [0.50, 0.51, 0.53], [0.27, 0.26, 0.255]])
+    warmth = 1 + generator.normal() * 0.03 * np.array([1, 0, -1])
+    strength = 1 + generator.normal() * 0.04
+    colours = np.array([[0.92, 0.89, 0.85], [0.21, 0.21, 0.22], [0.46, 0.47, 0.49], [0.25, 0.24, 0.235]])
     directions = np.stack([key / np.linalg.norm(key), fill / np.linalg.norm(fill)])
     return Lighting(directions.astype(np.float32), (colours * warmth * strength).astype(np.float32), frame_along(key))

@@ -10,8 +10,8 @@ from jaxtyping import Float32, Int32
 
 from raflib.studio.model import ACTIONS, CHAIN, EYE, INDEX, LASHES, SKIN, head_model
 
-SPREAD = 1.25  # standard deviations of the sampled people; a little more, so that faces are easy to tell apart
-LIMIT = 2.3  # standard deviations at which a component is cut
+SPREAD = 1.15  # standard deviations of the sampled people; a little more, so that faces are easy to tell apart
+LIMIT = 2.1  # standard deviations at which a component is cut
 
 
 def draw(
@@ -27,6 +27,10 @@ def draw(
     # Head sizes stay within what fits the cameras' view.
     tall = np.ptp(points[model.head, 1]) / np.ptp(model.mean[model.head, 1])
     size = np.float32(np.clip(tall, 0.95, 1.04) / tall)
+    wide = model.actions[INDEX["eyeWideLeft"]] + model.actions[INDEX["eyeWideRight"]]
+    smile = model.actions[INDEX["mouthSmileLeft"]] + model.actions[INDEX["mouthSmileRight"]]
+    # Some people's eyes are larger than others', and the corners of their mouths higher.
+    points = points + np.float32(generator.uniform(0.05, 0.40)) * wide + np.float32(generator.uniform(0, 0.3)) * smile
     skin = trim_lashes(close_lips(points * size), 0.30 + 0.35 * (1 - attributes["gender"]))
     return skin, (model.pivots + offset[-CHAIN:]) * size, fit_actions(skin)
 
@@ -45,8 +49,8 @@ class Mouth:
 def mouth() -> Mouth:
     """Contacts are upper and lower lip points that nearly coincide at rest and part when the jaw opens."""
     model = head_model()
-    value = _mask_at_points("lips")
-    inner = _mask_at_points("mouth")
+    value = mask_at_points("lips")
+    inner = mask_at_points("mouth")
     drop = model.actions[INDEX["jawOpen"]][:, 1]
     deepest = np.quantile(model.mean[value > 0.4, 2], 0.98)
     lips = np.where((value > 0.4) | ((inner > 0.4) & (model.mean[:, 2] < deepest)))[0]
@@ -108,7 +112,7 @@ def fit_actions(skin: Float32[np.ndarray, "V 3"]) -> Float32[np.ndarray, "52"]:
         lower = _lower_lid(sign)
         opening = skin[lower, 1].mean() - skin[moved, 1].mean()
         usual = model.mean[lower, 1].mean() - model.mean[moved, 1].mean()
-        factor[INDEX[f"eyeBlink{side}"]] = np.clip(opening / usual, 0.75, 1.35)
+        factor[INDEX[f"eyeBlink{side}"]] = np.clip(opening / usual, 0.75, 1.6)
     return factor
 
 
@@ -131,7 +135,8 @@ def eye_centres(points: Float32[np.ndarray, "V 3"]) -> Float32[np.ndarray, "2 3"
     return np.stack([points[ball[right]].mean(0), points[ball[~right]].mean(0)])
 
 
-def _mask_at_points(name: str) -> Float32[np.ndarray, "V"]:
+def mask_at_points(name: str) -> Float32[np.ndarray, "V"]:
+    """A painted region's strength in [0,1] at every point of the skin."""
     model = head_model()
     skin = model.part == SKIN
     place = np.zeros((len(model.mean), 2), np.float32)

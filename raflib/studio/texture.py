@@ -14,6 +14,7 @@ from jaxtyping import Float32, UInt8
 
 from raflib.studio import hair, raster
 from raflib.studio.atlas import Atlas, atlas
+from raflib.studio.clothing import beard_body, below_neckline, smoothstep
 from raflib.studio.model import INDEX, LASHES, TEETH, TONGUE, head_model
 
 DIRECTIONS = 80
@@ -40,12 +41,6 @@ class Surface:
     def full(self) -> UInt8[np.ndarray, "1024 1024 4"]:
         """The texture at the atlas's own resolution."""
         return paint(self._person, 1)
-
-
-def smoothstep(value: np.ndarray, low: float | int, high: float | int) -> np.ndarray:
-    """0 below `low`, 1 above `high`, smooth between."""
-    scaled = np.clip((value - low) / (high - low), 0, 1)
-    return scaled * scaled * (3 - 2 * scaled)
 
 
 def bump(value: np.ndarray, centre: float | int, width: float) -> np.ndarray:
@@ -92,14 +87,29 @@ def _skin(maps: Atlas, at: Places, look) -> tuple[np.ndarray, np.ndarray]:
     ears = maps.regions["ears"]
     flush = (0.75 * cheeks + 0.6 * nose) * face + 0.5 * ears
     tint = 1 + flush[..., None] * np.array([0.02, -0.13, -0.12])
-    tint *= 1 + (0.035 * maps.blotches + 0.030 * maps.pores)[..., None] * np.array([0.5, 1.0, 1.1])
+    tint *= 1 + (0.050 * maps.blotches + 0.045 * maps.pores)[..., None] * np.array([0.5, 1.0, 1.1])
     hollow = bump(at.across, 0.031, 0.017) * bump(at.up, -0.013, 0.008) * face
     tint *= 1 - (0.10 + 0.10 * (look.age - 0.6)) * hollow[..., None] * np.array([0.6, 1.0, 0.8])
     tint *= 1 - 0.16 * maps.regions["eyelids"][..., None] * np.array([0.8, 1.0, 1.0])
     spots = smoothstep(maps.pores, 0.45, 0.75) * look.freckles * (cheeks + nose + 0.1) * face
     tint *= 1 - spots[..., None] * np.array([0.18, 0.34, 0.42])
+    tint *= 1 - (0.55 * _moles(maps, look))[..., None] * np.array([0.75, 1.0, 1.1])
+    shade = 0.07 * bump(at.across, 0.0165, 0.006) * bump(at.up, 0.0, 0.010) * face  # beside the bridge of the nose
+    shade = shade + 0.10 * bump(at.across, 0.019, 0.004) * bump(at.up, -0.041, 0.006) * face  # around its wings
+    tint *= 1 - shade[..., None] * np.array([0.6, 1.0, 1.0])
     shine = 0.30 + 0.16 * bump(at.across, 0, 0.03) * face * (at.up > -0.06)
     return look.skin * tint, shine + 0.05 * maps.pores
+
+
+def _moles(maps: Atlas, look) -> np.ndarray:
+    """Small dark spots at places of the mean head that the person's numbers choose."""
+    places = np.random.default_rng(int(look.moles * 1e6)).uniform([-0.06, -0.03], [0.06, 0.09], (12, 2))
+    across, down = maps.position[..., 0], maps.position[..., 1]
+    total = np.zeros(across.shape)
+    for number, (x, y) in enumerate(places[: int(12 * look.moles)]):
+        distance = np.hypot(across - x, down - y) / (0.0007 + 0.00012 * (number % 5))
+        total = np.maximum(total, smoothstep(1.4 - distance, 0, 0.8))
+    return total * (maps.position[..., 2] < -0.02)
 
 
 def _lips(maps: Atlas, at: Places, look):
@@ -110,25 +120,21 @@ def _lips(maps: Atlas, at: Places, look):
 
 
 def _beard(maps: Atlas, at: Places, look):
-    ragged = 0.004 * maps.blotches
-    jaw = smoothstep(-at.up + ragged, 0.050, 0.066) * smoothstep(0.076 - at.across, 0, 0.010)
-    jaw *= smoothstep(0.088 - at.behind, 0, 0.014) * smoothstep(at.up + 0.140, 0, 0.02)
-    cheek_line = smoothstep(-at.up - 0.056 + 0.35 * np.maximum(0, at.across - 0.030) + ragged, -0.004, 0.008)
-    moustache = smoothstep(0.029 - at.across, 0, 0.008) * smoothstep(-at.up, 0.047, 0.052) * (at.up > -0.075)
     lips = smoothstep(maps.regions["lips"], 0.05, 0.5)
-    body = np.maximum(jaw * np.maximum(cheek_line, smoothstep(-at.up, 0.07, 0.08)), moustache) * (1 - lips)
+    body = beard_body(maps.position, 0.004 * maps.blotches) * (1 - lips)
     grain = 0.74 + 0.08 * maps.strands + 0.26 * maps.pores + 0.10 * maps.strokes
-    amount = np.clip(body * look.beard * grain, 0, 1) * (0.30 + 0.55 * look.beard) * (at.behind < 0.10)
-    return amount, look.hair * 0.9 + 0.008, 0.12
+    grown = np.clip(body * look.beard * grain, 0, 1) * (0.45 + 0.50 * look.beard)
+    shaved = 0.22 * body * look.stubble * (0.8 + 0.5 * maps.pores)
+    return np.maximum(grown, shaved), look.hair * 0.9 + 0.008, 0.12
 
 
 def _brows(maps: Atlas, at: Places, look):
-    along = np.clip((at.across - 0.011) / 0.046, 0, 1)
+    along = np.clip((at.across - 0.0125) / 0.0445, 0, 1)
     line = 0.0150 + look.brow_height + 0.0075 * look.brow_arch * np.sin(np.pi * 0.80 * along) - 0.003 * along
     thickness = 0.0056 * look.brow_thickness * (1 - 0.70 * along**1.6)
     distance = np.abs(at.up - line + 0.0006 * maps.blotches) / thickness
     body = smoothstep(1.25 - distance, 0, 0.75)
-    body *= smoothstep(at.across, 0.0095, 0.0150) * smoothstep(0.0600 - at.across, 0, 0.010) * (at.behind < 0.03)
+    body *= smoothstep(at.across, 0.0110, 0.0170) * smoothstep(0.0600 - at.across, 0, 0.010) * (at.behind < 0.03)
     amount = np.clip(body * (0.80 + 0.42 * maps.strokes), 0, 1) * 0.86
     colour = look.hair * 1.1 if look.hair.mean() < 0.2 else look.hair * 0.55
     return amount, colour + 0.006, 0.10
@@ -137,7 +143,7 @@ def _brows(maps: Atlas, at: Places, look):
 def _scalp(maps: Atlas, person):
     cut, look = person.haircut, person.look
     distance = hair.growth(maps.position, cut) + 0.0028 * maps.strands + 0.0022 * maps.pores + 0.0018 * maps.blotches
-    amount = smoothstep(distance, -0.004, 0.012) * cut.density
+    amount = smoothstep(distance, -0.004, 0.012 if cut.locks else 0.040) * cut.density
     amount *= 1 - np.clip(maps.regions["ears"] * 3, 0, 1)
     amount *= (np.hypot(maps.position[..., 0], maps.position[..., 2] - 0.01) > 0.045) | (maps.position[..., 1] < -0.09)
     ear = smoothstep(np.abs(maps.position[..., 0]), 0.0790, 0.0815) * (maps.position[..., 1] > -0.045)
@@ -151,13 +157,13 @@ def _mouth(maps: Atlas):
 
 
 def _clothes(maps: Atlas, at: Places, look):
-    dip = 0.020 * np.exp(-((at.across / 0.04) ** 2)) * (at.behind < 0.10)
-    edge = look.neckline + dip - 0.035 * smoothstep(at.behind, 0.06, 0.16)
-    below = -at.up - edge
+    below = below_neckline(maps.position, look)
     amount = smoothstep(below, -0.0010, 0.0012) * (at.up < -0.10)
-    rib = 1 - 0.25 * bump(below, 0.012, 0.0012)
+    collar = smoothstep(0.016 - below, 0, 0.0015)
+    rib = 1 - 0.30 * bump(below, 0.016, 0.0010) - 0.10 * collar * np.sin(np.arctan2(at.across, at.behind - 0.1) * 160)
+    bands = 1 - 0.45 * look.stripes * smoothstep(np.sin(at.up * 500), -0.1, 0.1) * (1 - collar)
     weave = 1 + 0.05 * maps.blotches + 0.05 * maps.pores
-    return amount, look.cloth * (rib * weave)[..., None], 0.04
+    return amount, look.cloth * (rib * weave * bands)[..., None], 0.04
 
 
 def visibility(person) -> tuple[np.ndarray, np.ndarray]:
@@ -169,16 +175,17 @@ def visibility(person) -> tuple[np.ndarray, np.ndarray]:
     results = []
     for shown in (points, jaw):
         cast = triangles[casting]
-        if person.shell is not None:
-            cast = np.concatenate([cast, person.shell.triangles + len(shown)])
-            shown = np.concatenate([shown, person.shell.points])
+        if person.strands is not None:
+            cast = np.concatenate([cast, person.strands.triangles + len(shown)])
+            shown = np.concatenate([shown, person.strands.points])
         results.append(_openness(shown.astype(np.float32), cast))
     shut, opened = results
     mouth = np.isin(np.arange(len(shut)), np.unique(triangles[(part == TEETH) | (part == TONGUE)]))
     depth = np.clip((shown[:, 2] + 0.088) / 0.03, 0, 1)  # from the front teeth backwards
     for result in results:
         result[mouth] = (0.88 - 0.76 * depth)[mouth]
-        result[len(points) :] = np.maximum(result[len(points) :], 0.45)
+        if person.strands is not None:
+            result[len(points) :] = person.strands.open
     return shut, opened
 
 

@@ -1,0 +1,134 @@
+"""Folds of the skin that come and go with the expression: where they lie on the face and what draws them.
+
+Each group of folds is a map over the texture atlas, negative in a groove and positive on the bulge beside it; the
+shading kernel adds the groups, weighted by what the face shows, and darkens or lightens the skin by the sum.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from jaxtyping import Float32, Int8
+
+from raflib.studio.atlas import atlas
+from raflib.studio.model import ACTIONS, INDEX
+
+EYE_LEVEL = -0.012
+EYE_CORNER, NOSE_WING = (0.0475, -0.002), (0.0195, -0.034)  # across, up from the eyes (metres, mean head)
+# Group: the actions that draw it, and how strongly. A trailing * stands for the side the group lies on.
+DRAWN_BY: dict[str, dict[str, float]] = {
+    "forehead": {"browInnerUp": 0.5, "browOuterUpLeft": 0.3, "browOuterUpRight": 0.3},
+    "frown": {"browDownLeft": 0.45, "browDownRight": 0.45, "noseSneerLeft": 0.1, "noseSneerRight": 0.1},
+    "nose": {"noseSneerLeft": 0.45, "noseSneerRight": 0.45},
+    "chin": {"mouthShrugLower": 0.8, "mouthFrownLeft": 0.2, "mouthFrownRight": 0.2, "mouthPressLeft": 0.15},
+    "feetLeft": {"cheekSquintLeft": 0.45, "eyeSquintLeft": 0.3, "mouthSmileLeft": 0.3, "eyeBlinkLeft": 0.12},
+    "feetRight": {"cheekSquintRight": 0.45, "eyeSquintRight": 0.3, "mouthSmileRight": 0.3, "eyeBlinkRight": 0.12},
+    "cheekLeft": {"mouthSmileLeft": 0.75, "noseSneerLeft": 0.5, "mouthUpperUpLeft": 0.4, "mouthDimpleLeft": 0.3,
+                  "mouthStretchLeft": 0.3},
+    "cheekRight": {"mouthSmileRight": 0.75, "noseSneerRight": 0.5, "mouthUpperUpRight": 0.4, "mouthDimpleRight": 0.3,
+                   "mouthStretchRight": 0.3},
+}  # fmt: skip
+GROUPS = tuple(DRAWN_BY)
+AGEING = np.array([0.5, 0.5, 0.1, 0.2, 0.45, 0.45, 0.8, 0.8], np.float32)  # how much of each group age leaves for good
+_MIXING = np.zeros((len(GROUPS), len(ACTIONS)), np.float32)
+for _row, _drawn in enumerate(DRAWN_BY.values()):
+    for _name, _amount in _drawn.items():
+        _MIXING[_row, INDEX[_name]] = _amount
+
+
+def depths(actions: Float32[np.ndarray, "52"], age: float) -> Float32[np.ndarray, "G"]:
+    """How deep each group of folds is for shown `actions` on a person of `age` (0.6 young .. 0.84 elderly)."""
+    older = np.float32(np.clip((age - 0.6) / 0.24, 0, 1))
+    drawn = np.minimum(_MIXING @ actions, 1) * (0.50 + 0.35 * older)
+    return (drawn + AGEING * (0.04 + 0.22 * older * older)).astype(np.float32)
+
+
+@lru_cache(maxsize=2)
+def maps(step: int = 1) -> Int8[np.ndarray, "R C G"]:
+    """The groups' maps at every `step`-th texel, 127 for the highest bulge."""
+    position = atlas(step).position
+    wave = 0.0007 * np.sin(position[..., 0] * 95 + 0.7) + 0.0003 * np.sin(position[..., 0] * 260 + 1)
+    across, up = position[..., 0], EYE_LEVEL - position[..., 1]
+    front = _fade(position[..., 2] + 0.075, 0.045, 0.02)
+    both = np.abs(across)
+    left = {"feet": _feet(both, up), "cheek": _cheek(both, up)}
+    values = {
+        "forehead": _forehead(both, up, wave),
+        "frown": _frown(both, up),
+        "nose": _nose(both, up),
+        "chin": _chin(both, up, wave),
+        **{f"{name}Left": value * (across > 0) for name, value in left.items()},
+        **{f"{name}Right": value * (across < 0) for name, value in left.items()},
+    }
+    stacked = np.stack([np.clip(values[name] * front, -1, 1) for name in GROUPS], -1)
+    return np.ascontiguousarray(np.round(stacked * 127).astype(np.int8))
+
+
+def _fade(value: np.ndarray, end: float, width: float) -> np.ndarray:
+    """1 well below `end`, 0 at it."""
+    share = np.clip((end - value) / width, 0, 1)
+    return share * share * (3 - 2 * share)
+
+
+def _groove(distance: np.ndarray, width: float) -> np.ndarray:
+    """Across a fold: dark at 0, a light bulge on its positive side and a fainter one on the other."""
+    scaled = distance / width
+    return (
+        -np.exp(-(scaled**2))
+        + 0.55 * np.exp(-(((scaled - 2.1) / 1.3) ** 2))
+        + 0.25 * np.exp(-(((scaled + 2) / 1.3) ** 2))
+    )
+
+
+def _segment(across: np.ndarray, up: np.ndarray, begin: tuple, end: tuple, bend: float = 0.0):
+    """Signed distance to a bent segment, and a window that is 1 along it and fades at both ends."""
+    direction = np.subtract(end, begin)
+    length = np.hypot(*direction)
+    direction = direction / length
+    x, y = across - begin[0], up - begin[1]
+    along = (x * direction[0] + y * direction[1]) / length
+    distance = -x * direction[1] + y * direction[0] - bend * 4 * along * (1 - along)
+    return distance, np.exp(-((np.clip(np.abs(along - 0.5) - 0.30, 0, None) / 0.16) ** 2))
+
+
+def _forehead(across, up, wave):
+    total = sum(_groove(up - level - wave * (1 + number), 0.0014) for number, level in enumerate((0.034, 0.043, 0.052)))
+    return 0.8 * total * _fade(across, 0.046, 0.018) * _fade(up, 0.062, 0.006) * _fade(-up, -0.024, 0.006)
+
+
+def _frown(across, up):
+    distance, window = _segment(across, up, (0.0085, 0.006), (0.0060, 0.030), 0.0008)
+    root, short = _groove(up - 0.003, 0.0013), _fade(across, 0.012, 0.006)
+    return _groove(distance, 0.0015) * window + 0.5 * root * short
+
+
+def _nose(across, up):
+    total = np.zeros_like(up)
+    for shift in (0.0, 0.005):
+        distance, window = _segment(across, up, (0.005, -0.010 - shift), (0.016, -0.016 - shift))
+        total += 0.8 * _groove(distance, 0.0011) * window
+    return total
+
+
+def _chin(across, up, wave):
+    crease = _groove(up + 0.083 + 6 * across**2, 0.0022) * _fade(across, 0.022, 0.012)
+    pits = np.sin(across * 900) * np.sin(up * 900 + wave * 300) * _fade(across, 0.016, 0.008)
+    return crease + 0.35 * pits * np.exp(-(((up + 0.096) / 0.008) ** 2))
+
+
+def _feet(across, up):
+    total = np.zeros_like(up)
+    for degrees, length in ((34, 0.014), (8, 0.018), (-18, 0.017), (-42, 0.014)):
+        turn = np.deg2rad(degrees)
+        begin = (EYE_CORNER[0] + 0.004 * np.cos(turn), EYE_CORNER[1] + 0.004 * np.sin(turn))
+        end = (begin[0] + length * np.cos(turn), begin[1] + length * np.sin(turn))
+        distance, window = _segment(across, up, begin, end, 0.0006)
+        total += 0.7 * _groove(distance, 0.0009) * window
+    distance, window = _segment(across, up, (0.020, -0.013), (0.046, -0.012), -0.0035)  # under the eye
+    return total + 0.6 * _groove(distance, 0.0014) * window
+
+
+def _cheek(across, up):
+    distance, window = _segment(across, up, NOSE_WING, (0.0345, -0.072), 0.0030)
+    return 0.62 * _groove(distance, 0.0034) * window
