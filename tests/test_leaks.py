@@ -15,8 +15,8 @@ from raflib.sampler import RAF, Vanilla
 from raflib.training import Run, fit
 
 
-def vectors(count, seed, width=52):
-    return np.random.default_rng(seed).random((count, width), np.float32)
+def vectors(count, seed):
+    return np.random.default_rng(seed).random((count, 52), np.float32)
 
 
 def make_bank(**people):
@@ -90,7 +90,7 @@ def test_rows_that_belong_to_nobody_are_no_leak():
 
 
 def test_numbers_of_any_size_are_told_apart():
-    large = vectors(20, 1) * 1e6  # beyond half precision: compared as they are
+    large = (1 + vectors(20, 1)) * 1e6  # beyond half precision: compared as they are
     assert len(np.unique(fingerprints(large))) == 20
     (leak,) = find_leaks(make_bank(B001=vectors(4, 2), X01=large[:3]), {"E01": large})
     assert len(leak.rows) == 3

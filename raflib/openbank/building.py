@@ -94,8 +94,8 @@ def film_person(name: str, frames: int, seed: int, look: Look) -> ExpressionBank
 def recipe(frames: int, seed: int) -> str:
     """A key of all that a person's rows follow from: looks, performances, camera, tracker, draw and versions."""
     package = Path(__file__).parents[1]
-    tracker = [package / "tracking" / f"{module}.py" for module in ("face", "worker")]
-    code = [*(package / "studio").glob("*.py"), *tracker, package / "geometry.py", *Path(__file__).parent.glob("*.py")]
+    others = ("tracking/face", "tracking/worker", "geometry", "openbank/people", "openbank/building")
+    code = [*(package / "studio").glob("*.py"), *(package / f"{module}.py" for module in others)]
     digest = hashlib.sha256(repr((frames, seed, SIZE, sorted(_versions().items()))).encode())
     for path in [*sorted(code), data_root() / "head_model.npz"]:
         digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())

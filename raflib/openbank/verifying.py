@@ -17,10 +17,11 @@ from raflib.tracking import ARKIT52
 TOLERANCE = 0.05
 """How far a score (0 to 1) may lie from a bank's when its frame is filmed and tracked again.
 
-Largest difference of any score, 160 frames of 8 people: 0.0003 on the machine that made them (half precision); 0.002
-with pictures computed by another instruction set, which changes 7 values in a million; 0.016 when every value is one
-level brighter; 0.024 when one value in a hundred is a level off. Wrong rows are farther: the next frame of the same
-performance 0.09 (median; 0.035 for all but the stillest tenth), another frame of the person 0.13 (all but 1 in 100)."""
+Largest difference of any score, 160 to 360 frames of 8 to 18 people: 0.0003 on the machine that made them (half
+precision); 0.003 with pictures computed by another instruction set, which changes 7 values in a million; 0.016 when
+every value is one level brighter; 0.024 when one value in a hundred is a level off. Wrong rows are farther: the next
+frame of the same performance 0.09 (median; 0.035 for all but the stillest tenth), another frame of the person 0.13 (all
+but 1 in 100)."""
 PEOPLE = 12
 """A further person costs as much as twenty frames, so several rows of each of a few people are looked at."""
 
