@@ -11,6 +11,7 @@ CORES := $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)
 THREADS ?= $(CORES)
 TORCH_INDEX ?=
 PYTEST_ARGS ?=
+BANK_ARGS ?=
 
 # Numeric libraries follow these and nothing else, so that timings and results do not depend on the caller's shell.
 export OMP_NUM_THREADS := $(THREADS)
@@ -28,7 +29,7 @@ PIP := $(PY) -m pip install --quiet --disable-pip-version-check --constraint con
 STAMP := $(VENV)/.raf-lab
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lab train bench lint clean
+.PHONY: help env demo test lab train bank bench lint clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -58,6 +59,9 @@ train: $(STAMP)  ## notebook 04: train one avatar, e.g. make train SUBJECT=443 M
 	$(PY) -m papermill --log-output --no-progress-bar notebooks/04_train.ipynb \
 		runs/notebooks/04_train_$(SUBJECT)_$(METHOD).ipynb \
 		-r subject $(SUBJECT) -r method $(METHOD) -r profile $(PROFILE) -p threads $(THREADS)
+
+bank: $(STAMP)  ## make data/bank_arkit52.npz anew, 415 people x 200 frames (half an hour on 2 cores, resumes; BANK_ARGS)
+	$(PY) scripts/build_bank.py --cores $(THREADS) $(BANK_ARGS)
 
 bench: $(STAMP) $(VENV)/gsplat  ## every speed claim, one "figure name = number" line each (20 minutes, on a quiet machine)
 	@set -e; for file in benchmarks/[a-z]*.py; do echo "== $$file"; \

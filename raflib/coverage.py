@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from raflib.errors import RafError
+from raflib.leaks import refuse_leaks
 
 if TYPE_CHECKING:
     import pandas
@@ -213,20 +214,18 @@ def table(
 
     `value` is the mean over `repeats` draws, `low` and `high` the 2.5th and 97.5th percentiles: the spread due to the
     draw, not to the choice of people. MMD's bandwidth is the target's median distance, KL's PCA the target's, so both
-    methods are measured with one ruler. Raises RafError when the bank holds a target's frames (by name) unless
-    `allow_leak`, when n is odd or larger than the training set, and for another width or (if given) feature space.
+    methods are measured with one ruler. Raises RafError when the bank holds a target's frames, by name or by their
+    vectors, or the subject's under another name, unless `allow_leak` (`leaked` counts those rows); when n is odd or
+    larger than the training set; and for another width or (if given) feature space.
     """
     import pandas
 
     targets = targets if isinstance(targets, Mapping) else {"target": targets}
-    leaked = bank.subjects[np.isin(bank.subjects, [name for name in targets if name != subject])]
-    if len(leaked) and not allow_leak:
-        names = ", ".join(np.unique(leaked))
-        raise RafError(
-            f"table: the bank holds frames of {names}, who are in the targets; bank.restrict(exclude=[...]) them"
-        )
-    own = _detected(expression)
-    target = np.concatenate([_detected(frames) for frames in targets.values()])
+    own, targets = _detected(expression), {name: _detected(frames) for name, frames in targets.items()}
+    target = np.concatenate(list(targets.values()))
+    people = {**targets, subject: np.concatenate([own, targets.get(subject, own[:0])])}
+    leaks = refuse_leaks("table: the bank", bank, people, allow_leak, excluded=subject)
+    leaked = len(set().union(*(leak.rows.tolist() for leak in leaks)))
     n = len(own) // 2 * 2 if n is None else n
     if n < 2 or n % 2 or n > len(own) or repeats < 1:
         raise RafError(
@@ -245,7 +244,7 @@ def table(
     for method, values in results.items():
         low, high = np.quantile(values, (0.025, 0.975), axis=0)
         for metric, value, *interval in zip(METRICS, np.mean(values, axis=0), low, high, strict=True):
-            rows.append((subject, method, metric, value, *interval, n, len(leaked)))
+            rows.append((subject, method, metric, value, *interval, n, leaked))
     return pandas.DataFrame(rows, columns=["subject", "method", "metric", "value", "low", "high", "n", "leaked"])
 
 

@@ -23,8 +23,8 @@ class SubjectsParameters:
 class BankParameters:
     subject: str = "422"
     profile: str = "demo"
-    people: int = 60
-    frames: int = 100
+    people: int = 20
+    frames: int = 200
     rebuild: bool = False
     seed: int = 0
 

@@ -12,7 +12,7 @@ import os
 import platform
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -97,13 +97,19 @@ def read_json(path: str | Path) -> dict:
 
 def provenance() -> dict[str, object]:
     """How a result was made: commit, versions and machine. Missing packages are simply not listed."""
-    versions = {"python": platform.python_version()}
-    for name in VERSIONS_OF:
+    versions = {"python": platform.python_version(), **package_versions(VERSIONS_OF)}
+    return {"commit": _commit(), "versions": versions, "machine": f"{platform.machine()}, {os.cpu_count()} cores"}
+
+
+def package_versions(names: Iterable[str]) -> dict[str, str]:
+    """Installed version of each package, by name; one that is missing is simply not listed."""
+    versions = {}
+    for name in names:
         try:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return {"commit": _commit(), "versions": versions, "machine": f"{platform.machine()}, {os.cpu_count()} cores"}
+    return versions
 
 
 def _commit() -> str:

@@ -25,17 +25,19 @@ from raflib.avatar.upsampler import PREFIX
 from raflib.config import TrainConfig, train_config_from_dict
 from raflib.errors import RafError
 from raflib.geometry import Camera
+from raflib.leaks import Fingerprints
 from raflib.render import rasterize
 from raflib.runs import load_tensors, read_json
 
 CHECKPOINT = "checkpoint.safetensors"
+BANK = "bank_fingerprints.npz"
 
 
 @dataclass(eq=False)
 class Run:
     """A trained (or training) avatar on disk.
 
-    `info` is `run.json`: subject, method, sampler, configuration, seed, commit, versions, steps and seconds.
+    `info` is `run.json`: subject, method, sampler, bank, configuration, seed, commit, versions, steps and seconds.
     `background` has the renderer's channels at the rendered size. `pose_corrections` is what training added to the
     tracked pose of each frame, by "<sequence>/<frame>" (axis-angle in radians, translation in metres).
     """
@@ -81,6 +83,22 @@ class Run:
     def control_expression(self) -> Float[np.ndarray, "d"]:
         """The training mean of the expression: what the control of every evaluation is held at."""
         return self.avatar.expression_mean.cpu().numpy()
+
+    @property
+    def bank(self) -> Fingerprints | None:
+        """What is known of the bank this avatar was trained with; None where there was none.
+
+        RafError naming the file when it is missing, damaged or another bank's.
+        """
+        if self.info.get("bank") is None:
+            return None
+        known, checksum = Fingerprints.load(self.path / BANK), self.info["bank"]["checksum"]
+        if known.checksum != checksum:
+            raise RafError(
+                f"{self.path / BANK}: of bank {known.checksum[:16]}, but the run was trained with {checksum[:16]}; "
+                "copy whole run folders, or train again"
+            )
+        return known
 
     @property
     def log(self) -> pd.DataFrame:

@@ -37,11 +37,12 @@ from raflib.avatar.upsampler import PREFIX
 from raflib.capture import Capture
 from raflib.config import TrainConfig, to_dict
 from raflib.errors import RafError
+from raflib.leaks import Fingerprints, refuse_leaks
 from raflib.optimisers import Optimisers
 from raflib.pictures import Pictures, Shot, choose_cameras, random_square
 from raflib.render import Gaussians, rasterize
 from raflib.runs import atomic_write, load_tensors, provenance, read_json, save_tensors, write_json
-from raflib.trained import CHECKPOINT, Run, below, choose_device, make_upsampler
+from raflib.trained import BANK, CHECKPOINT, Run, below, choose_device, make_upsampler
 
 __all__ = ["Run", "fit"]
 
@@ -58,13 +59,15 @@ def fit(
     threads: int = 1,
     progress: bool = True,
     device: str = "auto",
+    allow_leak: bool = False,
 ) -> Run:
     """Train an avatar of `capture` into the run folder `out`, resuming what is there.
 
     `sampler` is Vanilla, RandomNoise, RAF or anything with their `name`, `bind` and `describe`. `details` goes into
     run.json. `device` is "cpu", "cuda" or "auto", the GPU where there is one that the renderer can use; a run may be
     continued on another. A folder holding a run of another subject, sampler or configuration is an error; a finished
-    one is returned as it is. A loss that is not finite stops training and keeps the last good checkpoint.
+    one is returned as it is. A loss that is not finite stops training and keeps the last good checkpoint. A `bank`
+    of the sampler that holds the subject's own frames, by whatever name, is an error unless `allow_leak`.
     """
     out, where = Path(out), choose_device(device)
     if where.type != "cuda" and (config.compile or config.precision != "float32"):
@@ -72,6 +75,13 @@ def fit(
             f"precision {config.precision!r} and compile {config.compile} are for CUDA and this training is on the "
             "CPU; use float32 and no compile"
         )
+    bank, used = getattr(sampler, "bank", None), {}
+    if bank is not None:
+        known = Fingerprints.of(bank)
+        own = {capture.subject: capture.expression[capture.detected]}
+        leaks = refuse_leaks("fit: the bank", known, own, allow_leak)
+        used = {"bank": {"checksum": bank.checksum, "rows": len(bank), "people": len(bank.people)}}
+        used["leaks"] = [str(leak) for leak in leaks]
     identity = {"subject": capture.subject, "sampler": sampler.describe(), "config": to_dict(config)}
     if (out / "run.json").exists():
         stored = read_json(out / "run.json")
@@ -81,7 +91,10 @@ def fit(
         if stored["finished"]:
             return Run.load(out, device)
     label = {"method": sampler.name, "seed": config.seed, "threads": threads, "device": where.type}
-    info = {**identity, **label, **(details or {}), **provenance(), "finished": False, "steps": 0, "seconds": 0.0}
+    info = {**identity, **used, **label, **(details or {}), **provenance()}
+    info |= {"finished": False, "steps": 0, "seconds": 0.0}
+    if bank is not None:
+        known.save(out / BANK)
     with _threads(threads):
         _Trainer(capture, sampler, config, out, info, progress, where).run()
     return Run.load(out, device)

@@ -182,6 +182,20 @@ def test_a_driver_in_the_bank_is_refused_unless_allowed(people):
     assert (coverage.table(own, "422", leaking, bank, n=20, repeats=1, allow_leak=True).leaked == 300).all()
 
 
+def test_a_driver_or_the_subject_under_another_name_is_refused(people):
+    own, bank, targets = people
+    few = targets["E01"][:7].astype(np.float16).astype(np.float32)  # as a shipped bank holds them
+    for vectors, words in ((few, "E01 under the name X01 .7 equal"), (own[:2], "422 under the name X01 .2 equal")):
+        other = ExpressionBank(vectors, ["X01"] * len(vectors), ["FREE"] * len(vectors), range(len(vectors)), "arkit52")
+        with pytest.raises(RafError, match=words):
+            coverage.table(own, "422", targets, bank.merge(other), n=20, repeats=1)
+        rows = coverage.table(own, "422", targets, bank.merge(other), n=20, repeats=1, allow_leak=True)
+        assert (rows.leaked == len(vectors)).all()
+    mine = ExpressionBank(own, ["422"] * 120, ["FREE"] * 120, range(120), "arkit52")  # never searched: no leak
+    with_own = bank.restrict(exclude="422").merge(mine)
+    assert (coverage.table(own, "422", targets, with_own, n=20, repeats=1).leaked == 0).all()
+
+
 def test_errors_name_what_is_wrong(people):
     own, bank, targets = people
     x, y = samples(width=4)

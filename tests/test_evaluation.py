@@ -8,6 +8,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from raflib import studio
+from raflib.bank import ExpressionBank
 from raflib.capture import Capture, Truth
 from raflib.errors import RafError
 from raflib.evaluation import (
@@ -35,6 +36,7 @@ from raflib.evaluation import (
 from raflib.evaluation.protocols import pick_frames
 from raflib.evaluation.truth import aligned_pose
 from raflib.geometry import Camera
+from raflib.leaks import Fingerprints
 from raflib.pictures import face_box
 from raflib.sources.studio import TRACKING_CAMERAS
 from raflib.tracking import ARKIT52, FaceTracker, Observation, track_views
@@ -118,10 +120,10 @@ def capture(subject, seed, frames=20, space="arkit52"):
 class FakeRun:
     """An avatar that paints the wanted expression with some noise; it loses faces whose jaw is nearly shut."""
 
-    def __init__(self, subject="422", sigma=0.01, lost_below=-1.0, info=None):
+    def __init__(self, subject="422", sigma=0.01, lost_below=-1.0, bank=None):
         self.subject, self.method, self.config = subject, "raf", SimpleNamespace(seed=3)
         self.control_expression = np.full(52, 0.5, dtype=np.float32)
-        self.sigma, self.lost_below, self.info, self.poses = sigma, lost_below, info or {}, []
+        self.sigma, self.lost_below, self.bank, self.poses = sigma, lost_below, bank, []
 
     def render(self, expression, pose, scale, cameras):
         assert len(expression) == len(pose) == len(scale) == len(cameras)
@@ -473,9 +475,26 @@ def test_refusals_name_what_is_wrong(target, options, message):
     assert "\n" not in str(error.value)
 
 
-def test_a_bank_with_the_drivers_own_frames_is_refused(target):
-    run = FakeRun(info={"bank_subjects": ["B001", "E01"]})
-    options = {"protocol": "cross", "drivers": [capture("E01", 1)], "frames": 1}
-    with pytest.raises(RafError, match=r"bank of run 422/raf holds frames of E01"):
-        quick(run, target, **options)
-    assert len(quick(run, target, allow_leak=True, **options)) == 2
+def bank_of(**people):
+    """What a run knows of a bank with these people's vectors."""
+    rows = np.concatenate(list(people.values()))
+    subjects = np.repeat(list(people), [len(vectors) for vectors in people.values()])
+    return Fingerprints.of(ExpressionBank(rows, subjects, ["FREE"] * len(rows), np.arange(len(rows)), "arkit52"))
+
+
+def test_a_bank_with_the_drivers_or_the_subjects_own_frames_is_refused(target):
+    driver, stranger = capture("E01", 1), np.random.default_rng(0).random((5, 52), np.float32)
+    options = {"protocol": "cross", "drivers": [driver], "frames": 1}
+    by_name = FakeRun(bank=bank_of(B001=stranger, E01=stranger[:2] + 1))
+    with pytest.raises(RafError, match=r"bank of run 422/raf holds frames of E01 by name \(2 rows"):
+        quick(by_name, target, **options)
+    assert len(quick(by_name, target, allow_leak=True, **options)) == 2
+    renamed = FakeRun(bank=bank_of(B001=stranger, B002=driver.expression[driver.free][:1].astype(np.float16)))
+    with pytest.raises(RafError, match=r"E01 under the name B002 \(1 equal vectors.*exclude=\['B002'\]"):
+        quick(renamed, target, **options)
+    assert len(quick(renamed, target, allow_leak=True, **options)) == 2
+    own = FakeRun(bank=bank_of(B003=target.expression[target.free][:2]))
+    for protocol in ({"frames": 1}, options):
+        with pytest.raises(RafError, match="422 under the name B003"):
+            quick(own, target, **protocol)
+    assert len(quick(FakeRun(bank=bank_of(B001=stranger)), target, **options)) == 2

