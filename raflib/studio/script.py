@@ -2,8 +2,8 @@
 
 An entry is a set of actions with strengths; they rise, stay and fall together, each a little early or late. EXP
 sequences go through one region of the face, EMO through two emotions with the co-activations that belong to them,
-SEN through a spoken sentence. FREE is what people do when left alone before a camera: talk, laugh, grimace, and
-combinations that no instruction asks for.
+SEN through a spoken sentence; HAIR shows the hair from all sides. FREE is what people do when left alone before a
+camera: talk, laugh, grimace, and combinations that no instruction asks for.
 """
 
 from __future__ import annotations
@@ -88,6 +88,10 @@ EMOTIONS: dict[str, tuple[Pose, ...]] = {
     "EMO-3-angry+sad": (ANGER, SADNESS),
     "EMO-4-disgust+happy": (DISGUST, SMILE, LAUGH),
 }
+
+HAIR = "HAIR"
+CALM: tuple[Pose, ...] = ({}, {"mouthSmile": 0.12}, {}, {"browInnerUp": 0.10})
+"""The face of `HAIR`, in which the head moves and the face does not."""
 
 # What nobody is asked for, but does: half-faces, mixed feelings, thinking, playing to the camera.
 ODDITIES: tuple[Pose, ...] = (

@@ -7,6 +7,8 @@ speech", 1993).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from jaxtyping import Float32
 
@@ -35,6 +37,7 @@ VISEMES: dict[str, dict[str, float]] = {
 VOWELS = ("A", "AE", "E", "I", "IY", "O", "U", "UH")
 DOMINANCE = {"P": 2.6, "F": 2.0, "CH": 1.4, "W": 1.5, "U": 1.3, "_": 0.8}
 LENGTH = {"_": 0.16, **dict.fromkeys(VOWELS, 0.15)}  # seconds; consonants take 0.085
+STRESS = 1.15  # how much larger a stressed vowel is
 
 SENTENCES: dict[str, str] = {
     "SEN-01-cramp_small_danger": "K R AE P P _ S P O T _ T E I T CH R",
@@ -61,14 +64,24 @@ def babble(generator: np.random.Generator, words: int) -> str:
     return " ".join(spoken)
 
 
+@dataclass(frozen=True, eq=False)
+class Spoken:
+    """`mouth` [T,52] actions, the `end` of speech and the middles of its `stresses`, in seconds."""
+
+    mouth: Float32[np.ndarray, "T 52"]
+    end: float
+    stresses: list[float]
+
+
 def speak(
     times: Float32[np.ndarray, "T"], phonemes: str, start: float, pace: float, generator: np.random.Generator
-) -> tuple[Float32[np.ndarray, "T 52"], float]:
-    """Mouth actions at `times` for `phonemes` spoken from `start`, `pace` times as fast as usual; and the end."""
+) -> Spoken:
+    """`phonemes` spoken from `start`, `pace` times as fast as usual; the first vowel of most words carries a stress."""
     names = ["_", *phonemes.split(), "_"]
+    stressed = _stressed(names, generator)
     targets = np.zeros((len(names), len(ACTIONS)), np.float32)
-    for row, name in zip(targets, names, strict=True):
-        emphasis = np.exp(generator.normal() * 0.15)
+    for row, name, stress in zip(targets, names, stressed, strict=True):
+        emphasis = np.exp(generator.normal() * 0.15) * (STRESS if stress else 1.0)
         for action, value in VISEMES[name].items():
             row[list(sides(action))] = value * emphasis
     usual = np.array([LENGTH.get(name, 0.085) for name in names])
@@ -81,4 +94,15 @@ def speak(
     dominance = strength * np.exp(-(distance**1.4)) + 1e-6
     mouth = (dominance @ targets) / dominance.sum(1, keepdims=True)
     inside = np.clip((times - start + 0.12) / 0.12, 0, 1) * np.clip((ends[-1] + 0.12 - times) / 0.12, 0, 1)
-    return (mouth * inside[:, None]).astype(np.float32), float(ends[-1])
+    return Spoken((mouth * inside[:, None]).astype(np.float32), float(ends[-1]), middles[stressed].tolist())
+
+
+def _stressed(names: list[str], generator: np.random.Generator) -> np.ndarray:
+    """[n] bool: the first vowel of three words in four."""
+    stressed, waiting = np.zeros(len(names), bool), False
+    for index, name in enumerate(names):
+        if name == "_":
+            waiting = generator.random() < 0.75
+        elif waiting and name in VOWELS:
+            stressed[index], waiting = True, False
+    return stressed
