@@ -112,7 +112,7 @@ def _free(
             end = begin + count * generator.uniform(0.7, 1.1) / speed
             faces = [script.improvise(generator) for _ in range(count)]
             total += _poses(times, faces, begin, min(end, seconds), generator, 0.45)
-        begin = end + generator.uniform(0.0, 0.35)
+        begin = end + generator.uniform(0.0, 0.25)
     return np.clip(total, 0, 1), stresses
 
 

@@ -18,14 +18,14 @@ GAIN_SPREAD = 0.24
 SIDE_SPREAD = 0.10
 HABIT = 0.18  # typical size of a random cross-talk coefficient
 HABITS = 26
-TONE = 0.55  # size of the habits of a face at rest: how far apart resting faces are
+TONE = 0.65  # size of the habits of a face at rest: how far apart resting faces are
 TONE_BOUND = 1.7  # no habit is stronger than this many times its usual size
-GAZE_SPREAD = (4.0, 3.0)  # degrees to the side and up to where the eyes rest: the lens, a prompter, the operator
-CARRIAGE = (3.0, 3.0, 2.4)  # degrees of yaw, pitch, roll between people's ways of sitting before the same cameras
+GAZE_SPREAD = (4.5, 3.0)  # degrees to the side and up to where the eyes rest: the lens, a prompter, the operator
+CARRIAGE = (3.8, 3.2, 2.8)  # degrees of yaw, pitch, roll between people's ways of sitting before the same cameras
 
 # Muscles that tend to come along with others in everyone, and how strongly on average.
 COMPANIONS = (
-    ("mouthSmile", "cheekSquint", 0.45), ("mouthSmile", "eyeSquint", 0.25), ("mouthSmile", "mouthDimple", 0.20),
+    ("mouthSmile", "cheekSquint", 0.45), ("mouthSmile", "eyeSquint", 0.12), ("mouthSmile", "mouthDimple", 0.20),
     ("noseSneer", "mouthUpperUp", 0.30), ("noseSneer", "browDown", 0.25), ("browDown", "eyeSquint", 0.25),
     ("browInnerUp", "browOuterUp", 0.30), ("browOuterUp", "eyeWide", 0.15), ("jawOpen", "mouthLowerDown", 0.18),
     ("eyeBlink", "cheekSquint", 0.10), ("mouthFrown", "mouthShrugLower", 0.25), ("cheekPuff", "mouthPress", 0.30),
@@ -34,11 +34,11 @@ COMPANIONS = (
 # Habits of a face at rest, each a pair of poses: brows worn high or low, worried or arched; cheerful or grave; eyes
 # wide or narrow; heavy lids; lips parted or pressed; pursed or drawn out; chin tense or slack.
 HABITUAL = (
-    ({"browInnerUp": 0.55, "browOuterUp": 0.55}, {"browDown": 0.45}),
+    ({"browInnerUp": 0.55, "browOuterUp": 0.55}, {"browDown": 0.40}),
     ({"browInnerUp": 0.40}, {"browOuterUp": 0.40}),
-    ({"mouthSmile": 0.50, "cheekSquint": 0.20}, {"mouthFrown": 0.22, "mouthShrugLower": 0.10}),
+    ({"mouthSmile": 0.50, "cheekSquint": 0.20}, {"mouthFrown": 0.16, "mouthShrugLower": 0.06}),
     ({"eyeWide": 0.45}, {"eyeSquint": 0.55}),
-    ({"eyeBlink": 0.22}, {"eyeWide": 0.10}),
+    ({"eyeBlink": 0.16}, {"eyeWide": 0.10}),
     ({"mouthUpperUp": 0.40, "jawOpen": 0.05}, {"mouthRollUpper": 0.40, "mouthPress": 0.35}),
     ({"mouthPucker": 0.30}, {"mouthStretch": 0.16, "mouthDimple": 0.35}),
     ({"mouthShrugLower": 0.30, "mouthShrugUpper": 0.15}, {"mouthLowerDown": 0.15, "jawOpen": 0.04}),
