@@ -24,13 +24,13 @@ CALM = 0.05  # share of a person's frames, those of smallest norm, whose mean is
 MOVES = 0.02  # a true action whose standard deviation is smaller does not move enough to be correlated with anything
 
 
-def between(people: Sequence[Float[np.ndarray, "T d"]]) -> float:
+def between(people: Sequence[Float[np.ndarray, "_ d"]]) -> float:
     """Root mean square distance of the persons' mean features to the mean of those means."""
     means = np.array([features.mean(0) for features in _checked(people)])
     return _rms(means - means.mean(0))
 
 
-def within(people: Sequence[Float[np.ndarray, "T d"]]) -> float:
+def within(people: Sequence[Float[np.ndarray, "_ d"]]) -> float:
     """Root mean square distance of a frame to its person's mean: squares are averaged in a person, then over people."""
     squares = [((features - features.mean(0)) ** 2).sum(1).mean() for features in _checked(people)]
     return float(np.sqrt(np.mean(squares)))
@@ -43,7 +43,7 @@ def neutral(features: Float[np.ndarray, "T d"], share: float = CALM) -> Float[np
     return features[calmest].mean(0)
 
 
-def neutral_distance(people: Sequence[Float[np.ndarray, "T d"]]) -> float:
+def neutral_distance(people: Sequence[Float[np.ndarray, "_ d"]]) -> float:
     """Mean distance between the neutral faces of two different people."""
     from scipy.spatial.distance import pdist
 
@@ -51,12 +51,12 @@ def neutral_distance(people: Sequence[Float[np.ndarray, "T d"]]) -> float:
     return float(pdist(np.array([neutral(features) for features in people])).mean())
 
 
-def spread(people: Sequence[Float[np.ndarray, "T d"]]) -> dict[str, float]:
+def spread(people: Sequence[Float[np.ndarray, "_ d"]]) -> dict[str, float]:
     """`between`, `within` and `neutral` (distance of neutral faces) of these people."""
     return {"between": between(people), "within": within(people), "neutral": neutral_distance(people)}
 
 
-def deviations(people: Sequence[Float[np.ndarray, "T d"]]) -> dict[str, Float[np.ndarray, "d"]]:
+def deviations(people: Sequence[Float[np.ndarray, "_ d"]]) -> dict[str, Float[np.ndarray, "d"]]:
     """The same a dimension: standard deviation of persons' means (`between`) and root mean variance (`within`).
 
     For expression features their squares add up to those of `between` and `within`; for head angles they are degrees.
@@ -100,7 +100,7 @@ def sequence_distances(features: Float[np.ndarray, "T d"], sequence: Iterable[st
     return result
 
 
-def from_other_people(people: Mapping[str, Float[np.ndarray, "T d"]]) -> dict[str, float]:
+def from_other_people(people: Mapping[str, Float[np.ndarray, "_ d"]]) -> dict[str, float]:
     """Per person, the mean distance of everybody else's frames to the nearest of this person's; others count alike."""
     _several(list(people.values()))
     return {
@@ -112,7 +112,7 @@ def from_other_people(people: Mapping[str, Float[np.ndarray, "T d"]]) -> dict[st
 
 
 def agreement(
-    tracked: Mapping[str, Float[np.ndarray, "T d"]], true: Mapping[str, Float[np.ndarray, "T d"]], names: Sequence[str]
+    tracked: Mapping[str, Float[np.ndarray, "_ d"]], true: Mapping[str, Float[np.ndarray, "_ d"]], names: Sequence[str]
 ) -> pandas.DataFrame:
     """Correlation of tracked features with the true actions, a row an action that moves, the best followed first.
 
