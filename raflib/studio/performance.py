@@ -88,9 +88,9 @@ def _score(
 
 
 def _pace(sequence: str, seconds: float, speed: float) -> float:
-    names = speech.SENTENCES[sequence].split()
-    usual = sum(speech.LENGTH.get(name, 0.085) for name in names)
-    return max(speed, usual / (seconds - 1.4)) if usual * speed < seconds else speed
+    """The person's own pace, or faster where the sentence would not fit."""
+    usual = sum(speech.LENGTH.get(name, 0.085) for name in speech.SENTENCES[sequence].split())
+    return max(speed, usual / (seconds - 1.3))
 
 
 def _free(

@@ -36,20 +36,21 @@ VISEMES: dict[str, dict[str, float]] = {
 }
 VOWELS = ("A", "AE", "E", "I", "IY", "O", "U", "UH")
 DOMINANCE = {"P": 2.6, "F": 2.0, "CH": 1.4, "W": 1.5, "U": 1.3, "_": 0.8}
-LENGTH = {"_": 0.16, **dict.fromkeys(VOWELS, 0.15)}  # seconds; consonants take 0.085
+LENGTH = {"_": 0.05, **dict.fromkeys(VOWELS, 0.15)}  # seconds; consonants take 0.085
 STRESS = 1.15  # how much larger a stressed vowel is
 
+# The sentences NeRSemble's sequences are named after, of the phonetically balanced Harvard lists (IEEE, 1969).
 SENTENCES: dict[str, str] = {
-    "SEN-01-cramp_small_danger": "K R AE P P _ S P O T _ T E I T CH R",
-    "SEN-02-same_phrase_thirty_times": "S E I P _ F R E I S _ T R T IY _ T A I P S",
-    "SEN-03-pluck_bright_rose": "P T UH K _ P R A I T _ R O U S",
-    "SEN-04-two_plus_seven": "T U _ P T UH S _ S E F UH T",
-    "SEN-05-glow_eyes_sweet_girl": "K T O U _ A I S _ S W IY T _ K R UH T",
-    "SEN-06-problems_wise_chief": "P R A P T UH P S _ W A I S _ CH IY F",
-    "SEN-07-fond_note_fried": "F A T T _ T O U T _ F R A I T",
-    "SEN-08-clothes_and_lodging": "K T O U S _ AE T T _ T A CH I K",
-    "SEN-09-frown_events_bad": "F R A U T _ IY F E T S _ P AE T",
-    "SEN-10-port_strong_smokey": "P O R T _ S T R O K _ S P O U K IY",
+    "SEN-01-cramp_small_danger": "UH _ K R AE P P _ I S _ T O _ S P O T _ T E I T CH R _ A T _ UH _ S W I P",
+    "SEN-02-same_phrase_thirty_times": "K IY _ S E T _ T UH _ S E I P _ F R E I S _ T R T IY _ T A I P S",
+    "SEN-03-pluck_bright_rose": "P T UH K _ T UH _ P R A I T _ R O U S _ W I T A U T _ T IY F S",
+    "SEN-04-two_plus_seven": "T U _ P T UH S _ S E F UH T _ I S _ T E S _ T AE T _ T E T",
+    "SEN-05-glow_eyes_sweet_girl": "T UH _ K T O U _ T IY P UH T T _ I T _ T IY _ A I S _ UH F _ S W IY T _ K R UH T",
+    "SEN-06-problems_wise_chief": "P R I K _ K O R _ P R A P T UH P S _ T U _ T UH _ W A I S _ CH IY F",
+    "SEN-07-fond_note_fried": "R A I T _ UH _ F A T T _ T O U T _ T U _ T UH _ F R A I T _ K U _ CH E R I CH",
+    "SEN-08-clothes_and_lodging": "K T O U S _ AE T T _ T A CH I K _ A R _ F R IY _ T U _ T U _ P E T",
+    "SEN-09-frown_events_bad": "W IY _ F R A U T _ W E T _ IY F E T S _ T E I K _ UH _ P AE T _ T R T",
+    "SEN-10-port_strong_smokey": "P O R T _ I S _ UH _ S T R O K _ W A I T _ W I T _ UH _ S P O U K IY _ T E I S T",
 }
 
 
