@@ -20,7 +20,7 @@ HABIT = 0.18  # typical size of a random cross-talk coefficient
 HABITS = 26
 TONE = 0.65  # size of the habits of a face at rest: how far apart resting faces are
 TONE_BOUND = 1.7  # no habit is stronger than this many times its usual size
-GAZE_SPREAD = (4.5, 3.0)  # degrees to the side and up to where the eyes rest: the lens, a prompter, the operator
+GAZE_SPREAD = (6.0, 3.5)  # degrees to the side and up to where the eyes rest: the lens, a prompter, the operator
 CARRIAGE = (3.8, 3.2, 2.8)  # degrees of yaw, pitch, roll between people's ways of sitting before the same cameras
 
 # Muscles that tend to come along with others in everyone, and how strongly on average.
@@ -34,13 +34,13 @@ COMPANIONS = (
 # Habits of a face at rest, each a pair of poses: brows worn high or low, worried or arched; cheerful or grave; eyes
 # wide or narrow; heavy lids; lips parted or pressed; pursed or drawn out; chin tense or slack.
 HABITUAL = (
-    ({"browInnerUp": 0.55, "browOuterUp": 0.55}, {"browDown": 0.40}),
+    ({"browInnerUp": 0.65, "browOuterUp": 0.50}, {"browDown": 0.45}),
     ({"browInnerUp": 0.40}, {"browOuterUp": 0.40}),
-    ({"mouthSmile": 0.50, "cheekSquint": 0.20}, {"mouthFrown": 0.16, "mouthShrugLower": 0.06}),
-    ({"eyeWide": 0.45}, {"eyeSquint": 0.55}),
+    ({"mouthSmile": 0.44, "cheekSquint": 0.20}, {"mouthFrown": 0.10, "mouthShrugLower": 0.06}),
+    ({"eyeWide": 0.45}, {"eyeSquint": 0.60}),
     ({"eyeBlink": 0.16}, {"eyeWide": 0.10}),
-    ({"mouthUpperUp": 0.40, "jawOpen": 0.05}, {"mouthRollUpper": 0.40, "mouthPress": 0.35}),
-    ({"mouthPucker": 0.30}, {"mouthStretch": 0.16, "mouthDimple": 0.35}),
+    ({"mouthUpperUp": 0.55, "jawOpen": 0.05}, {"mouthRollUpper": 0.40, "mouthPress": 0.35}),
+    ({"mouthPucker": 0.45}, {"mouthStretch": 0.16, "mouthDimple": 0.35}),
     ({"mouthShrugLower": 0.30, "mouthShrugUpper": 0.15}, {"mouthLowerDown": 0.15, "jawOpen": 0.04}),
 )
 # A habit gives way to its opposite: corners pulled down end a resting smile.
