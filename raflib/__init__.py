@@ -21,7 +21,7 @@ _WHERE = {
     "open_capture": "raflib.sources",
     "rasterize": "raflib.render",
 }
-_ROOMS = ("coverage", "geometry", "losses", "report", "studio", "tracking")
+_ROOMS = ("coverage", "geometry", "losses", "people", "report", "studio", "tracking")
 __all__ = sorted([*_WHERE, *_ROOMS])
 
 
