@@ -63,7 +63,7 @@ def head(
     """Head angles: drift about the person's carriage, turns where the sequence asks for them, nods with the speech."""
     spread = np.array(HEAD_MOTION.get(sequence, HEAD_MOTION.get(sequence[:3], STILL))) * style.head_motion**0.5
     slow = {"EXP-1-head": 45, "FREE": 50}.get(sequence, 70)
-    drift = _smooth_noise(len(times), 3, slow, generator)
+    drift = smooth_noise(len(times), 3, slow, generator)
     if sequence in ("EXP-1-head", "FREE"):
         drift = (drift - drift.mean(0)) / drift.std(0)  # everybody turns their head here
     angles = drift * spread + style.carriage + generator.normal(size=3) * [1.5, 1.5, 1.0]
@@ -131,12 +131,12 @@ def blink(
 
 def tremor(times: Float32[np.ndarray, "T"], generator: np.random.Generator) -> Float32[np.ndarray, "T 52"]:
     """Faint slow drift of mouth and brows: nobody holds perfectly still."""
-    noise = _smooth_noise(len(times), len(ACTIONS), 30, generator)
+    noise = smooth_noise(len(times), len(ACTIONS), 30, generator)
     moving = np.array([name.startswith(("brow", "mouth", "cheekSquint")) for name in ACTIONS])
     return np.where(moving, TREMOR * noise, 0).astype(np.float32)
 
 
-def _smooth_noise(length: int, width: int, slow: int, generator: np.random.Generator) -> np.ndarray:
+def smooth_noise(length: int, width: int, slow: int, generator: np.random.Generator) -> np.ndarray:
     """[length, width]: white noise smoothed over `slow` steps, of unit variance everywhere (the ends are cut off)."""
     margin = 4 * slow
     noise = gaussian_filter1d(generator.normal(size=(length + 2 * margin, width)), slow, axis=0, mode="nearest")

@@ -28,7 +28,8 @@ TRAIN_SEQUENCES: tuple[str, ...] = (
 SEQUENCES: tuple[str, ...] = (*TRAIN_SEQUENCES, *TONGUE, FREE)
 """NeRSemble's 24 directed sequences and FREE; as in its public preprocessing, tongues are not trained on."""
 SECONDS = {FREE: 12.0}
-READING = 0.35  # how much of an expression shows while a sentence is read aloud
+READING = 0.28  # how much of an expression shows while a sentence is read aloud
+MOOD = 0.7  # how much of an expression stays through an exercise of the face: people are amused, strained, puzzled
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +85,21 @@ def _score(
         return _free(times, seconds, speed, generator)
     poses = script.CALM if sequence == script.HAIR else script.EMOTIONS.get(sequence, script.EXPRESSIONS.get(sequence))
     hold = 1.3 if sequence in script.EMOTIONS else 0.9
-    return _poses(times, list(poses), 0.25, seconds, generator, hold / speed), []
+    total = _poses(times, list(poses), 0.25, seconds, generator, hold / speed)
+    if sequence in script.EXPRESSIONS:
+        total += MOOD * _mood(times, generator)
+    return total, []
+
+
+def _mood(times: np.ndarray, generator: np.random.Generator) -> Float32[np.ndarray, "T 52"]:
+    """One expression that comes at the start and stays, now weaker, now stronger."""
+    accent = script.ACCENTS[generator.integers(len(script.ACCENTS))]
+    drift = life.smooth_noise(len(times), 1, 80, generator)[:, 0]
+    level = life.ease(np.clip(times / 0.8, 0, 1)) * np.clip(1 + 0.3 * drift, 0, 2)
+    total = np.zeros((len(times), len(ACTIONS)), np.float32)
+    for name, value in accent.items():
+        total[:, list(sides(name))] = (level * value)[:, None]
+    return total
 
 
 def _pace(sequence: str, seconds: float, speed: float) -> float:

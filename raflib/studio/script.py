@@ -121,6 +121,14 @@ ODDITIES: tuple[Pose, ...] = (
     {"mouthRight": 0.8, "eyeSquintRight": 0.6, "browOuterUpLeft": 0.5},
     {"mouthFrown": 0.7, "mouthSmile": 0.5, "browInnerUp": 0.6},
     {"mouthUpperUpLeft": 0.8, "noseSneerLeft": 0.7, "eyeSquintLeft": 0.5},
+    {"mouthSmile": 0.8, "browDown": 0.8, "eyeSquint": 0.3},
+    {"mouthFrown": 0.7, "mouthShrugLower": 0.7, "browOuterUp": 0.9},
+    {"mouthSmile": 0.8, "eyeBlink": 0.8, "browInnerUp": 0.8},
+    {"mouthPress": 0.8, "browOuterUp": 0.9, "eyeWide": 0.7},
+    {"mouthUpperUp": 0.8, "eyeWide": 0.8, "browInnerUp": 0.7, "mouthStretch": 0.5},
+    {"mouthPucker": 1.0, "eyeBlink": 0.8, "browOuterUp": 0.8},
+    {"mouthPucker": 0.8, "eyeWide": 0.8, "browInnerUp": 0.8, "browOuterUp": 0.7},
+    {"jawOpen": 0.6, "mouthSmile": 0.8, "eyeWide": 0.8, "browOuterUp": 0.9},
 )
 # What goes on in the upper face and at the corners of the mouth while somebody reads a sentence.
 ACCENTS: tuple[Pose, ...] = (
@@ -147,9 +155,9 @@ def improvise(generator: np.random.Generator) -> dict[str, float]:
     kind = generator.random()
     feeling: Pose = FEELINGS[generator.integers(len(FEELINGS))]
     oddity: Pose = ODDITIES[generator.integers(len(ODDITIES))]
-    if kind < 0.15:
+    if kind < 0.1:
         pose = feeling
-    elif kind < 0.35:
+    elif kind < 0.4:
         pose = oddity
     else:
         pose = blend(feeling, oddity, float(generator.uniform(0.4, 0.9)))

@@ -14,11 +14,11 @@ from jaxtyping import Float32
 
 from raflib.studio.model import ACTIONS, INDEX
 
-GAIN_SPREAD = 0.24
+GAIN_SPREAD = 0.30
 SIDE_SPREAD = 0.10
 HABIT = 0.18  # typical size of a random cross-talk coefficient
 HABITS = 26
-TONE = 0.65  # size of the habits of a face at rest: how far apart resting faces are
+TONE = 0.70  # size of the habits of a face at rest: how far apart resting faces are
 TONE_BOUND = 1.7  # no habit is stronger than this many times its usual size
 GAZE_SPREAD = (6.0, 3.5)  # degrees to the side and up to where the eyes rest: the lens, a prompter, the operator
 CARRIAGE = (3.8, 3.2, 2.8)  # degrees of yaw, pitch, roll between people's ways of sitting before the same cameras
@@ -39,7 +39,7 @@ HABITUAL = (
     ({"mouthSmile": 0.44, "cheekSquint": 0.20}, {"mouthFrown": 0.10, "mouthShrugLower": 0.06}),
     ({"eyeWide": 0.45}, {"eyeSquint": 0.60}),
     ({"eyeBlink": 0.16}, {"eyeWide": 0.10}),
-    ({"mouthUpperUp": 0.55, "jawOpen": 0.05}, {"mouthRollUpper": 0.40, "mouthPress": 0.35}),
+    ({"mouthUpperUp": 0.45, "jawOpen": 0.05}, {"mouthRollUpper": 0.40, "mouthPress": 0.35}),
     ({"mouthPucker": 0.45}, {"mouthStretch": 0.16, "mouthDimple": 0.35}),
     ({"mouthShrugLower": 0.30, "mouthShrugUpper": 0.15}, {"mouthLowerDown": 0.15, "jawOpen": 0.04}),
 )
@@ -109,7 +109,7 @@ class ExpressionStyle:
             gaze=(generator.normal(size=2) * GAZE_SPREAD).astype(np.float32),
             carriage=(generator.normal(size=3) * CARRIAGE).astype(np.float32),
             speed=float(np.exp(generator.normal() * 0.12)),
-            expressivity=float(np.clip(1.1 * np.exp(generator.normal() * 0.15), 0.8, 1.4)),
+            expressivity=float(np.clip(1.1 * np.exp(generator.normal() * 0.18), 0.8, 1.45)),
             blink_rate=float(generator.uniform(0.2, 0.45)),
             head_motion=float(np.exp(generator.normal() * 0.25)),
             nod=float(generator.gamma(3.0, 0.7)),
