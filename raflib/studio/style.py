@@ -14,13 +14,13 @@ from jaxtyping import Float32
 
 from raflib.studio.model import ACTIONS, INDEX
 
-GAIN_SPREAD = 0.30
-SIDE_SPREAD = 0.10
+GAIN_SPREAD = 0.30  # standard deviation of the logarithm of a muscle's gain, between people
+SIDE_SPREAD = 0.10  # and of a left side against its right one
 HABIT = 0.18  # typical size of a random cross-talk coefficient
 HABITS = 26
 TONE = 0.70  # size of the habits of a face at rest: how far apart resting faces are
 TONE_BOUND = 1.7  # no habit is stronger than this many times its usual size
-GAZE_SPREAD = (6.0, 3.5)  # degrees to the side and up to where the eyes rest: the lens, a prompter, the operator
+GAZE_SPREAD = (7.0, 3.5)  # degrees to the side and up to where the eyes rest: the lens, a prompter, the operator
 CARRIAGE = (3.8, 3.2, 2.8)  # degrees of yaw, pitch, roll between people's ways of sitting before the same cameras
 
 # Muscles that tend to come along with others in everyone, and how strongly on average.
@@ -34,10 +34,10 @@ COMPANIONS = (
 # Habits of a face at rest, each a pair of poses: brows worn high or low, worried or arched; cheerful or grave; eyes
 # wide or narrow; heavy lids; lips parted or pressed; pursed or drawn out; chin tense or slack.
 HABITUAL = (
-    ({"browInnerUp": 0.65, "browOuterUp": 0.50}, {"browDown": 0.45}),
-    ({"browInnerUp": 0.40}, {"browOuterUp": 0.40}),
+    ({"browInnerUp": 0.80, "browOuterUp": 0.62}, {"browDown": 0.45}),
+    ({"browInnerUp": 0.45}, {"browOuterUp": 0.45}),
     ({"mouthSmile": 0.44, "cheekSquint": 0.20}, {"mouthFrown": 0.10, "mouthShrugLower": 0.06}),
-    ({"eyeWide": 0.45}, {"eyeSquint": 0.60}),
+    ({"eyeWide": 0.45}, {"eyeSquint": 0.66}),
     ({"eyeBlink": 0.16}, {"eyeWide": 0.10}),
     ({"mouthUpperUp": 0.45, "jawOpen": 0.05}, {"mouthRollUpper": 0.40, "mouthPress": 0.35}),
     ({"mouthPucker": 0.45}, {"mouthStretch": 0.16, "mouthDimple": 0.35}),
@@ -69,7 +69,7 @@ class ExpressionStyle:
 
     mixing: Float32[np.ndarray, "52 52"]
     resting: Float32[np.ndarray, "52"]  # tone kept at rest
-    gaze: Float32[np.ndarray, "2"]  # degrees to the left and up to where the eyes rest, seen from the head at rest
+    gaze: Float32[np.ndarray, "2"]  # degrees to the left of the lens and above it, where the eyes rest
     carriage: Float32[np.ndarray, "3"]  # degrees of yaw, pitch, roll at which the head is held
     speed: float  # factor on the pace of everything
     expressivity: float  # factor on the size of everything
