@@ -15,7 +15,7 @@ from raflib.studio.style import ExpressionStyle, sides
 
 LIMITS = np.array([25.0, 12.0, 8.0])  # degrees of yaw, pitch, roll that people on the rig reach
 # Standard deviations of head motion (degrees) by kind of sequence.
-HEAD_MOTION = {"EXP-1-head": (12.0, 6.5, 4.0), "FREE": (10.0, 5.5, 3.8), "SEN": (2.2, 1.7, 1.2), "EMO": (4.2, 3.4, 2.2)}
+HEAD_MOTION = {"EXP-1-head": (12.0, 6.5, 4.0), "FREE": (10.0, 5.5, 3.8), "SEN": (1.9, 1.5, 1.1), "EMO": (4.2, 3.4, 2.2)}
 STILL = (2.6, 2.2, 1.4)
 # HAIR after its shake: where the head goes (yaw, pitch, roll) to show one side, the other, the crown and the nape.
 TILTS = np.array([[0, 0, 0], [17, -3, 7], [-17, -3, -7], [0, -11, 0], [0, 8, 0], [0, 0, 0]], float)

@@ -28,7 +28,7 @@ TRAIN_SEQUENCES: tuple[str, ...] = (
 SEQUENCES: tuple[str, ...] = (*TRAIN_SEQUENCES, *TONGUE, FREE)
 """NeRSemble's 24 directed sequences and FREE; as in its public preprocessing, tongues are not trained on."""
 SECONDS = {FREE: 12.0}
-READING = 0.28  # how much of an expression shows while a sentence is read aloud
+READING = 0.22  # how much of an expression shows while a sentence is read aloud
 MOOD = 0.7  # how much of an expression stays through an exercise of the face: people are amused, strained, puzzled
 
 

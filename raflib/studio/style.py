@@ -18,10 +18,10 @@ GAIN_SPREAD = 0.30  # standard deviation of the logarithm of a muscle's gain, be
 SIDE_SPREAD = 0.10  # and of a left side against its right one
 HABIT = 0.18  # typical size of a random cross-talk coefficient
 HABITS = 26
-TONE = 0.70  # size of the habits of a face at rest: how far apart resting faces are
+TONE = 0.78  # size of the habits of a face at rest: how far apart resting faces are
 TONE_BOUND = 1.7  # no habit is stronger than this many times its usual size
 GAZE_SPREAD = (7.0, 3.5)  # degrees to the side and up to where the eyes rest: the lens, a prompter, the operator
-CARRIAGE = (3.8, 3.2, 2.8)  # degrees of yaw, pitch, roll between people's ways of sitting before the same cameras
+CARRIAGE = (4.4, 3.2, 3.6)  # degrees of yaw, pitch, roll between people's ways of sitting before the same cameras
 
 # Muscles that tend to come along with others in everyone, and how strongly on average.
 COMPANIONS = (
