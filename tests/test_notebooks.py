@@ -115,7 +115,10 @@ def _methods(notebook: str, writes: tuple[str, ...]) -> dict[str, Row]:
 ROWS = {
     "01_subjects": Row(
         "01_subjects",
-        writes=tuple(f"01_subjects_422_tiny/{name}" for name in ("contact_sheet.png", "signals.png", "summary.json")),
+        writes=tuple(
+            f"01_subjects_422_tiny/{name}.{kind}"
+            for name, kind in (("contact_sheet", "png"), ("signals", "png"), ("agreement", "png"), ("summary", "json"))
+        ),
     ),
     "02_bank": Row(
         "02_bank", writes=tuple(f"02_bank_422_tiny/{name}" for name in ("neighbours.png", "pca.png", "summary.json"))

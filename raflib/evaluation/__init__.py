@@ -1,5 +1,6 @@
 """Scores of trained avatars: image, expression, pose and landmark metrics (tagged), self- and cross-driving."""
 
+from raflib.evaluation.agreement import tracker_agreement, true_actions
 from raflib.evaluation.metrics import REGISTRY, Metric, Target, describe, lpips, psnr, register, ssim
 from raflib.evaluation.protocols import correlations, evaluate, most_frontal, unseen_drivers
 from raflib.evaluation.tracked import calibrate, expression_distance, landmark_distance, rotation_distance
@@ -25,6 +26,8 @@ __all__ = [
     "rotation_distance",
     "ssim",
     "transfer_expression",
+    "tracker_agreement",
     "transfer_pose",
+    "true_actions",
     "unseen_drivers",
 ]

@@ -2,8 +2,8 @@
 
 An entry is a set of actions with strengths; they rise, stay and fall together, each a little early or late. EXP
 sequences go through one region of the face, EMO through two emotions with the co-activations that belong to them,
-SEN through a spoken sentence. FREE is what people do when left alone before a camera: talk, laugh, grimace, and
-combinations that no instruction asks for.
+SEN through a spoken sentence; HAIR shows the hair from all sides. FREE is what people do when left alone before a
+camera: talk, laugh, grimace, and combinations that no instruction asks for.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ import numpy as np
 
 Pose = Mapping[str, float]
 
+# Asked for one region, people move others along: brows rise over puffed cheeks and a dropped jaw, eyes narrow over a
+# wrinkled nose, lips follow a jaw to its side.
 EXPRESSIONS: dict[str, tuple[Pose, ...]] = {
-    "EXP-1-head": ({}, {"mouthSmile": 0.25}, {"browInnerUp": 0.2}, {}),
+    "EXP-1-head": ({}, {"mouthSmile": 0.25}, {"browInnerUp": 0.3, "browOuterUp": 0.2}, {"mouthPress": 0.2}),
     "EXP-2-eyes": (
         {"eyeBlink": 1.0}, {"eyeWide": 0.9, "browOuterUp": 0.5, "browInnerUp": 0.5},
         {"eyeSquint": 0.9, "browDown": 0.3},
@@ -24,20 +26,23 @@ EXPRESSIONS: dict[str, tuple[Pose, ...]] = {
         {"browInnerUp": 0.9, "browOuterUp": 0.8},
     ),
     "EXP-3-cheeks+nose": (
-        {"cheekPuff": 1.0, "mouthPress": 0.4}, {"noseSneer": 0.95, "mouthUpperUp": 0.3, "browDown": 0.25},
-        {"cheekSquint": 0.8, "mouthSmile": 0.35}, {"noseSneerLeft": 0.8, "mouthUpperUpLeft": 0.4},
-        {"noseSneerRight": 0.8, "mouthUpperUpRight": 0.4}, {"mouthPucker": 0.5, "cheekSquint": 0.3},
+        {"cheekPuff": 1.0, "mouthPress": 0.5, "mouthPucker": 0.45, "eyeWide": 0.4, "browInnerUp": 0.5},
+        {"noseSneer": 0.95, "mouthUpperUp": 0.6, "browDown": 0.6, "eyeSquint": 0.5},
+        {"cheekSquint": 0.9, "mouthSmile": 0.55, "eyeSquint": 0.5},
+        {"noseSneerLeft": 0.9, "mouthUpperUpLeft": 0.7, "eyeSquintLeft": 0.6, "mouthLeft": 0.3},
+        {"noseSneerRight": 0.9, "mouthUpperUpRight": 0.7, "eyeSquintRight": 0.6, "mouthRight": 0.3},
+        {"mouthPucker": 0.8, "cheekSquint": 0.4, "jawOpen": 0.1, "browOuterUp": 0.5},
     ),
     "EXP-4-lips": (
-        {"mouthPucker": 0.95}, {"mouthRollLower": 0.8, "mouthRollUpper": 0.7, "mouthPress": 0.3},
-        {"mouthFunnel": 0.8, "jawOpen": 0.15}, {"mouthShrugLower": 0.8, "mouthShrugUpper": 0.5},
-        {"mouthUpperUp": 0.8, "noseSneer": 0.2}, {"mouthLowerDown": 0.85}, {"mouthLeft": 0.8, "mouthPucker": 0.3},
-        {"mouthRight": 0.8, "mouthPucker": 0.3},
+        {"mouthPucker": 1.0}, {"mouthRollLower": 0.9, "mouthRollUpper": 0.8, "mouthPress": 0.4},
+        {"mouthFunnel": 0.9, "jawOpen": 0.2}, {"mouthShrugLower": 1.0, "mouthShrugUpper": 0.7, "browInnerUp": 0.3},
+        {"mouthUpperUp": 0.9, "noseSneer": 0.3, "eyeSquint": 0.3}, {"mouthLowerDown": 1.0, "mouthStretch": 0.3},
+        {"mouthLeft": 0.9, "mouthPucker": 0.4}, {"mouthRight": 0.9, "mouthPucker": 0.4},
     ),
     "EXP-5-mouth": (
-        {"mouthSmile": 0.9, "cheekSquint": 0.3}, {"mouthFrown": 0.9, "mouthShrugLower": 0.4},
-        {"mouthStretch": 0.85, "mouthLowerDown": 0.5}, {"mouthSmile": 0.9, "jawOpen": 0.35, "mouthUpperUp": 0.4},
-        {"mouthSmileLeft": 0.8, "mouthDimpleLeft": 0.4}, {"mouthSmileRight": 0.8, "mouthDimpleRight": 0.4},
+        {"mouthSmile": 0.9, "cheekSquint": 0.3}, {"mouthFrown": 0.9, "mouthShrugLower": 0.5, "browDown": 0.2},
+        {"mouthStretch": 0.95, "mouthLowerDown": 0.6}, {"mouthSmile": 0.9, "jawOpen": 0.35, "mouthUpperUp": 0.4},
+        {"mouthSmileLeft": 0.9, "mouthDimpleLeft": 0.4}, {"mouthSmileRight": 0.9, "mouthDimpleRight": 0.4},
         {"mouthDimple": 0.8, "mouthPress": 0.5},
     ),
     "EXP-6-tongue-1": (
@@ -49,18 +54,27 @@ EXPRESSIONS: dict[str, tuple[Pose, ...]] = {
         {"jawOpen": 0.7, "tongueOut": 0.8},
     ),
     "EXP-8-jaw-1": (
-        {"jawOpen": 0.35}, {"jawOpen": 0.9, "mouthLowerDown": 0.1}, {"jawLeft": 0.8, "jawOpen": 0.12},
-        {"jawRight": 0.8, "jawOpen": 0.12}, {"jawForward": 0.9}, {"jawOpen": 0.65},
+        {"jawOpen": 0.4, "browInnerUp": 0.2}, {"jawOpen": 1.0, "mouthLowerDown": 0.2, "browOuterUp": 0.4},
+        {"jawLeft": 0.9, "mouthLeft": 0.5, "jawOpen": 0.15}, {"jawRight": 0.9, "mouthRight": 0.5, "jawOpen": 0.15},
+        {"jawForward": 1.0, "mouthShrugLower": 0.5, "mouthLowerDown": 0.3}, {"jawOpen": 0.75, "eyeSquint": 0.3},
     ),
     "EXP-9-jaw-2": (
-        {"jawOpen": 0.5, "jawLeft": 0.6}, {"jawOpen": 0.5, "jawRight": 0.6}, {"jawOpen": 0.85, "mouthFunnel": 0.5},
-        {"jawForward": 0.8, "mouthShrugLower": 0.4}, {"jawOpen": 0.75, "mouthStretch": 0.4},
-        {"jawOpen": 0.2, "mouthPress": 0.2},
+        {"jawOpen": 0.6, "jawLeft": 0.7, "mouthLeft": 0.4}, {"jawOpen": 0.6, "jawRight": 0.7, "mouthRight": 0.4},
+        {"jawOpen": 0.95, "mouthFunnel": 0.6, "browInnerUp": 0.5, "browOuterUp": 0.5},
+        {"jawForward": 0.9, "mouthShrugLower": 0.7, "browDown": 0.3},
+        {"jawOpen": 0.85, "mouthStretch": 0.6, "eyeSquint": 0.4}, {"mouthPress": 0.6, "mouthStretch": 0.3},
     ),
 }  # fmt: skip
 
-SMILE = {"mouthSmile": 0.85, "cheekSquint": 0.5, "eyeSquint": 0.25}
-LAUGH = {"mouthSmile": 0.9, "cheekSquint": 0.6, "eyeSquint": 0.4, "jawOpen": 0.42, "mouthUpperUp": 0.35}
+SMILE = {
+    "mouthSmile": 0.85,
+    "cheekSquint": 0.4,
+    "eyeSquint": 0.1,
+    "mouthUpperUp": 0.35,
+    "jawOpen": 0.1,
+    "mouthLowerDown": 0.2,
+}
+LAUGH = {"mouthSmile": 0.9, "cheekSquint": 0.6, "eyeSquint": 0.3, "jawOpen": 0.42, "mouthUpperUp": 0.4}
 SHOUT = {"jawOpen": 0.9, "mouthStretch": 0.45, "browDown": 0.55, "noseSneer": 0.35, "mouthLowerDown": 0.5}
 SURPRISE = {"browInnerUp": 0.85, "browOuterUp": 0.85, "eyeWide": 0.8, "jawOpen": 0.5}
 FEAR = {
@@ -80,7 +94,7 @@ ANGER = {
     "jawForward": 0.2,
 }
 SADNESS = {"browInnerUp": 0.8, "mouthFrown": 0.75, "mouthShrugLower": 0.55, "eyeSquint": 0.2}
-DISGUST = {"noseSneer": 0.9, "mouthUpperUp": 0.65, "browDown": 0.6, "eyeSquint": 0.4, "mouthFrown": 0.35}
+DISGUST = {"noseSneer": 0.9, "mouthUpperUp": 0.65, "browDown": 0.5, "eyeSquint": 0.25, "mouthFrown": 0.35}
 
 EMOTIONS: dict[str, tuple[Pose, ...]] = {
     "EMO-1-shout+laugh": (SHOUT, SHOUT, LAUGH, LAUGH),
@@ -88,6 +102,10 @@ EMOTIONS: dict[str, tuple[Pose, ...]] = {
     "EMO-3-angry+sad": (ANGER, SADNESS),
     "EMO-4-disgust+happy": (DISGUST, SMILE, LAUGH),
 }
+
+HAIR = "HAIR"
+CALM: tuple[Pose, ...] = ({}, {"mouthSmile": 0.12}, {}, {"browInnerUp": 0.10})
+"""The face of `HAIR`, in which the head moves and the face does not."""
 
 # What nobody is asked for, but does: half-faces, mixed feelings, thinking, playing to the camera.
 ODDITIES: tuple[Pose, ...] = (
@@ -103,6 +121,14 @@ ODDITIES: tuple[Pose, ...] = (
     {"mouthRight": 0.8, "eyeSquintRight": 0.6, "browOuterUpLeft": 0.5},
     {"mouthFrown": 0.7, "mouthSmile": 0.5, "browInnerUp": 0.6},
     {"mouthUpperUpLeft": 0.8, "noseSneerLeft": 0.7, "eyeSquintLeft": 0.5},
+    {"mouthSmile": 0.8, "browDown": 0.8, "eyeSquint": 0.3},
+    {"mouthFrown": 0.7, "mouthShrugLower": 0.7, "browOuterUp": 0.9},
+    {"mouthSmile": 0.8, "eyeBlink": 0.8, "browInnerUp": 0.8},
+    {"mouthPress": 0.8, "browOuterUp": 0.9, "eyeWide": 0.7},
+    {"mouthUpperUp": 0.8, "eyeWide": 0.8, "browInnerUp": 0.7, "mouthStretch": 0.5},
+    {"mouthPucker": 1.0, "eyeBlink": 0.8, "browOuterUp": 0.8},
+    {"mouthPucker": 0.8, "eyeWide": 0.8, "browInnerUp": 0.8, "browOuterUp": 0.7},
+    {"jawOpen": 0.6, "mouthSmile": 0.8, "eyeWide": 0.8, "browOuterUp": 0.9},
 )
 # What goes on in the upper face and at the corners of the mouth while somebody reads a sentence.
 ACCENTS: tuple[Pose, ...] = (
@@ -127,13 +153,13 @@ def blend(first: Pose, second: Pose, share: float) -> dict[str, float]:
 def improvise(generator: np.random.Generator) -> dict[str, float]:
     """One moment of FREE: a feeling, an oddity, or both at once, at any strength."""
     kind = generator.random()
-    if kind < 0.2:
-        pose: Pose = FEELINGS[generator.integers(len(FEELINGS))]
-    elif kind < 0.5:
-        pose = ODDITIES[generator.integers(len(ODDITIES))]
+    feeling: Pose = FEELINGS[generator.integers(len(FEELINGS))]
+    oddity: Pose = ODDITIES[generator.integers(len(ODDITIES))]
+    if kind < 0.1:
+        pose = feeling
+    elif kind < 0.4:
+        pose = oddity
     else:
-        first = FEELINGS[generator.integers(len(FEELINGS))]
-        second = ODDITIES[generator.integers(len(ODDITIES))]
-        pose = blend(first, second, float(generator.uniform(0.3, 0.8)))
+        pose = blend(feeling, oddity, float(generator.uniform(0.4, 0.9)))
     strength = generator.uniform(1.1, 1.6)
     return {name: min(1.0, value * strength) for name, value in pose.items()}

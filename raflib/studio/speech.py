@@ -7,6 +7,8 @@ speech", 1993).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from jaxtyping import Float32
 
@@ -34,19 +36,21 @@ VISEMES: dict[str, dict[str, float]] = {
 }
 VOWELS = ("A", "AE", "E", "I", "IY", "O", "U", "UH")
 DOMINANCE = {"P": 2.6, "F": 2.0, "CH": 1.4, "W": 1.5, "U": 1.3, "_": 0.8}
-LENGTH = {"_": 0.16, **dict.fromkeys(VOWELS, 0.15)}  # seconds; consonants take 0.085
+LENGTH = {"_": 0.05, **dict.fromkeys(VOWELS, 0.15)}  # seconds; consonants take 0.085
+STRESS = 1.15  # how much larger a stressed vowel is
 
+# The sentences NeRSemble's sequences are named after, of the phonetically balanced Harvard lists (IEEE, 1969).
 SENTENCES: dict[str, str] = {
-    "SEN-01-cramp_small_danger": "K R AE P P _ S P O T _ T E I T CH R",
-    "SEN-02-same_phrase_thirty_times": "S E I P _ F R E I S _ T R T IY _ T A I P S",
-    "SEN-03-pluck_bright_rose": "P T UH K _ P R A I T _ R O U S",
-    "SEN-04-two_plus_seven": "T U _ P T UH S _ S E F UH T",
-    "SEN-05-glow_eyes_sweet_girl": "K T O U _ A I S _ S W IY T _ K R UH T",
-    "SEN-06-problems_wise_chief": "P R A P T UH P S _ W A I S _ CH IY F",
-    "SEN-07-fond_note_fried": "F A T T _ T O U T _ F R A I T",
-    "SEN-08-clothes_and_lodging": "K T O U S _ AE T T _ T A CH I K",
-    "SEN-09-frown_events_bad": "F R A U T _ IY F E T S _ P AE T",
-    "SEN-10-port_strong_smokey": "P O R T _ S T R O K _ S P O U K IY",
+    "SEN-01-cramp_small_danger": "UH _ K R AE P P _ I S _ T O _ S P O T _ T E I T CH R _ A T _ UH _ S W I P",
+    "SEN-02-same_phrase_thirty_times": "K IY _ S E T _ T UH _ S E I P _ F R E I S _ T R T IY _ T A I P S",
+    "SEN-03-pluck_bright_rose": "P T UH K _ T UH _ P R A I T _ R O U S _ W I T A U T _ T IY F S",
+    "SEN-04-two_plus_seven": "T U _ P T UH S _ S E F UH T _ I S _ T E S _ T AE T _ T E T",
+    "SEN-05-glow_eyes_sweet_girl": "T UH _ K T O U _ T IY P UH T T _ I T _ T IY _ A I S _ UH F _ S W IY T _ K R UH T",
+    "SEN-06-problems_wise_chief": "P R I K _ K O R _ P R A P T UH P S _ T U _ T UH _ W A I S _ CH IY F",
+    "SEN-07-fond_note_fried": "R A I T _ UH _ F A T T _ T O U T _ T U _ T UH _ F R A I T _ K U _ CH E R I CH",
+    "SEN-08-clothes_and_lodging": "K T O U S _ AE T T _ T A CH I K _ A R _ F R IY _ T U _ T U _ P E T",
+    "SEN-09-frown_events_bad": "W IY _ F R A U T _ W E T _ IY F E T S _ T E I K _ UH _ P AE T _ T R T",
+    "SEN-10-port_strong_smokey": "P O R T _ I S _ UH _ S T R O K _ W A I T _ W I T _ UH _ S P O U K IY _ T E I S T",
 }
 
 
@@ -61,14 +65,24 @@ def babble(generator: np.random.Generator, words: int) -> str:
     return " ".join(spoken)
 
 
+@dataclass(frozen=True, eq=False)
+class Spoken:
+    """`mouth` [T,52] actions, the `end` of speech and the middles of its `stresses`, in seconds."""
+
+    mouth: Float32[np.ndarray, "T 52"]
+    end: float
+    stresses: list[float]
+
+
 def speak(
     times: Float32[np.ndarray, "T"], phonemes: str, start: float, pace: float, generator: np.random.Generator
-) -> tuple[Float32[np.ndarray, "T 52"], float]:
-    """Mouth actions at `times` for `phonemes` spoken from `start`, `pace` times as fast as usual; and the end."""
+) -> Spoken:
+    """`phonemes` spoken from `start`, `pace` times as fast as usual; the first vowel of most words carries a stress."""
     names = ["_", *phonemes.split(), "_"]
+    stressed = _stressed(names, generator)
     targets = np.zeros((len(names), len(ACTIONS)), np.float32)
-    for row, name in zip(targets, names, strict=True):
-        emphasis = np.exp(generator.normal() * 0.15)
+    for row, name, stress in zip(targets, names, stressed, strict=True):
+        emphasis = np.exp(generator.normal() * 0.15) * (STRESS if stress else 1.0)
         for action, value in VISEMES[name].items():
             row[list(sides(action))] = value * emphasis
     usual = np.array([LENGTH.get(name, 0.085) for name in names])
@@ -81,4 +95,15 @@ def speak(
     dominance = strength * np.exp(-(distance**1.4)) + 1e-6
     mouth = (dominance @ targets) / dominance.sum(1, keepdims=True)
     inside = np.clip((times - start + 0.12) / 0.12, 0, 1) * np.clip((ends[-1] + 0.12 - times) / 0.12, 0, 1)
-    return (mouth * inside[:, None]).astype(np.float32), float(ends[-1])
+    return Spoken((mouth * inside[:, None]).astype(np.float32), float(ends[-1]), middles[stressed].tolist())
+
+
+def _stressed(names: list[str], generator: np.random.Generator) -> np.ndarray:
+    """[n] bool: the first vowel of three words in four."""
+    stressed, waiting = np.zeros(len(names), bool), False
+    for index, name in enumerate(names):
+        if name == "_":
+            waiting = generator.random() < 0.75
+        elif waiting and name in VOWELS:
+            stressed[index], waiting = True, False
+    return stressed

@@ -1,0 +1,150 @@
+"""Are the studio's people as far apart as real ones? Films them, tracks the pictures, prints figures beside targets.
+
+python benchmarks/people.py [--people 30] [--frames 60] [--subjects 10] [--fps 5]
+
+`--people` of the bank's people (B001, …) show `--frames` random frames each, over all sequences: spread between and
+within persons, neutral faces, heads, detection. `--subjects` of the benchmark subjects and drivers are filmed through
+all sequences at `--fps` frames a second: distances to the nearest frame. Real recordings gave the targets at 25 frames
+a second; `--fps 25` films so too and takes five times as long.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from queue import SimpleQueue
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("NUMBA_NUM_THREADS", "1")
+
+# This folder holds a coverage.py, which numba would take for the package of that name.
+sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != Path(__file__).resolve().parent]
+
+import numpy as np  # noqa: E402
+from scipy.spatial.transform import Rotation  # noqa: E402
+from tqdm import tqdm  # noqa: E402
+
+from raflib import people, studio  # noqa: E402
+from raflib.runs import data_root  # noqa: E402
+from raflib.sources.studio import FRONTAL  # noqa: E402
+from raflib.tracking import FaceTracker  # noqa: E402
+
+SUBJECTS = ("388", "422", "443", "445", "475", "E01", "E02", "E03", "E04", "E05")
+TARGETS = {"between": 0.70, "within": 0.77, "all": 0.27, "SEN": 0.14, "EMO": 0.35, "EXP": 0.35, "FREE": 0.54,
+           "others": 0.69}  # fmt: skip
+"""What real recordings gave: people by their spread, one person's 22 sequences by their nearest frames."""
+SIZE = 256
+
+
+class Recording:
+    """What the tracker saw of one person: `features` [T,52], head `angles` [T,3] (yaw, pitch, roll; degrees) and
+    `sequence` [T] of the frames with a face; `detected` is their share."""
+
+    def __init__(self, observations: list, sequence: np.ndarray):
+        found = np.array([seen is not None for seen in observations])
+        kept = [seen for seen in observations if seen is not None]
+        self.features = np.array([seen.expression for seen in kept], np.float64)
+        turns = Rotation.from_matrix(np.array([seen.matrix[:3, :3] for seen in kept], np.float64))
+        self.angles = turns.as_euler("YXZ", degrees=True)
+        self.sequence, self.detected = sequence[found], float(found.mean())
+
+
+def film(subject: str, shots: list[tuple[str, np.ndarray, np.ndarray]], tracker: FaceTracker) -> Recording:
+    """The frontal camera's view of `shots`: (sequence, actions [n,52], angles [n,3])."""
+    person = studio.Identity(subject)
+    camera = next(camera for camera in studio.rig(SIZE) if camera.name == FRONTAL)
+    observations = [
+        tracker(studio.render(person, actions, angles, camera)[0])
+        for _, shown, turned in shots
+        for actions, angles in zip(shown, turned, strict=True)
+    ]
+    return Recording(observations, np.concatenate([np.full(len(shown), name) for name, shown, _ in shots]))
+
+
+def at_random(subject: str, frames: int) -> list[tuple[str, np.ndarray, np.ndarray]]:
+    """`frames` random frames of everything the person does, each equally likely."""
+    performed = {name: studio.perform(subject, name) for name in studio.SEQUENCES}
+    index = [(name, frame) for name, acted in performed.items() for frame in range(len(acted))]
+    drawn = np.random.default_rng([0, *subject.encode()]).choice(len(index), frames, replace=False)
+    shots = []
+    for name, acted in performed.items():
+        rows = [index[i][1] for i in sorted(drawn) if index[i][0] == name]
+        if rows:
+            shots.append((name, acted.actions[rows], acted.angles[rows]))
+    return shots
+
+
+def all_through(subject: str, fps: float) -> list[tuple[str, np.ndarray, np.ndarray]]:
+    """Every training sequence and FREE, `fps` frames a second."""
+    names = (*studio.TRAIN_SEQUENCES, studio.FREE)
+    performed = ((name, studio.perform(subject, name, fps)) for name in names)
+    return [(name, acted.actions, acted.angles) for name, acted in performed]
+
+
+def record(wanted: dict[str, list], threads: int, label: str) -> dict[str, Recording]:
+    """Films everybody, one person a thread, each thread with a tracker of its own."""
+    trackers: SimpleQueue[FaceTracker] = SimpleQueue()
+    for _ in range(threads):
+        trackers.put(FaceTracker())
+
+    def one(subject: str) -> Recording:
+        tracker = trackers.get()
+        try:
+            return film(subject, wanted[subject], tracker)
+        finally:
+            trackers.put(tracker)
+
+    with ThreadPoolExecutor(threads) as pool:
+        recordings = dict(zip(wanted, tqdm(pool.map(one, wanted), total=len(wanted), desc=label), strict=True))
+    for _ in range(threads):
+        trackers.get().close()
+    return recordings
+
+
+def bank_figures(count: int, frames: int, threads: int) -> dict[str, float]:
+    names = [f"B{number:03d}" for number in range(1, count + 1)]
+    recordings = record({name: at_random(name, frames) for name in names}, threads, "people").values()
+    figures = people.spread([one.features for one in recordings])
+    heads = people.deviations([one.angles for one in recordings])
+    for axis, name in enumerate(("yaw", "pitch", "roll")):
+        figures |= {f"head_{name}_{kind}": float(heads[kind][axis]) for kind in heads}
+    return figures | {"detected_bank": float(np.mean([one.detected for one in recordings]))}
+
+
+def sequence_figures(subjects: tuple[str, ...], fps: float, threads: int) -> dict[str, float]:
+    recordings = record({name: all_through(name, fps) for name in subjects}, threads, "subjects")
+    rows = [people.sequence_distances(one.features, one.sequence) for one in recordings.values()]
+    figures = {kind: float(np.median([row[kind] for row in rows])) for kind in rows[0]}
+    if len(recordings) > 1:
+        trained = {name: one.features[one.sequence != studio.FREE] for name, one in recordings.items()}
+        figures["others"] = float(np.median(list(people.from_other_people(trained).values())))
+    return figures | {"detected_subjects": float(np.mean([one.detected for one in recordings.values()]))}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--people", type=int, default=30, help="people of the bank (0: none)")
+    parser.add_argument("--frames", type=int, default=60, help="random frames of each")
+    parser.add_argument("--subjects", type=int, default=10, help="subjects filmed through every sequence (0: none)")
+    parser.add_argument("--fps", type=float, default=5, help="their frames a second")
+    parser.add_argument("--threads", type=int, default=2)
+    chosen = parser.parse_args()
+    figures = bank_figures(chosen.people, chosen.frames, chosen.threads) if chosen.people else {}
+    if chosen.subjects:
+        figures |= sequence_figures(SUBJECTS[: chosen.subjects], chosen.fps, chosen.threads)
+    real = json.loads((data_root() / "real_people.json").read_text())
+    references = {**real["spread"], **{f"head_{name}": value for name, value in real["head"].items()}}
+    for name, value in figures.items():
+        beside = f"  target {TARGETS[name]:.2f}, off by {value / TARGETS[name] - 1:+.0%}" if name in TARGETS else ""
+        beside += f"  real people {references[name]:.3f}" if name in references else ""
+        print(f"{name:18s} {value:7.3f}{beside}")
+    for name, value in figures.items():
+        print(f"figure people_{name} = {value:.4f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""Writes `data/real_people.json`: how far apart real people are in the tracker's features, as statistics only.
+
+python scripts/real_statistics.py FOLDER [--people FILE]
+
+FOLDER holds tracks, one .npz a clip: `blendshapes` [T,52] of MediaPipe's face landmarker in `raflib.tracking.ARKIT52`
+order, `detected` [T] and `matrices` [T,4,4]. FILE says which clips show one person: a line a person, patterns of file
+names between blanks; a clip in no line is a person by itself. Nothing of a single person and no name is written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import zipfile
+from fnmatch import fnmatch
+from pathlib import Path
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from raflib import people
+from raflib.errors import RafError
+from raflib.runs import data_root, write_json
+from raflib.tracking import ARKIT52
+
+DEFINITIONS = {
+    "between": "root mean square distance of the persons' mean features to the mean of those means",
+    "within": "root mean square distance of a frame to its person's mean, every person counting alike",
+    "neutral": f"mean distance of two persons' neutral faces (the {people.CALM:.0%} of frames of smallest norm)",
+    "actions": "mean over people, standard deviation of the persons' means, root mean variance within a person",
+    "head": "degrees; standard deviation of the persons' means, root mean variance within a person",
+}
+
+
+def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Features [T,52] and head angles [T,3] (degrees) of detected frames. RafError naming a file of another kind."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            found = file["detected"].astype(bool)
+            features, matrices = file["blendshapes"][found], file["matrices"][found]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise RafError(f"{path}: not a track ({error}); expected blendshapes, detected and matrices") from None
+    if not len(features) or features.shape[1] != len(ARKIT52) or matrices.shape[1:] != (4, 4):
+        raise RafError(f"{path}: features {features.shape}, expected [T,{len(ARKIT52)}] with a detected frame")
+    angles = Rotation.from_matrix(matrices[:, :3, :3].astype(np.float64)).as_euler("YXZ", degrees=True)
+    return features.astype(np.float64), angles
+
+
+def by_person(names: list[str], lines: list[str]) -> list[list[str]]:
+    """Clip names grouped by person. RafError for a clip that two lines claim, or a line that names no clip."""
+    groups: list[list[str]] = []
+    for line in lines:
+        groups.append([name for name in names if any(fnmatch(name, pattern) for pattern in line.split())])
+        if not groups[-1]:
+            raise RafError(f"people: the line {line!r} fits no clip; correct its patterns")
+    claimed = [name for group in groups for name in group]
+    if len(set(claimed)) < len(claimed):
+        raise RafError(f"people: {max(claimed, key=claimed.count)} fits two lines; a clip shows one person")
+    return groups + [[name] for name in names if name not in claimed]
+
+
+def statistics(features: list[np.ndarray], angles: list[np.ndarray], clips: int) -> dict:
+    """What `data/real_people.json` holds: see `DEFINITIONS`."""
+    actions, heads = people.deviations(features), people.deviations(angles)
+    mean = np.mean([rows.mean(0) for rows in features], axis=0)
+    columns = {"mean": mean, **actions}
+    return {
+        "definitions": DEFINITIONS,
+        "people": len(features),
+        "clips": clips,
+        "frames": sum(map(len, features)),
+        "spread": {name: round(value, 4) for name, value in people.spread(features).items()},
+        "actions": {
+            name: {kind: round(float(values[i]), 4) for kind, values in columns.items()}
+            for i, name in enumerate(ARKIT52)
+        },
+        "head": {
+            f"{axis}_{kind}": round(float(values[i]), 3)
+            for i, axis in enumerate(("yaw", "pitch", "roll"))
+            for kind, values in heads.items()
+        },
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--people", type=Path, help="which clips show one person")
+    chosen = parser.parse_args()
+    names = sorted(path.stem for path in chosen.folder.glob("*.npz"))
+    if not names:
+        raise RafError(f"{chosen.folder}: no .npz track in it; name the folder that holds them")
+    lines = [line for line in chosen.people.read_text().splitlines() if line.strip()] if chosen.people else []
+    tracks = {name: read(chosen.folder / f"{name}.npz") for name in names}
+    groups = by_person(names, lines)
+    parts = [[np.concatenate([tracks[name][part] for name in group]) for group in groups] for part in (0, 1)]
+    path = data_root() / "real_people.json"
+    write_json(path, statistics(*parts, clips=len(names)))
+    print(f"wrote {path}: {len(groups)} people, {len(names)} clips")
+
+
+if __name__ == "__main__":
+    main()
