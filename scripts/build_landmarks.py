@@ -13,6 +13,7 @@ mirrored places. About two minutes.
 from __future__ import annotations
 
 import argparse
+import re
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -46,10 +47,9 @@ def main() -> None:
     found = np.einsum("lc,slcd->sld", shares, points[:, corners])
     offset = np.linalg.norm(seen - found, axis=2) * 1000
     print(f"tracked to bound landmarks, mm: median {np.median(offset):.2f}, 95 % {np.quantile(offset, 0.95):.2f}")
+    arrays = {"corners": corners.astype(np.uint16), "shares": shares.astype(np.float32)}
     with runs.atomic_write(PATH) as temporary:
-        np.savez_compressed(
-            temporary, corners=corners.astype(np.uint16), shares=shares.astype(np.float32), points=len(head_model().mean)
-        )  # fmt: skip
+        np.savez_compressed(temporary, **arrays, points=len(head_model().mean))
     print(f"{PATH}: {PATH.stat().st_size} bytes")
 
 
@@ -94,10 +94,11 @@ def bind(seen: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def nearest_on(corners: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, float]:
-    """Shares [3] of the corners [S,3,3] (moment, corner, axis) whose point follows `target` [S,3] best, and how well."""
+    """Shares [3] of the corners [S,3,3] (moment, corner, axis) whose point follows `target` [S,3] best; its cost."""
     weights = np.ones(len(target))
     for _ in range(4):
-        shares = nearest_in_triangle(*(weights[:, None] * corners[:, corner] for corner in range(3)), weights[:, None] * target)  # fmt: skip
+        weighted = weights[:, None, None] * corners
+        shares = nearest_in_triangle(*weighted.transpose(1, 0, 2), weights[:, None] * target)
         distance = np.linalg.norm(np.einsum("c,scd->sd", shares, corners) - target, axis=1)
         weights = np.sqrt(1 / (1 + (distance / REACH) ** 2))
     return shares, float((distance**2 / (distance**2 + REACH**2)).mean())
@@ -124,22 +125,15 @@ def nearest_in_triangle(a: np.ndarray, b: np.ndarray, c: np.ndarray, target: np.
 def symmetric(corners: np.ndarray, shares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The same binding, averaged with its mirror image on the mean head and on every action."""
     model = head_model()
-    swapped = {"Left": "Right", "Right": "Left"}
-    partner = [
-        INDEX[name[: -len(side)] + swapped[side]]
-        for name in ACTIONS
-        for side in [next((s for s in swapped if name.endswith(s) and name[: -len(s)] + swapped[s] in INDEX), "")]
-        if side
-    ]
-    order = list(range(len(ACTIONS)))
-    for index, other in zip([i for i, name in enumerate(ACTIONS) if name.endswith(("Left", "Right"))], partner, strict=True):  # fmt: skip
-        order[index] = other
+    other = {"Left": "Right", "Right": "Left"}
+    sides = [re.sub("(Left|Right)$", lambda side: other[side[0]], name) for name in ACTIONS]
+    order = [0, *(1 + INDEX[name] for name in sides)]
     points = np.concatenate([model.mean[None], model.mean + model.actions])
     path = np.einsum("lc,slcd->sld", shares, points[:, corners])
-    flipped = path[[0, *(1 + np.array(order))]] * np.array([-1, 1, 1])
-    cost = np.linalg.norm(path[:, :, None].mean(0) - flipped[:, None].mean(0), axis=2)
-    mesh, iris = slice(0, MESH_COUNT), slice(MESH_COUNT, COUNT)
-    mirror = np.concatenate([linear_sum_assignment(cost[mesh, mesh])[1], MESH_COUNT + linear_sum_assignment(cost[iris, iris])[1]])  # fmt: skip
+    flipped = path[order] * np.array([-1, 1, 1])
+    cost = np.linalg.norm(path.mean(0)[:, None] - flipped.mean(0), axis=2)
+    cost[:MESH_COUNT, MESH_COUNT:] = cost[MESH_COUNT:, :MESH_COUNT] = 1.0  # a landmark of the mesh is no iris
+    mirror = linear_sum_assignment(cost)[1]
     assert (mirror[mirror] == np.arange(COUNT)).all(), "landmarks do not pair up"
     return bind((path + flipped[:, mirror]) / 2, points)
 
