@@ -24,8 +24,9 @@ from raflib.geometry import Camera, axis_angle_to_matrix, matrix_to_axis_angle, 
 UNIT = 0.1
 """Metres a unit of canonical head space: the size of a head as the model has it."""
 PRIOR = 4.0
-"""Weight of the prior in squared median residuals. Tracked studio faces are found best between 1 and 10."""
-SIZE_DEVIATION = 0.03
+"""Weight of the prior in squared median residuals. Landmarks of tracked studio faces are found best near it: 1 and 20
+are a twentieth worse."""
+SIZE_DEVIATION = 0.01
 """Deviation of the logarithm of a person's size against the model's, beyond what identity says."""
 REACH = 3.0
 """Residuals of this many medians weigh a quarter."""
