@@ -33,11 +33,13 @@ class Frames(Protocol):
 @dataclass(frozen=True)
 class Truth:
     """What the performer really did: `actions` [T,52] after personal style, head `angles` [T,3] (yaw, pitch, roll;
-    degrees) and the rigid head `pose` [T,6] relative to the neutral head (world metres)."""
+    degrees), the rigid head `pose` [T,6] relative to the neutral head (world metres), and where the tracker's
+    `landmarks` [T,478,3] really are on the head (world metres)."""
 
     actions: Float[np.ndarray, "T 52"]
     angles: Float[np.ndarray, "T 3"]
     pose: Float[np.ndarray, "T 6"]
+    landmarks: Float[np.ndarray, "T 478 3"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -371,7 +371,7 @@ def test_pose_errors_leave_out_the_constant_motion_between_frames():
     turned = Rotation.from_rotvec(true[:, :3]) * turn
     tracked = np.concatenate([turned.as_rotvec(), Rotation.from_rotvec(true[:, :3]).apply(shift) + true[:, 3:]], 1)
     base = capture("700", 0)
-    truth = Truth(np.zeros((20, 52), np.float32), np.zeros((20, 3), np.float32), true)
+    truth = Truth(*(np.zeros((20, n), np.float32) for n in (52, 3)), true, np.zeros((20, 478, 3), np.float32))
     exact = replace(base, pose=tracked.astype(np.float32), truth=truth)
     degrees, millimetres = pose_errors(exact)
     assert np.nanmax(degrees) < 1e-3 and np.nanmax(millimetres) < 1e-2
@@ -389,7 +389,8 @@ def test_the_studio_films_the_target_doing_what_the_driver_did(target):
     actions, angles = np.zeros((3, 52), np.float32), np.zeros((3, 3), np.float32)
     actions[1, studio.ACTIONS.index("jawOpen")] = 0.9
     angles[2] = [15, 0, 0]
-    driver = replace(capture("E01", 1, frames=3), truth=Truth(actions, angles, np.zeros((3, 6), np.float32)))
+    still, points = np.zeros((3, 6), np.float32), np.zeros((3, 478, 3), np.float32)
+    driver = replace(capture("E01", 1, frames=3), truth=Truth(actions, angles, still, points))
     views = [camera for camera in studio.rig(256) if camera.name in TRACKING_CAMERAS]
     identity, rigid = studio.Identity("422"), list(GROUPS["rigid"])
     with FaceTracker() as tracker:
@@ -401,7 +402,7 @@ def test_the_studio_films_the_target_doing_what_the_driver_did(target):
             neutral=neutral,
             landmarks=np.zeros((len(target), 478, 3), np.float32),
             groups=GROUPS,
-            truth=Truth(*(np.zeros((20, n), np.float32) for n in (52, 3, 6))),
+            truth=Truth(*(np.zeros((20, *n), np.float32) for n in ((52,), (3,), (6,), (478, 3)))),
         )
         shown = performed(target, driver, np.arange(3), [front], tracker=tracker, progress=False)
     assert shown.images.shape == (3, 1, 96, 96, 3) and shown.detected.all()

@@ -114,6 +114,10 @@ def test_studio_capture(capture):
     assert capture.expression.dtype == np.float32 and capture.pose.dtype == np.float32
     assert capture.landmarks.shape == (10, 478, 3) and capture.neutral.shape == (478, 3)
     assert capture.truth.actions.shape == (10, 52) and capture.truth.pose.shape == (10, 6)
+    assert capture.truth.landmarks.shape == (10, 478, 3)
+    # Tracked landmarks are near the true ones in every frame, millimetres away but not the same.
+    error = np.linalg.norm(capture.landmarks - capture.truth.landmarks, axis=2) * 1000
+    assert 0.5 < np.median(error) < 6 and np.median(error, axis=1).max() < 10
     for c, camera in enumerate(capture.cameras[:4]):
         image, mask = capture.image(0, c), capture.mask(0, c)
         assert image.shape == (128, 128, 3) and image.dtype == mask.dtype == np.uint8

@@ -2,8 +2,8 @@
 
 A subject performs the studio's sequences before its calibrated cameras. Frames are picked evenly, rendered, and tracked
 as a real recording's would be: expression from the frontal view, landmarks triangulated, head pose from the landmarks.
-The true actions and head pose go into `truth` and nowhere else. Tracks are cached in one file, pictures one by one when
-they are first looked at; both are named by a key of everything they depend on.
+The true actions, head pose and landmarks go into `truth` and nowhere else. Tracks are cached in one file, pictures one
+by one when they are first looked at; both are named by a key of everything they depend on.
 """
 
 from __future__ import annotations
@@ -188,7 +188,9 @@ def open(subject: str, profile: str = "demo", root: str | Path | None = None) ->
         lambda t, c: studio.render(identity, shots.actions[t], shots.angles[t], cameras[c]),
     )
     head = np.stack([studio.head_pose(identity, angles) for angles in shots.angles]).astype(np.float32)
-    truth = Truth(shots.actions, shots.angles, head)
+    moments = zip(shots.actions, shots.angles, strict=True)
+    points = np.stack([studio.landmarks(identity, actions, angles) for actions, angles in moments])
+    truth = Truth(shots.actions, shots.angles, head, points)
     return Capture(
         subject, FEATURE_SPACE, cameras, groups=GROUPS, sequence=shots.sequence, frame=shots.frame, frames=store,
         head_map=head_map, truth=truth, **tracks,

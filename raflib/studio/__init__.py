@@ -5,6 +5,7 @@ pose and geometry. Nothing here knows about captures, banks or training; `raflib
 """
 
 from raflib.studio.identity import Identity
+from raflib.studio.landmarks import landmarks
 from raflib.studio.model import ACTIONS
 from raflib.studio.motion import head_pose, vertices
 from raflib.studio.performance import FREE, SEQUENCES, TRAIN_SEQUENCES, Performance, perform
@@ -12,6 +13,6 @@ from raflib.studio.render import render
 from raflib.studio.rig import rig
 
 __all__ = [
-    "ACTIONS", "FREE", "SEQUENCES", "TRAIN_SEQUENCES", "Identity", "Performance", "head_pose", "perform", "render",
-    "rig", "vertices",
+    "ACTIONS", "FREE", "SEQUENCES", "TRAIN_SEQUENCES", "Identity", "Performance", "head_pose", "landmarks",
+    "perform", "render", "rig", "vertices",
 ]  # fmt: skip

@@ -45,7 +45,7 @@ def head_pose(identity, angles: Float[np.ndarray, "angles"]) -> Float32[np.ndarr
     """
     from scipy.spatial.transform import Rotation
 
-    head = chain(identity.pivots, _checked_angles(angles))[-1]
+    head = chain(identity.pivots, checked_angles(angles))[-1]
     axis_angle = Rotation.from_matrix(head[:, :3]).as_rotvec()
     return np.concatenate([axis_angle, head[:, 3]]).astype(np.float32)
 
@@ -65,7 +65,7 @@ def vertices(
     moved = identity.vertices
     if len(used):
         moved = moved + np.tensordot(actions[used] * identity.action_gain[used], model.actions[used], 1)
-    return skin(moved, model.weights, chain(identity.pivots, _checked_angles(angles)))
+    return skin(moved, model.weights, chain(identity.pivots, checked_angles(angles)))
 
 
 def skin(
@@ -84,7 +84,7 @@ def checked_actions(actions: np.ndarray) -> Float32[np.ndarray, "52"]:
     return np.clip(actions, 0, 1)
 
 
-def _checked_angles(angles: np.ndarray) -> np.ndarray:
+def checked_angles(angles: np.ndarray) -> np.ndarray:
     angles = np.asarray(angles, np.float64)
     if angles.shape != (3,) or not np.isfinite(angles).all():
         raise RafError(f"angles: expected finite yaw, pitch, roll in degrees, got {angles.tolist()}")

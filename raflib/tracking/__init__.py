@@ -2,27 +2,42 @@
 
 `FaceTracker` sees one image; `track_views` sees one moment from several calibrated cameras and triangulates; `pose`
 turns landmarks over time into head poses and the person's neutral landmarks, and `texture` makes the poses finer.
+Linear face models (`open_model`, `read_basel`) turn landmarks into identity, expression and pose (`fit_views`,
+`fit_points`, `refit`).
 Nothing here knows where images come from.
 """
 
+from raflib.tracking.basel import read_basel
 from raflib.tracking.face import ARKIT52, FaceTracker, Observation, default_model
+from raflib.tracking.face_model import Landmarks, LinearFaceModel, open_model, read_model, write_model
+from raflib.tracking.morphable import FaceFit, fit_points, fit_views, refit
 from raflib.tracking.multiview import Sighting, track_views
 from raflib.tracking.pose import constant_size, head_poses, landmarks_from_matrix, neutral_face, single_view_camera
 from raflib.tracking.texture import HeadMap, grey, map_head
 
 __all__ = [
     "ARKIT52",
+    "FaceFit",
     "FaceTracker",
     "HeadMap",
+    "Landmarks",
+    "LinearFaceModel",
     "Observation",
     "Sighting",
     "constant_size",
     "default_model",
+    "fit_points",
+    "fit_views",
     "grey",
     "head_poses",
     "landmarks_from_matrix",
     "map_head",
     "neutral_face",
+    "open_model",
+    "read_basel",
+    "read_model",
+    "refit",
     "single_view_camera",
     "track_views",
+    "write_model",
 ]

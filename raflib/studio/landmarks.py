@@ -1,0 +1,83 @@
+"""Where the face tracker's 478 landmarks truly are on a studio head.
+
+Each landmark is bound to a point of one triangle of the head model: three corners and their shares. Eye landmarks lie
+on the eyeball and follow the gaze. `scripts/build_landmarks.py` found the binding by watching studio people with the
+tracker, so the landmarks sit where the tracker puts them on average; what it adds on one face or in one frame is error.
+"""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Float32, Int32
+
+from raflib import runs
+from raflib.errors import RafError
+from raflib.studio.model import head_model
+from raflib.studio.motion import chain, checked_actions, checked_angles, skin
+
+PATH = runs.data_root() / "landmarks.npz"
+COUNT = 478
+
+
+@dataclass(frozen=True, eq=False)
+class Binding:
+    """Landmarks on the mesh: `used` [n] are the P points needed, `corners` [478,3] index into them, with `shares`
+    [478,3]; `actions` [52,n,3] (metres) and skin `weights` [n,5] are the head model's at those points."""
+
+    used: Int32[np.ndarray, "n"]
+    corners: Int32[np.ndarray, "478 3"]
+    shares: Float32[np.ndarray, "478 3"]
+    actions: Float32[np.ndarray, "52 n 3"]
+    weights: Float32[np.ndarray, "n 5"]
+
+
+@lru_cache(maxsize=1)
+def binding() -> Binding:
+    """The binding that ships, read once a process. RafError naming the file when it is missing or damaged."""
+    return read_binding(PATH)
+
+
+def read_binding(path: str | Path) -> Binding:
+    """A binding from `path`. RafError naming the file when it is missing, damaged or made for another head model."""
+    path, model = Path(path), head_model()
+    if not path.is_file():
+        raise RafError(f"{path}: no such file; it ships with the project, restore it or run build_landmarks.py")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            corners, shares, points = file["corners"].astype(np.int32), file["shares"], int(file["points"])
+        if corners.shape != (COUNT, 3) or shares.shape != (COUNT, 3) or not np.allclose(shares.sum(1), 1, atol=1e-4):
+            raise ValueError(f"corners {corners.shape} and shares {shares.shape} are not {COUNT} points of triangles")
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise RafError(f"{path}: not a readable landmark binding ({error}); restore the file that ships") from None
+    if points != len(model.mean):
+        raise RafError(
+            f"{path}: made for a head of {points} points but the head model has {len(model.mean)}; "
+            f"run scripts/build_landmarks.py"
+        )
+    used, places = np.unique(corners, return_inverse=True)
+    return Binding(
+        used, places.reshape(corners.shape).astype(np.int32), shares, model.actions[:, used].copy(), model.weights[used]
+    )
+
+
+def landmarks(
+    identity, actions: Float[np.ndarray, "actions"], angles: Float[np.ndarray, "angles"]
+) -> Float32[np.ndarray, "478 3"]:
+    """True landmarks in world metres, in the tracker's order, for shown `actions` in [0,1] and head `angles` (degrees).
+
+    The same arguments as `vertices` and `render`; only the points that landmarks need are moved. Raises RafError when
+    the arrays have other shapes or hold NaN.
+    """
+    bound, actions = binding(), checked_actions(actions)
+    shown = np.flatnonzero(actions)
+    points = identity.vertices[bound.used]
+    if len(shown):
+        points = points + np.tensordot(actions[shown] * identity.action_gain[shown], bound.actions[shown], 1)
+    points = skin(points, bound.weights, chain(identity.pivots, checked_angles(angles)))
+    return np.einsum("lc,lcd->ld", bound.shares, points[bound.corners])

@@ -1,0 +1,184 @@
+"""Basel Face Models, read from files the user has (they may not be shipped): `read_basel(path)`.
+
+Three layouts are known by their content:
+
+* `BFM_model_front.mat`, the merged model most reconstruction codes use: `meanshape`, `idBase`, `exBase` (decimetres, a
+  deviation a coefficient), `tri` and 68 `keypoints`, counted from 1.
+* `01_MorphableModel.mat`, the Basel Face Model of 2009: `shapeMU`, `shapePC`, `shapeEV` (deviations), `tl`, in
+  micrometres. It has no expressions; the basis in `Exp_Pca.bin` (a count, a mean, then the components, for the 53,215
+  vertices that `BFM_exp_idx.mat` lists as `trimIndex`) with its deviations in `std_exp.txt` comes from the same folder.
+* `model2017-1_….h5` and `model2019_….h5`: groups `shape` and `expression` with `model/mean`, `pcaBasis`, `pcaVariance`
+  in millimetres, and named landmarks in `metadata/landmarks/json`. Reading them needs h5py.
+
+All have x to the subject's left, y up and z out of the face; here y points down and the face looks to −z.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from raflib.errors import RafError
+from raflib.tracking.face_model import LinearFaceModel
+from raflib.tracking.landmarks import IBUG68
+
+AXES = np.array([1.0, -1.0, -1.0])
+MICROMETRES, MILLIMETRES, DECIMETRES = 1e-5, 1e-2, 1.0
+"""In decimetres."""
+NAMED = {
+    "center.chin.tip": 8, "center.nose.tip": 30, "center.nose.attachement_to_philtrum": 33,
+    "right.nose.wing.outer": 31, "left.nose.wing.outer": 35,
+    "right.eye.corner_outer": 36, "right.eye.corner_inner": 39,
+    "left.eye.corner_inner": 42, "left.eye.corner_outer": 45,
+    "right.lips.corner": 48, "center.lips.upper.outer": 51, "left.lips.corner": 54, "center.lips.lower.outer": 57,
+    "center.lips.upper.inner": 62, "center.lips.lower.inner": 66,
+}  # fmt: skip
+"""Which of iBUG's 68 points a named landmark is."""
+
+
+def read_basel(
+    path: str | Path,
+    vertices: Mapping[int, int] | Sequence[int] | None = None,
+    identity: int = 80,
+    expression: int = 64,
+) -> LinearFaceModel:
+    """The Basel Face Model in `path`, truncated to its first components: the feature space is "bfm64" by default.
+
+    Args:
+        vertices: landmark vertices, counted from 0: the 68 of iBUG in order, or {iBUG number: vertex}. Needed where the
+            file carries none (2009); otherwise it replaces the file's own.
+
+    Raises RafError naming the file when it is missing, unreadable, of another layout or without landmarks.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise RafError(f"{path}: no such file; get the Basel Face Model from its authors and give the path of the file")
+    is_hdf5 = path.read_bytes()[:8] == b"\x89HDF\r\n\x1a\n"
+    name, mean, bases, triangles, own = _read_h5(path) if is_hdf5 else _read_mat(path)
+    marks = own if vertices is None else vertices
+    if marks is None:
+        raise RafError(f"{path}: carries no landmarks; give `vertices`, the vertex of each of iBUG's 68 points")
+    if not isinstance(marks, Mapping):
+        if len(marks) != len(IBUG68):
+            raise RafError(f"{path}: {len(marks)} landmark vertices, expected 68; give a mapping for fewer")
+        marks = dict(enumerate(marks))
+    if set(marks) - set(range(len(IBUG68))):
+        raise RafError(f"{path}: landmark numbers {sorted(set(marks) - set(range(68)))} are not among iBUG's 0 to 67")
+    order = sorted(marks)
+    rows, tracker = np.array([int(marks[number]) for number in order]), np.array(IBUG68)[order]
+    model = LinearFaceModel(name, mean, *bases, rows, tracker, triangles)
+    return model.truncated(min(identity, len(bases[0])), min(expression, len(bases[1])))
+
+
+def _house(values: np.ndarray, unit: float) -> Float[np.ndarray, "*k V 3"]:
+    """Flat x y z x y z … in a file's unit to [.., V, 3] in decimetres and house axes."""
+    return values.reshape(*values.shape[:-1], -1, 3) * (AXES * unit)
+
+
+def _basis(columns: np.ndarray, deviations: np.ndarray, unit: float) -> Float[np.ndarray, "K V 3"]:
+    """Columns [3V,K] of unit length (or not) times their deviations."""
+    return _house((columns.astype(np.float32) * deviations.ravel().astype(np.float32)).T, unit).astype(np.float32)
+
+
+def _read_mat(path: Path):
+    from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
+
+    try:
+        stored = loadmat(path)
+    except (MatReadError, ValueError, TypeError, OSError, NotImplementedError, zlib.error) as error:
+        raise RafError(f"{path}: not a readable MATLAB file ({error}); download it again") from None
+    try:
+        if "meanshape" in stored:
+            ones = np.ones(1)
+            bases = [_basis(stored[name], ones, DECIMETRES) for name in ("idBase", "exBase")]
+            marks = stored["keypoints"].ravel().astype(int) - 1
+            return (
+                "bfm",
+                _house(stored["meanshape"].ravel(), DECIMETRES),
+                bases,
+                _triangles(stored.get("tri"), 1),
+                marks,
+            )
+        if "shapeMU" in stored:
+            return _of_2009(path, stored)
+    except (KeyError, ValueError) as error:
+        raise RafError(f"{path}: a Basel Face Model with something missing ({error}); download it again") from None
+    known = ", ".join(sorted(name for name in stored if not name.startswith("__"))[:8])
+    raise RafError(f"{path}: holds {known or 'nothing'}; expected meanshape … (merged model) or shapeMU … (2009)")
+
+
+def _of_2009(path: Path, stored: dict):
+    mean = _house(stored["shapeMU"].ravel(), MICROMETRES)
+    identity = _basis(stored["shapePC"], stored["shapeEV"], MICROMETRES)
+    components, trimmed = _expressions(path.parent, len(mean))
+    expression = np.zeros((len(components), *mean.shape), np.float32)
+    expression[:, trimmed] = components
+    return "bfm", mean, [identity, expression], _triangles(stored.get("tl"), 1), None
+
+
+def _expressions(folder: Path, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Expression components [K,n,3] in decimetres and the n vertices they belong to."""
+    from scipy.io import loadmat
+
+    binary, deviations, index = (folder / name for name in ("Exp_Pca.bin", "std_exp.txt", "BFM_exp_idx.mat"))
+    for file in (binary, deviations, index):
+        if not file.is_file():
+            raise RafError(f"{file}: no such file; the model of 2009 has no expressions and takes them from there")
+    trimmed = loadmat(index)["trimIndex"].ravel().astype(int) - 1
+    number = int(np.fromfile(binary, "<i4", 1)[0])
+    values = np.fromfile(binary, "<f4", offset=4)
+    sizes = np.loadtxt(deviations).ravel()
+    width = 3 * len(trimmed)
+    if len(values) != (number + 1) * width or len(sizes) != number or trimmed.max() >= count:
+        raise RafError(
+            f"{binary}: {len(values)} values and {len(sizes)} deviations are not a mean and {number} components of "
+            f"{len(trimmed)} vertices; the three files must belong together"
+        )
+    return _basis(values[width:].reshape(number, width).T, sizes, MICROMETRES), trimmed
+
+
+def _read_h5(path: Path):
+    try:
+        import h5py
+    except ImportError:
+        raise RafError(f"{path}: reading it needs h5py, which is not installed; run `pip install h5py`") from None
+    try:
+        with h5py.File(path, "r") as file:
+            mean = file["shape/model/mean"][:].astype(np.float64)
+            bases = []
+            for part in ("shape", "expression"):
+                deviations = np.sqrt(file[f"{part}/model/pcaVariance"][:])
+                bases.append(_basis(file[f"{part}/model/pcaBasis"][:], deviations, MILLIMETRES))
+            mean += file["expression/model/mean"][:]
+            cells = file["shape/representer/cells"][:] if "shape/representer/cells" in file else None
+            text = file["metadata/landmarks/json"][()] if "metadata/landmarks/json" in file else None
+    except (OSError, KeyError, ValueError) as error:
+        raise RafError(f"{path}: not a readable Basel Face Model ({error}); download it again") from None
+    mean = _house(mean, MILLIMETRES)
+    return "bfm", mean, bases, _triangles(cells, 0), None if text is None else _nearest(path, text, mean)
+
+
+def _nearest(path: Path, text, mean: np.ndarray) -> dict[int, int]:
+    """Vertices nearest to the file's named landmarks, by iBUG number."""
+    text = np.asarray(text).item() if np.ndim(text) == 0 else bytes(np.ravel(text).astype(np.uint8))
+    try:
+        entries = json.loads(text)
+        places = {entry["id"]: np.array(entry["coordinates"]) * AXES * MILLIMETRES for entry in entries}
+    except (ValueError, TypeError, KeyError) as error:
+        raise RafError(f"{path}: its landmarks are not readable ({error}); give `vertices`") from None
+    found = {NAMED[name]: place for name, place in places.items() if name in NAMED}
+    return {number: int(((mean - place) ** 2).sum(1).argmin()) for number, place in found.items()}
+
+
+def _triangles(cells: np.ndarray | None, first: int) -> np.ndarray | None:
+    """[F,3] corners counted from 0, whichever way the file lists them."""
+    if cells is None:
+        return None
+    cells = np.asarray(cells).astype(np.int32) - first
+    return np.ascontiguousarray(cells if cells.shape[1] == 3 else cells.T)
