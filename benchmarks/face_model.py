@@ -43,7 +43,7 @@ def watch(subject: str, per_sequence: int, cameras: list, tracker) -> dict[str, 
     person, seen = studio.Identity(subject), {"pixels": [], "scores": [], "landmarks": [], "actions": []}
     frontal = [camera.name for camera in cameras].index(FRONTAL)
     for sequence in studio.SEQUENCES:
-        shown = studio.perform(subject, sequence)
+        shown = studio.act(subject, sequence)
         for frame in np.linspace(0, len(shown.actions) - 1, per_sequence).round().astype(int):
             act = shown.actions[frame], shown.angles[frame]
             found = [tracker(studio.render(person, *act, camera)[0]) for camera in cameras]

@@ -67,7 +67,7 @@ def film(subject: str, shots: list[tuple[str, np.ndarray, np.ndarray]], tracker:
 
 def at_random(subject: str, frames: int) -> list[tuple[str, np.ndarray, np.ndarray]]:
     """`frames` random frames of everything the person does, each equally likely."""
-    performed = {name: studio.perform(subject, name) for name in studio.SEQUENCES}
+    performed = {name: studio.act(subject, name) for name in studio.SEQUENCES}
     index = [(name, frame) for name, acted in performed.items() for frame in range(len(acted))]
     drawn = np.random.default_rng([0, *subject.encode()]).choice(len(index), frames, replace=False)
     shots = []
@@ -81,7 +81,7 @@ def at_random(subject: str, frames: int) -> list[tuple[str, np.ndarray, np.ndarr
 def all_through(subject: str, fps: float) -> list[tuple[str, np.ndarray, np.ndarray]]:
     """Every training sequence and FREE, `fps` frames a second."""
     names = (*studio.TRAIN_SEQUENCES, studio.FREE)
-    performed = ((name, studio.perform(subject, name, fps)) for name in names)
+    performed = ((name, studio.act(subject, name, fps)) for name in names)
     return [(name, acted.actions, acted.angles) for name, acted in performed]
 
 

@@ -29,7 +29,7 @@ def milliseconds(size: int) -> float:
     cameras = studio.rig(size)
     spent = []
     for subject in PEOPLE:
-        person, performance = studio.Identity(subject), studio.perform(subject, studio.FREE)
+        person, performance = studio.Identity(subject), studio.act(subject, studio.FREE)
         studio.render(person, performance.actions[0], performance.angles[0], cameras[0])  # texture, compiled code
         for number in range(FRAMES):
             frame = number * (len(performance) // FRAMES)

@@ -86,7 +86,7 @@ def performed(subject: str, per_sequence: int = 8) -> np.ndarray:
     identity, rest = studio.Identity(subject), neutral(subject)
     moves = []
     for sequence in studio.SEQUENCES:
-        actions = studio.perform(subject, sequence).actions
+        actions = studio.act(subject, sequence).actions
         for frame in np.linspace(0, len(actions) - 1, per_sequence).round().astype(int):
             moves.append(studio.landmarks(identity, actions[frame], STILL) * 10 - rest)
     return np.array(moves, np.float64)
@@ -130,7 +130,7 @@ def moments(model: LinearFaceModel, subject: str, cameras, tracker, count: int =
     generator = named_generator("watched", subject)
     known, error = [], []
     for sequence in generator.choice(studio.SEQUENCES, count, replace=False):
-        performance = studio.perform(subject, str(sequence))
+        performance = studio.act(subject, str(sequence))
         frame = generator.integers(len(performance.actions))
         actions, angles = performance.actions[frame], performance.angles[frame]
         pictures = [studio.render(person, actions, angles, camera)[0] for camera in cameras]

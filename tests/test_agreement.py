@@ -19,7 +19,7 @@ def perfect_bank(frames=40, offset=0.0):
     rows, index = [], np.arange(0, 2 * frames, 2)
     for subject, sequence in SHOWN:
         features = np.zeros((frames, 52), np.float32)
-        features[:, columns] = studio.perform(subject, sequence).actions[index][:, actions]
+        features[:, columns] = studio.act(subject, sequence).actions[index][:, actions]
         rows.append(features + offset * (subject == "B002"))
     return ExpressionBank(
         np.concatenate(rows),
@@ -33,7 +33,7 @@ def perfect_bank(frames=40, offset=0.0):
 
 def test_a_tracker_that_reads_the_truth_agrees_with_it():
     bank = perfect_bank()
-    np.testing.assert_array_equal(true_actions(bank, "B002")[:40], studio.perform("B002", "EXP-8-jaw-1").actions[:80:2])
+    np.testing.assert_array_equal(true_actions(bank, "B002")[:40], studio.act("B002", "EXP-8-jaw-1").actions[:80:2])
     table = tracker_agreement(bank, bank.people)
     assert {"jawOpen", "jawLeft", "eyeBlinkLeft"} <= set(table.index) and "tongueOut" not in table.index
     np.testing.assert_allclose(table, 1, atol=1e-5)

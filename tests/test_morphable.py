@@ -321,7 +321,7 @@ def test_other_files_are_named(tmp_path):
 
 
 def studio_recording(subject, frames=10):
-    person, shown = studio.Identity(subject), studio.perform(subject, "FREE")
+    person, shown = studio.Identity(subject), studio.act(subject, "FREE")
     rows = np.linspace(0, len(shown.actions) - 1, frames).round().astype(int)
     return np.stack([studio.landmarks(person, shown.actions[row], shown.angles[row]) for row in rows])
 
@@ -346,7 +346,7 @@ def test_tracked_faces_are_found_within_millimetres():
     from raflib.tracking.multiview import triangulate_robust
 
     views = [camera for camera in studio.rig(256) if camera.name in TRACKING_CAMERAS]
-    person, shown = studio.Identity("D01"), studio.perform("D01", "EMO-4-disgust+happy")
+    person, shown = studio.Identity("D01"), studio.act("D01", "EMO-4-disgust+happy")
     rows = np.linspace(0, len(shown.actions) - 1, 10).round().astype(int)
     acts = [(shown.actions[row], shown.angles[row]) for row in rows]
     with FaceTracker() as tracker:

@@ -156,7 +156,7 @@ def rendered_clips() -> Path:
     folder = runs_root().parent / "clips"
     for name, subject, sequence in (("someone", "443", "EXP-8-jaw-1"), ("another", "E01", "FREE")):
         camera = next(camera for camera in studio.rig(256) if camera.name == "222200037")
-        acted, person = studio.perform(subject, sequence), studio.Identity(subject)
+        acted, person = studio.act(subject, sequence), studio.Identity(subject)
         frames = np.linspace(0, len(acted.actions) - 1, 50).astype(int)
         pictures = (studio.render(person, acted.actions[t], acted.angles[t], camera)[0] for t in frames)
         write_video(folder / f"{name}.mp4", pictures)

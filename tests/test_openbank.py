@@ -62,7 +62,7 @@ def test_a_bank_has_what_was_asked_for_and_says_how_it_was_made(built):
     assert np.array_equal(bank.subjects, np.repeat(["B001", "B002"], 4))
     assert np.array_equal(bank.features, bank.features.astype(np.float16))
     for name, sequence, frame in zip(bank.subjects, bank.sequence, bank.frame, strict=True):
-        assert 0 <= frame < len(studio.perform(str(name), str(sequence)))
+        assert 0 <= frame < len(studio.act(str(name), str(sequence)))
     told = bank.provenance
     assert (told["people"], told["per_subject"], told["seed"]) == ("2", "4", "3")
     assert float(told["detection_rate"]) >= 0.995 and int(told["looked_at"]) == 8
@@ -174,7 +174,7 @@ def test_a_frame_without_a_face_makes_way_for_the_next_of_the_draw(unfilmed):
 
     person = building.film_person("B007", 30, 0, look)
     assert len(person) == 30 and int(person.provenance["looked_at"]) == len(looked) == 44
-    moments = [(name, frame) for name in studio.SEQUENCES for frame in range(len(studio.perform("B007", name)))]
+    moments = [(name, frame) for name in studio.SEQUENCES for frame in range(len(studio.act("B007", name)))]
     assert looked == [moments[i] for i in np.random.default_rng([0, *b"B007"]).permutation(len(moments))[:44]]
     kept = [moment for number, moment in enumerate(looked, 1) if number % 3]
     rows = list(zip(person.sequence.tolist(), person.frame.tolist(), strict=True))
@@ -185,7 +185,7 @@ def test_a_frame_without_a_face_makes_way_for_the_next_of_the_draw(unfilmed):
 def test_frames_are_drawn_evenly_from_all_sequences(unfilmed):
     seen = SimpleNamespace(expression=np.zeros(52, np.float32))
     person, other = (building.film_person("B001", 800, seed, lambda picture: seen) for seed in (0, 1))
-    lengths = {name: len(studio.perform("B001", name)) for name in studio.SEQUENCES}
+    lengths = {name: len(studio.act("B001", name)) for name in studio.SEQUENCES}
     for name, length in lengths.items():
         expected = 800 * length / sum(lengths.values())
         assert abs((person.sequence == name).sum() - expected) < 4 * expected**0.5, name

@@ -20,22 +20,20 @@ def test_the_sequences_are_nersembles():
     assert {kind: kinds.count(kind) for kind in set(kinds)} == {"EXP": 9, "EMO": 4, "SEN": 10, "HAIR": 1, "FREE": 1}
     assert set(studio.SEQUENCES) - set(studio.TRAIN_SEQUENCES) == {"EXP-6-tongue-1", "EXP-7-tongue-2", "FREE"}
     for name in ("EXP-6-tongue-1", "EXP-7-tongue-2"):
-        assert studio.perform("422", name).actions[:, INDEX["tongueOut"]].max() > 0.4
-    shown = {name: studio.perform("422", name).actions[:, INDEX["tongueOut"]].max() for name in studio.TRAIN_SEQUENCES}
+        assert studio.act("422", name).actions[:, INDEX["tongueOut"]].max() > 0.4
+    shown = {name: studio.act("422", name).actions[:, INDEX["tongueOut"]].max() for name in studio.TRAIN_SEQUENCES}
     assert max(shown.values()) == 0
 
 
 def test_hair_moves_the_head_and_not_the_face():
     for subject in ("422", "B007"):
-        hair = studio.perform(subject, "HAIR")
+        hair = studio.act(subject, "HAIR")
         spans = np.ptp(hair.angles, axis=0)
         assert spans[0] > 22 and spans[1] > 10 and spans[2] > 7
         yaw = hair.angles[:, 0] - np.median(hair.angles[:, 0])
         assert (np.diff(np.sign(yaw[: len(yaw) // 2])) != 0).sum() >= 2, "shaken"
         face = [i for i, name in enumerate(ACTIONS) if not name.startswith("eye")]
-        moved = [
-            np.ptp(studio.perform(subject, name).actions[:, face], axis=0).max() for name in ("HAIR", "EXP-4-lips")
-        ]
+        moved = [np.ptp(studio.act(subject, name).actions[:, face], axis=0).max() for name in ("HAIR", "EXP-4-lips")]
         assert moved[0] < 0.45 < moved[1]
 
 
@@ -96,7 +94,7 @@ def test_everybody_blinks_and_closes_their_eyes():
     blinks = 0
     for subject in ("422", "B003", "B009"):
         for name in studio.SEQUENCES[-8:]:
-            closed = studio.perform(subject, name).actions[:, lids].min(1) > 0.85
+            closed = studio.act(subject, name).actions[:, lids].min(1) > 0.85
             blinks += (np.diff(closed.astype(int)) == 1).sum()
     assert blinks > 15
 

@@ -194,7 +194,7 @@ def write_video(path, pictures, width=None, height=None):
 def footage(tmp_path_factory):
     """15 frames of a studio head at the left of a 330 × 250 picture: rows of that width are padded by decoders."""
     camera = next(camera for camera in studio.studio.rig(200) if camera.name == studio.FRONTAL)
-    identity, performed = studio.studio.Identity("445"), studio.studio.perform("445", "FREE")
+    identity, performed = studio.studio.Identity("445"), studio.studio.act("445", "FREE")
     pictures = []
     for number in range(15):
         picture = np.full((250, 330, 3), 190, np.uint8)

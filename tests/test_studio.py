@@ -35,7 +35,7 @@ def actions(**values: float) -> np.ndarray:
 
 
 def digest(person, camera) -> str:
-    performance = studio.perform(person.subject, "EMO-4-disgust+happy")
+    performance = studio.act(person.subject, "EMO-4-disgust+happy")
     image, mask = studio.render(person, performance.actions[40], performance.angles[40], camera)
     parts = (person.vertices, performance.actions, performance.angles, image, mask)
     return hashlib.sha256(b"".join(np.ascontiguousarray(part).tobytes() for part in parts)).hexdigest()
@@ -175,24 +175,24 @@ def test_performances():
     assert studio.FREE in studio.SEQUENCES and studio.FREE not in studio.TRAIN_SEQUENCES
     assert len(set(studio.SEQUENCES)) == len(studio.SEQUENCES)
     for sequence in studio.SEQUENCES:
-        shown = studio.perform("B002", sequence)
+        shown = studio.act("B002", sequence)
         assert shown.actions.shape == (len(shown), 52) and shown.angles.shape == (len(shown), 3)
         assert shown.actions.dtype == shown.angles.dtype == np.float32
         assert shown.actions.min() >= 0 and shown.actions.max() <= 1
         assert (np.abs(shown.angles) <= [25, 12, 8]).all()
         assert np.abs(np.diff(shown.actions, axis=0)).max() < 0.75, f"{sequence} jumps"
         assert (300 if sequence == "FREE" else 100) <= len(shown) <= (301 if sequence == "FREE" else 150)
-    slow, fast = studio.perform("B002", "FREE", fps=25), studio.perform("B002", "FREE", fps=50)
+    slow, fast = studio.act("B002", "FREE", fps=25), studio.act("B002", "FREE", fps=50)
     np.testing.assert_array_equal(slow.actions, fast.actions[::2])
     jaw = studio.ACTIONS.index("jawOpen")
-    assert studio.perform("B002", "EXP-8-jaw-1").actions[:, jaw].max() > 0.5
-    other = studio.perform("B003", "EXP-8-jaw-1")
-    assert np.abs(other.actions[:100] - studio.perform("B002", "EXP-8-jaw-1").actions[:100]).max() > 0.1
+    assert studio.act("B002", "EXP-8-jaw-1").actions[:, jaw].max() > 0.5
+    other = studio.act("B003", "EXP-8-jaw-1")
+    assert np.abs(other.actions[:100] - studio.act("B002", "EXP-8-jaw-1").actions[:100]).max() > 0.1
 
 
 def test_free_goes_beyond_training():
     """A FREE frame lies farther from the training frames than they lie from each other (true actions)."""
-    rows = {name: studio.perform("B004", name, fps=6).actions for name in (*studio.TRAIN_SEQUENCES, "FREE")}
+    rows = {name: studio.act("B004", name, fps=6).actions for name in (*studio.TRAIN_SEQUENCES, "FREE")}
     train = [rows[name] for name in studio.TRAIN_SEQUENCES]
 
     def nearest(queries, pool):
@@ -214,13 +214,34 @@ def test_rig():
     assert any(camera.centre[1] < -0.2 for camera in cameras) and any(camera.centre[1] > 0.2 for camera in cameras)
 
 
+def test_anybody_performs_what_another_person_did(frontal):
+    driver, target = studio.act("443", "EMO-4-disgust+happy"), studio.Identity("388")
+    pose = studio.head_pose(studio.Identity("443"), driver.angles[30])
+    image, mask = studio.perform("388", driver.actions[30], pose, frontal)
+    same, same_mask = studio.render(target, driver.actions[30], driver.angles[30], frontal)
+    assert np.abs(image.astype(int) - same).max() <= 2 and np.abs(mask.astype(int) - same_mask).max() <= 2
+    assert np.abs(image.astype(int) - studio.render(target, REST, STILL, frontal)[0]).mean() > 1
+    with pytest.raises(RafError, match="pose: expected 6 finite numbers"):
+        studio.perform("388", driver.actions[30], driver.angles[30], frontal)
+
+
+@pytest.mark.parametrize("angles", [(0, 0, 0), (25, -12, 8), (-20, 10, -7), (3, 12, 1)])
+def test_angles_come_back_from_their_rotation(angles):
+    from scipy.spatial.transform import Rotation
+
+    from raflib.studio.motion import angles_of, rotation
+
+    turned = Rotation.from_matrix(rotation(np.array(angles, float))).as_rotvec()
+    np.testing.assert_allclose(angles_of(turned), angles, atol=1e-9)
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [
         (lambda: studio.Identity("no/such name"), "subject 'no/such name'"),
         (lambda: studio.Identity(422), "subject 422"),
-        (lambda: studio.perform("422", "SMILE"), "sequence 'SMILE'"),
-        (lambda: studio.perform("422", "FREE", fps=0), "fps 0"),
+        (lambda: studio.act("422", "SMILE"), "sequence 'SMILE'"),
+        (lambda: studio.act("422", "FREE", fps=0), "fps 0"),
         (lambda: studio.rig(3), "rig size 3"),
         (lambda: studio.vertices(studio.Identity("422"), np.zeros(51), STILL), "actions"),
         (lambda: studio.head_pose(studio.Identity("422"), np.array([0, np.nan, 0])), "angles"),
@@ -230,3 +251,86 @@ def test_bad_input_is_one_line_that_names_it(call, words):
     with pytest.raises(RafError) as caught:
         call()
     assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_every_cut_stays_on_the_head_and_leaves_the_face_free():
+    """Hair grows outside the head, inside the picture, and in front of the eyes only where there is a fringe."""
+    from dataclasses import replace
+
+    from raflib.studio import hair, strands
+
+    person = studio.Identity("422")
+    for name, cut in hair.CUTS.items():
+        locks = strands.grow(person.vertices, replace(cut, part=0.02), np.random.default_rng(3))
+        assert (locks is None) == (name == "shaved")
+        if locks is None:
+            continue
+        assert np.isfinite(locks.points).all() and locks.triangles.max() == len(locks.points) - 1
+        np.testing.assert_allclose(np.linalg.norm(locks.normals, axis=1), 1, atol=1e-4)
+        assert locks.points[:, 1].min() > -0.175 and np.abs(locks.points[:, 0]).max() < 0.2
+        x, y, z = locks.points.T
+        eyes = (np.abs(x) < 0.045) & (np.abs(y + 0.012) < 0.010) & (z < -0.05)
+        assert eyes.sum() <= (0.02 * len(x) if cut.fringe else 0.002 * len(x)), name
+        radii = strands.radius_map(person.vertices)
+        sunk = np.linalg.norm(
+            strands._outside(locks.points.astype(float), np.zeros(len(x)), radii) - locks.points, axis=1
+        )
+        assert np.quantile(sunk, 0.98) < 0.006, name
+
+
+def test_haircuts_and_beards_are_worn_by_whom_they_suit():
+    people = [studio.Identity(f"T{number:03d}") for number in range(60)]
+    cuts = [one.haircut.name for one in people]
+    assert len(set(cuts)) >= 8 and max(map(cuts.count, set(cuts))) < 20
+    bearded = [one for one in people if one.look.beard > 0]
+    assert 5 < len(bearded) < 40 and all(one.look.gender > 0.55 for one in bearded)
+
+
+def test_folds_follow_the_actions_that_draw_them(person):
+    from raflib.studio import wrinkles
+
+    rest = wrinkles.depths(REST, 0.6)
+    for name, group in (("browInnerUp", "forehead"), ("browDownLeft", "frown"), ("mouthSmileLeft", "cheekLeft")):
+        gained = wrinkles.depths(actions(**{name: 1}), 0.6) - rest
+        assert gained[wrinkles.GROUPS.index(group)] > 0.15, name
+        other = wrinkles.GROUPS.index("cheekRight")
+        assert gained[other] == 0, "one side's muscle folds its own side"
+    assert (wrinkles.depths(REST, 0.84) > rest).all(), "age leaves folds"
+    maps = wrinkles.maps(4).astype(int)
+    assert maps.shape[2] == len(wrinkles.GROUPS) and (maps.min((0, 1)) < -30).all() and (maps.max((0, 1)) > 20).all()
+
+
+def test_a_raised_brow_darkens_the_forehead_in_lines(frontal):
+    """The folds are seen: forehead rows differ more from each other with raised brows than with the folds left out."""
+    from raflib.studio import wrinkles
+
+    camera = frontal.resized(256)
+    person = studio.Identity("443")
+    shown = actions(browInnerUp=1, browOuterUpLeft=1, browOuterUpRight=1)
+    places = camera.project(studio.vertices(person, shown, STILL))
+    forehead = np.linalg.norm(head.head_model().mean - [0, -0.055, -0.1], axis=1) < 0.012
+    column, row = places[forehead].mean(0).astype(int)
+    patch = np.s_[row - 10 : row + 10, column - 12 : column + 12]
+    folded = studio.render(person, shown, STILL, camera)[0][patch].mean((1, 2))
+    mixing = wrinkles._MIXING.copy()
+    try:
+        wrinkles._MIXING[:] = 0
+        smooth = studio.render(person, shown, STILL, camera)[0][patch].mean((1, 2))
+    finally:
+        wrinkles._MIXING[:] = mixing
+    assert np.abs(np.diff(folded, 2)).mean() > 2 * np.abs(np.diff(smooth, 2)).mean()
+
+
+def test_cloth_stands_off_the_skin_below_the_neckline():
+    from raflib.studio import clothing
+
+    person, model = studio.Identity("422"), head.head_model()
+    dressed = clothing.dress(model.mean, person.look)
+    moved = np.linalg.norm(dressed - model.mean, axis=1)
+    below = clothing.below_neckline(model.mean, person.look)
+    skin = model.part == head.SKIN
+    torso = np.isin(np.arange(len(moved)), np.unique(model.triangles[skin])) & (model.mean[:, 1] > 0.16)
+    assert np.median(moved[torso & (below > 0.006)]) == pytest.approx(clothing.CLOTH, rel=0.05)
+    assert moved[(below < -0.004) & (model.mean[:, 1] > 0.12)].max() < 1e-6
+    lips = np.abs(model.mean - [0, 0.062, -0.11]).max(1) < 0.006
+    assert moved[lips].max() < 1e-6, "a beard must not seal the mouth"

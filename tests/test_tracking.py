@@ -277,7 +277,7 @@ def test_pose_of_studio_heads_is_right(tracker):
     identity = studio.Identity("422")
     shots = []
     for number, sequence in enumerate(studio.SEQUENCES):
-        performed = studio.perform("422", sequence)
+        performed = studio.act("422", sequence)
         for third in range(3):
             frame = len(performed.actions) * (5 * third + number % 5 + 1) // 16
             shots.append((performed.actions[frame], performed.angles[frame]))

@@ -27,7 +27,7 @@ def true_actions(bank: ExpressionBank, subject: str) -> Float[np.ndarray, "N 52"
     own = bank.restrict(subjects=subject)
     actions = np.empty((len(own), len(studio.ACTIONS)), np.float32)
     for name in np.unique(own.sequence).tolist():
-        rows, performed = own.sequence == name, studio.perform(subject, name)
+        rows, performed = own.sequence == name, studio.act(subject, name)
         if own.frame[rows].max() >= len(performed):
             raise RafError(
                 f"bank: {subject} frame {own.frame[rows].max()} of {name}, but the performance has {len(performed)} "

@@ -42,7 +42,7 @@ class Person:
 
     def __init__(self, name: str):
         self.identity = studio.Identity(name)
-        self.acted = {sequence: studio.perform(name, sequence) for sequence in studio.SEQUENCES}
+        self.acted = {sequence: studio.act(name, sequence) for sequence in studio.SEQUENCES}
         self._camera = next(camera for camera in studio.rig(SIZE) if camera.name == FRONTAL)
 
     def picture(self, sequence: str, frame: int) -> UInt8[np.ndarray, "H W 3"]:

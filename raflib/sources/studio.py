@@ -89,7 +89,7 @@ def pick_shots(subject: str, profile: StudioProfile) -> Shots:
         names = [names[index] for index in np.linspace(0, len(names) - 1, profile.sequences).round().astype(int)]
     parts = []
     for name, wanted in [*((name, profile.per_sequence) for name in names), (HELD_OUT, profile.free)]:
-        performed = studio.perform(subject, name)
+        performed = studio.act(subject, name)
         length = len(performed.actions)
         count = length if wanted is None else min(wanted, length)
         frame = np.linspace(0, length - 1, count).round().astype(np.int64)

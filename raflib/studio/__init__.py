@@ -8,11 +8,11 @@ from raflib.studio.identity import Identity
 from raflib.studio.landmarks import landmarks
 from raflib.studio.model import ACTIONS
 from raflib.studio.motion import head_pose, vertices
-from raflib.studio.performance import FREE, SEQUENCES, TRAIN_SEQUENCES, Performance, perform
-from raflib.studio.render import render
+from raflib.studio.performance import FREE, SEQUENCES, TRAIN_SEQUENCES, Performance, act
+from raflib.studio.render import perform, render
 from raflib.studio.rig import rig
 
 __all__ = [
-    "ACTIONS", "FREE", "SEQUENCES", "TRAIN_SEQUENCES", "Identity", "Performance", "head_pose", "landmarks",
+    "ACTIONS", "FREE", "SEQUENCES", "TRAIN_SEQUENCES", "Identity", "Performance", "act", "head_pose", "landmarks",
     "perform", "render", "rig", "vertices",
 ]  # fmt: skip

@@ -25,6 +25,14 @@ def rotation(angles: Float[np.ndarray, "3"]) -> Float[np.ndarray, "3 3"]:
     return about_y @ about_x @ about_z
 
 
+def angles_of(axis_angle: Float[np.ndarray, "3"]) -> Float[np.ndarray, "3"]:
+    """Yaw, pitch, roll (degrees) of a rotation given as axis-angle in world axes; the inverse of `rotation`."""
+    from scipy.spatial.transform import Rotation
+
+    yaw, pitch, roll = Rotation.from_rotvec(axis_angle).as_euler("YXZ", degrees=True)
+    return np.array([-yaw, -pitch, roll])
+
+
 def chain(pivots: Float32[np.ndarray, "5 3"], angles: Float[np.ndarray, "3"]) -> Float[np.ndarray, "5 3 4"]:
     """Rigid motion [R|t] of each bone, from the still root to the head."""
     motions = [np.eye(3, 4)]

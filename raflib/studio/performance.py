@@ -44,7 +44,7 @@ class Performance:
         return len(self.actions)
 
 
-def perform(subject: str, sequence: str, fps: float | int = 25) -> Performance:
+def act(subject: str, sequence: str, fps: float | int = 25) -> Performance:
     """The person `subject` going through `sequence` (one of `SEQUENCES`), `fps` frames a second.
 
     Raises RafError for a sequence or subject name that does not exist, or fps outside 1 to 240.

@@ -16,7 +16,7 @@ from raflib.errors import RafError
 from raflib.geometry import Camera
 from raflib.studio import raster, shading_inputs, wrinkles
 from raflib.studio.identity import Identity
-from raflib.studio.motion import chain, checked_actions, skin, vertices
+from raflib.studio.motion import angles_of, chain, checked_actions, skin, vertices
 from raflib.studio.shade import shade
 from raflib.studio.shading_inputs import SHADOW_SIZE, SHADOW_SPAN
 
@@ -92,6 +92,22 @@ def render(
         centre, np.float32(SHADOW_SIZE / SHADOW_SPAN), image, alpha,
     )  # fmt: skip
     return image, alpha
+
+
+def perform(
+    subject: str, actions: Float[np.ndarray, "actions"], pose: Float[np.ndarray, "pose"], camera: Camera
+) -> tuple[UInt8[np.ndarray, "H W 3"], UInt8[np.ndarray, "H W"]]:
+    """Anybody doing anything, also what another person did: the picture of `subject` showing `actions` [52] with the
+    head turned as `pose` says, and its coverage, as `render` gives them.
+
+    `pose` [6] is axis-angle and translation against the neutral head, as in `Truth.pose`. The rotation is taken over;
+    where the head then is follows from the subject's own neck, so the translation is not used. Raises RafError for an
+    impossible subject, arrays of the wrong shape or with values that are not finite, and too large a camera.
+    """
+    pose = np.asarray(pose, np.float64)
+    if pose.shape != (6,) or not np.isfinite(pose).all():
+        raise RafError(f"pose: expected 6 finite numbers (axis-angle, translation), got {pose.tolist()}")
+    return render(Identity(subject), actions, angles_of(pose[:3]), camera)
 
 
 def _project(points: np.ndarray, camera: Camera) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
