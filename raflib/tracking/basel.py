@@ -47,7 +47,7 @@ def read_basel(
     identity: int = 80,
     expression: int = 64,
 ) -> LinearFaceModel:
-    """The Basel Face Model in `path`, truncated to its first components: the feature space is "bfm64" by default.
+    """The first components of the Basel Face Model in `path`: by default its feature space is "bfm64".
 
     Args:
         vertices: landmark vertices, counted from 0: the 68 of iBUG in order, or {iBUG number: vertex}. Needed where the
@@ -58,8 +58,9 @@ def read_basel(
     path = Path(path)
     if not path.is_file():
         raise RafError(f"{path}: no such file; get the Basel Face Model from its authors and give the path of the file")
-    is_hdf5 = path.read_bytes()[:8] == b"\x89HDF\r\n\x1a\n"
-    name, mean, bases, triangles, own = _read_h5(path) if is_hdf5 else _read_mat(path)
+    with path.open("rb") as file:
+        read = _read_h5 if file.read(8) == b"\x89HDF\r\n\x1a\n" else _read_mat
+    mean, bases, triangles, own = read(path, (identity, expression))
     marks = own if vertices is None else vertices
     if marks is None:
         raise RafError(f"{path}: carries no landmarks; give `vertices`, the vertex of each of iBUG's 68 points")
@@ -71,8 +72,7 @@ def read_basel(
         raise RafError(f"{path}: landmark numbers {sorted(set(marks) - set(range(68)))} are not among iBUG's 0 to 67")
     order = sorted(marks)
     rows, tracker = np.array([int(marks[number]) for number in order]), np.array(IBUG68)[order]
-    model = LinearFaceModel(name, mean, *bases, rows, tracker, triangles)
-    return model.truncated(min(identity, len(bases[0])), min(expression, len(bases[1])))
+    return LinearFaceModel("bfm", mean, *bases, rows, tracker, triangles)
 
 
 def _house(values: np.ndarray, unit: float) -> Float[np.ndarray, "*k V 3"]:
@@ -85,7 +85,7 @@ def _basis(columns: np.ndarray, deviations: np.ndarray, unit: float) -> Float[np
     return _house((columns.astype(np.float32) * deviations.ravel().astype(np.float32)).T, unit).astype(np.float32)
 
 
-def _read_mat(path: Path):
+def _read_mat(path: Path, counts: tuple[int, int]):
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadError
 
@@ -95,35 +95,31 @@ def _read_mat(path: Path):
         raise RafError(f"{path}: not a readable MATLAB file ({error}); download it again") from None
     try:
         if "meanshape" in stored:
-            ones = np.ones(1)
-            bases = [_basis(stored[name], ones, DECIMETRES) for name in ("idBase", "exBase")]
-            marks = stored["keypoints"].ravel().astype(int) - 1
-            return (
-                "bfm",
+            mean, names = (
                 _house(stored["meanshape"].ravel(), DECIMETRES),
-                bases,
-                _triangles(stored.get("tri"), 1),
-                marks,
+                zip(("idBase", "exBase"), counts, strict=True),
             )
+            bases = [_basis(stored[name][:, :count], np.ones(1), DECIMETRES) for name, count in names]
+            return mean, bases, _triangles(stored.get("tri"), 1), stored["keypoints"].ravel().astype(int) - 1
         if "shapeMU" in stored:
-            return _of_2009(path, stored)
+            return _of_2009(path, stored, counts)
     except (KeyError, ValueError) as error:
         raise RafError(f"{path}: a Basel Face Model with something missing ({error}); download it again") from None
     known = ", ".join(sorted(name for name in stored if not name.startswith("__"))[:8])
     raise RafError(f"{path}: holds {known or 'nothing'}; expected meanshape … (merged model) or shapeMU … (2009)")
 
 
-def _of_2009(path: Path, stored: dict):
-    mean = _house(stored["shapeMU"].ravel(), MICROMETRES)
-    identity = _basis(stored["shapePC"], stored["shapeEV"], MICROMETRES)
-    components, trimmed = _expressions(path.parent, len(mean))
+def _of_2009(path: Path, stored: dict, counts: tuple[int, int]):
+    mean, kept = _house(stored["shapeMU"].ravel(), MICROMETRES), slice(counts[0])
+    identity = _basis(stored["shapePC"][:, kept], stored["shapeEV"].ravel()[kept], MICROMETRES)
+    components, trimmed = _expressions(path.parent, len(mean), counts[1])
     expression = np.zeros((len(components), *mean.shape), np.float32)
     expression[:, trimmed] = components
-    return "bfm", mean, [identity, expression], _triangles(stored.get("tl"), 1), None
+    return mean, [identity, expression], _triangles(stored.get("tl"), 1), None
 
 
-def _expressions(folder: Path, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Expression components [K,n,3] in decimetres and the n vertices they belong to."""
+def _expressions(folder: Path, vertices: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """The first expression components [K,n,3] in decimetres and the n vertices they belong to."""
     from scipy.io import loadmat
 
     binary, deviations, index = (folder / name for name in ("Exp_Pca.bin", "std_exp.txt", "BFM_exp_idx.mat"))
@@ -135,15 +131,15 @@ def _expressions(folder: Path, count: int) -> tuple[np.ndarray, np.ndarray]:
     values = np.fromfile(binary, "<f4", offset=4)
     sizes = np.loadtxt(deviations).ravel()
     width = 3 * len(trimmed)
-    if len(values) != (number + 1) * width or len(sizes) != number or trimmed.max() >= count:
+    if len(values) != (number + 1) * width or len(sizes) != number or trimmed.max() >= vertices:
         raise RafError(
             f"{binary}: {len(values)} values and {len(sizes)} deviations are not a mean and {number} components of "
             f"{len(trimmed)} vertices; the three files must belong together"
         )
-    return _basis(values[width:].reshape(number, width).T, sizes, MICROMETRES), trimmed
+    return _basis(values[width:].reshape(number, width)[:count].T, sizes[:count], MICROMETRES), trimmed
 
 
-def _read_h5(path: Path):
+def _read_h5(path: Path, counts: tuple[int, int]):
     try:
         import h5py
     except ImportError:
@@ -152,16 +148,16 @@ def _read_h5(path: Path):
         with h5py.File(path, "r") as file:
             mean = file["shape/model/mean"][:].astype(np.float64)
             bases = []
-            for part in ("shape", "expression"):
-                deviations = np.sqrt(file[f"{part}/model/pcaVariance"][:])
-                bases.append(_basis(file[f"{part}/model/pcaBasis"][:], deviations, MILLIMETRES))
+            for part, count in zip(("shape", "expression"), counts, strict=True):
+                deviations = np.sqrt(file[f"{part}/model/pcaVariance"][:count])
+                bases.append(_basis(file[f"{part}/model/pcaBasis"][:, :count], deviations, MILLIMETRES))
             mean += file["expression/model/mean"][:]
             cells = file["shape/representer/cells"][:] if "shape/representer/cells" in file else None
             text = file["metadata/landmarks/json"][()] if "metadata/landmarks/json" in file else None
     except (OSError, KeyError, ValueError) as error:
         raise RafError(f"{path}: not a readable Basel Face Model ({error}); download it again") from None
     mean = _house(mean, MILLIMETRES)
-    return "bfm", mean, bases, _triangles(cells, 0), None if text is None else _nearest(path, text, mean)
+    return mean, bases, _triangles(cells, 0), None if text is None else _nearest(path, text, mean)
 
 
 def _nearest(path: Path, text, mean: np.ndarray) -> dict[int, int]:

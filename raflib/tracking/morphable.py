@@ -55,8 +55,9 @@ def fit_views(
         tracked: whether they come from the face tracker, whose ways some models know (`LinearFaceModel.seen`); False
             for landmarks that are where they should be, such as the studio's true ones.
 
-    One view knows no absolute size: it is then the model's, within a percent or so, and so is the distance. Raises
-    RafError for arrays that do not fit the model or the cameras, and when no frame shows enough landmarks.
+    One view hardly knows how large a face is: size and distance then lean on the priors and can be a tenth off, both
+    alike in all frames, while turn and expression are found. Raises RafError for arrays that do not fit the model or
+    the cameras, and when no frame shows enough landmarks.
     """
     points = np.asarray(points, np.float64)
     points = points[:, None] if points.ndim == 3 else points
