@@ -149,13 +149,9 @@ def test_shipped_statistics_hold_together():
 @pytest.mark.slow
 def test_studio_people_are_as_far_apart_as_real_ones():
     """Few people and frames, so a wide tolerance: the benchmark measures it properly."""
-    sys.path.insert(0, str(project_root() / "benchmarks"))
-    try:
-        spec = importlib.util.spec_from_file_location("bench_people", project_root() / "benchmarks" / "people.py")
-        benchmark = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(benchmark)
-    finally:
-        sys.path.remove(str(project_root() / "benchmarks"))
+    spec = importlib.util.spec_from_file_location("bench_people", project_root() / "benchmarks" / "people.py")
+    benchmark = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(benchmark)
     figures = benchmark.bank_figures(8, 25, 2)
     assert 0.45 < figures["between"] < 0.95 and 0.55 < figures["within"] < 1.0
     assert figures["detected_bank"] > 0.99 and figures["head_pitch_between"] > 1.0
