@@ -118,11 +118,12 @@ def test_studio_capture(capture):
     # Tracked landmarks are near the true ones in every frame, millimetres away but not the same.
     error = np.linalg.norm(capture.landmarks - capture.truth.landmarks, axis=2) * 1000
     assert 0.5 < np.median(error) < 6 and np.median(error, axis=1).max() < 10
+    ahead = int(np.abs(capture.truth.angles).sum(1).argmin())  # a turned head hides landmarks from the outermost views
     for c, camera in enumerate(capture.cameras[:4]):
-        image, mask = capture.image(0, c), capture.mask(0, c)
+        image, mask = capture.image(ahead, c), capture.mask(ahead, c)
         assert image.shape == (128, 128, 3) and image.dtype == mask.dtype == np.uint8
         assert (image[mask == 0] == 255).all() and 0.2 < (mask > 128).mean() < 0.9
-        seen = camera.project(capture.landmarks[0]).astype(int)
+        seen = camera.project(capture.landmarks[ahead]).astype(int)
         assert (mask[seen[:, 1], seen[:, 0]] > 128).mean() > 0.9  # landmarks lie on the person in every view
 
 
