@@ -104,6 +104,16 @@ def test_one_view_knows_the_face_and_the_priors_do_the_rest(model):
     assert np.abs(found.identity - identity).mean() < 0.5
 
 
+def test_views_that_share_no_landmarks_are_fitted_too(model):
+    _, expression, _, points = recording(model)
+    views = cameras(2)
+    pixels = seen_by(views, points)
+    pixels[3, 0, : L // 3] = pixels[3, 1, L // 3 :] = np.nan
+    found = fit_views(model, pixels, views)
+    assert found.fitted.all()
+    np.testing.assert_allclose(found.expression, expression, atol=0.05)
+
+
 def test_wild_landmarks_are_ignored(model):
     _, expression, _, points = recording(model)
     views = cameras(3)
@@ -193,6 +203,11 @@ def test_bad_arrays_are_named(model):
         replace(model, vertices=np.arange(5))
     with pytest.raises(RafError, match="9 expression components wanted, it has 5"):
         model.truncated(2, 9)
+    with pytest.raises(RafError, match=r"triangles of shape \[1, 3\]; expected \[F,3\] corners from 0 to 79"):
+        replace(model, triangles=np.array([[0, 1, 80]]))
+    own = model.landmarks()
+    with pytest.raises(RafError, match=r"seen\.expression has shape \[4, 60, 3\], expected \[5, 60, 3\]"):
+        replace(model, seen=replace(own, expression=own.expression[1:]))
 
 
 # --- files ---
@@ -205,6 +220,8 @@ def test_a_model_survives_its_file(model, tmp_path):
     np.testing.assert_allclose(again.expression, model.expression, atol=1e-4)
     np.testing.assert_allclose(again.seen.identity, own.identity, atol=1e-4)
     assert again.feature_space == "toy5" and again.triangles.tolist() == [[0, 1, 2]]
+    write_model(model, tmp_path / "toy.model")  # any name
+    assert read_model(tmp_path / "toy.model").seen is None and len(list(tmp_path.iterdir())) == 2
     assert again.truncated(1, 2).seen.expression.shape == (2, L, 3) and again.truncated(1, 2).feature_space == "toy2"
     path.write_bytes(path.read_bytes()[:-40])
     with pytest.raises(RafError, match=r"toy\.npz: not a readable face model"):
@@ -272,15 +289,22 @@ def test_the_basel_model_of_2009(tmp_path):
         read_basel(path, vertices=range(12))
     binary = tmp_path / "Exp_Pca.bin"
     binary.write_bytes(binary.read_bytes()[:-4])
-    with pytest.raises(RafError, match=r"Exp_Pca\.bin: .* belong together"):
+    with pytest.raises(RafError, match=rf"^{binary}: .* belong together"):
+        read_basel(path, vertices=range(68))
+    binary.write_bytes(b"")
+    with pytest.raises(RafError, match=rf"^{tmp_path}: expressions of 2009 are not readable .* Exp_Pca"):
+        read_basel(path, vertices=range(68))
+    index = tmp_path / "BFM_exp_idx.mat"
+    index.write_bytes(b"")
+    with pytest.raises(RafError, match=rf"^{index}: not a readable MATLAB file"):
         read_basel(path, vertices=range(68))
     binary.unlink()
-    with pytest.raises(RafError, match=r"Exp_Pca\.bin: no such file"):
+    with pytest.raises(RafError, match=rf"^{binary}: no such file"):
         read_basel(path, vertices=range(68))
 
 
-@pytest.mark.parametrize("bytes_too", [False, True])
-def test_the_basel_model_of_2017(tmp_path, bytes_too):
+@pytest.mark.parametrize("stored", ["string", "list", "bytes"])
+def test_the_basel_model_of_2017(tmp_path, stored):
     h5py = pytest.importorskip("h5py", reason="h5py is not installed")
     path = tmp_path / "model2017-1_face12_nomouth.h5"
     names = ["center.nose.tip", "right.eye.corner_outer", "right.eye.corner_inner", "left.eye.corner_inner",
@@ -292,7 +316,8 @@ def test_the_basel_model_of_2017(tmp_path, bytes_too):
             file[f"{part}/model/pcaBasis"], file[f"{part}/model/pcaVariance"] = columns, (SIZES * 100) ** 2
         file["shape/representer/cells"] = np.array([[0, 1], [1, 2], [2, 3]])
         text = json.dumps(marks)
-        file["metadata/landmarks/json"] = np.frombuffer(text.encode(), np.uint8) if bytes_too else text
+        kinds = {"string": text, "list": [text], "bytes": np.frombuffer(text.encode(), np.uint8)}
+        file["metadata/landmarks/json"] = kinds[stored]
     model = read_basel(path)
     np.testing.assert_allclose(model.mean, (SHAPE + 0.01) * HOUSE, atol=1e-6)
     np.testing.assert_allclose(model.identity, expected(COLUMNS[:, :6], SIZES), atol=1e-5)

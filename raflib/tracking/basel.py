@@ -30,6 +30,8 @@ from raflib.tracking.landmarks import IBUG68
 AXES = np.array([1.0, -1.0, -1.0])
 MICROMETRES, MILLIMETRES, DECIMETRES = 1e-5, 1e-2, 1.0
 """In decimetres."""
+NAMES_2009 = ("Exp_Pca.bin", "std_exp.txt", "BFM_exp_idx.mat")
+"""Where the model of 2009 has its expressions from."""
 NAMED = {
     "center.chin.tip": 8, "center.nose.tip": 30, "center.nose.attachement_to_philtrum": 33,
     "right.nose.wing.outer": 31, "left.nose.wing.outer": 35,
@@ -86,27 +88,31 @@ def _basis(columns: np.ndarray, deviations: np.ndarray, unit: float) -> Float[np
 
 
 def _read_mat(path: Path, counts: tuple[int, int]):
-    from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
-
-    try:
-        stored = loadmat(path)
-    except (MatReadError, ValueError, TypeError, OSError, NotImplementedError, zlib.error) as error:
-        raise RafError(f"{path}: not a readable MATLAB file ({error}); download it again") from None
+    stored = _matlab(path)
     try:
         if "meanshape" in stored:
-            mean, names = (
-                _house(stored["meanshape"].ravel(), DECIMETRES),
-                zip(("idBase", "exBase"), counts, strict=True),
-            )
-            bases = [_basis(stored[name][:, :count], np.ones(1), DECIMETRES) for name, count in names]
+            mean, names = _house(stored["meanshape"].ravel(), DECIMETRES), ("idBase", "exBase")
+            parts = [stored[name][:, :count] for name, count in zip(names, counts, strict=True)]
+            bases = [_basis(part, np.ones(1), DECIMETRES) for part in parts]
             return mean, bases, _triangles(stored.get("tri"), 1), stored["keypoints"].ravel().astype(int) - 1
         if "shapeMU" in stored:
             return _of_2009(path, stored, counts)
+    except RafError:
+        raise  # of the files beside it
     except (KeyError, ValueError) as error:
         raise RafError(f"{path}: a Basel Face Model with something missing ({error}); download it again") from None
     known = ", ".join(sorted(name for name in stored if not name.startswith("__"))[:8])
     raise RafError(f"{path}: holds {known or 'nothing'}; expected meanshape … (merged model) or shapeMU … (2009)")
+
+
+def _matlab(path: Path) -> dict:
+    from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
+
+    try:
+        return loadmat(path)
+    except (MatReadError, ValueError, TypeError, OSError, NotImplementedError, zlib.error) as error:
+        raise RafError(f"{path}: not a readable MATLAB file ({error}); download it again") from None
 
 
 def _of_2009(path: Path, stored: dict, counts: tuple[int, int]):
@@ -120,16 +126,20 @@ def _of_2009(path: Path, stored: dict, counts: tuple[int, int]):
 
 def _expressions(folder: Path, vertices: int, count: int) -> tuple[np.ndarray, np.ndarray]:
     """The first expression components [K,n,3] in decimetres and the n vertices they belong to."""
-    from scipy.io import loadmat
-
-    binary, deviations, index = (folder / name for name in ("Exp_Pca.bin", "std_exp.txt", "BFM_exp_idx.mat"))
+    binary, deviations, index = (folder / name for name in NAMES_2009)
     for file in (binary, deviations, index):
         if not file.is_file():
             raise RafError(f"{file}: no such file; the model of 2009 has no expressions and takes them from there")
-    trimmed = loadmat(index)["trimIndex"].ravel().astype(int) - 1
-    number = int(np.fromfile(binary, "<i4", 1)[0])
-    values = np.fromfile(binary, "<f4", offset=4)
-    sizes = np.loadtxt(deviations).ravel()
+    try:
+        trimmed = _matlab(index)["trimIndex"].ravel().astype(int) - 1
+        number = int(np.fromfile(binary, "<i4", 1)[0])
+        values = np.fromfile(binary, "<f4", offset=4)
+        sizes = np.loadtxt(deviations).ravel()
+    except RafError:
+        raise
+    except (LookupError, ValueError) as error:
+        files = ", ".join(NAMES_2009)
+        raise RafError(f"{folder}: expressions of 2009 are not readable ({error}); get {files} again") from None
     width = 3 * len(trimmed)
     if len(values) != (number + 1) * width or len(sizes) != number or trimmed.max() >= vertices:
         raise RafError(
@@ -162,7 +172,8 @@ def _read_h5(path: Path, counts: tuple[int, int]):
 
 def _nearest(path: Path, text, mean: np.ndarray) -> dict[int, int]:
     """Vertices nearest to the file's named landmarks, by iBUG number."""
-    text = np.asarray(text).item() if np.ndim(text) == 0 else bytes(np.ravel(text).astype(np.uint8))
+    text = np.ravel(text)
+    text = text[0] if len(text) == 1 else bytes(text.astype(np.uint8))  # one string, or its bytes
     try:
         entries = json.loads(text)
         places = {entry["id"]: np.array(entry["coordinates"]) * AXES * MILLIMETRES for entry in entries}

@@ -79,6 +79,19 @@ class LinearFaceModel:
                 f"face model {self.name}: landmark vertices must lie in 0 to {len(self.mean) - 1} and tracker points "
                 f"from 0 up; indexes of MATLAB files start at 1"
             )
+        corners = np.zeros((0, 3), int) if self.triangles is None else np.asarray(self.triangles)
+        if corners.ndim != 2 or corners.shape[1] != 3 or (corners < 0).any() or (corners >= len(self.mean)).any():
+            raise RafError(
+                f"face model {self.name}: triangles of shape {list(corners.shape)}; expected [F,3] corners from 0 to "
+                f"{len(self.mean) - 1}"
+            )
+        wanted = {"mean": (), "identity": (len(self.identity),), "expression": (len(self.expression),)}
+        for part, count in wanted.items() if self.seen is not None else ():
+            if getattr(self.seen, part).shape != (*count, len(vertices), 3):
+                raise RafError(
+                    f"face model {self.name}: seen.{part} has shape {list(getattr(self.seen, part).shape)}, expected "
+                    f"{[*count, len(vertices), 3]} as the model's own landmarks"
+                )
 
     @property
     def feature_space(self) -> str:
@@ -139,5 +152,5 @@ def write_model(model: LinearFaceModel, path: str | Path) -> None:
     arrays |= {name: np.asarray(getattr(model, name), np.int32) for name in ("vertices", "tracker")}
     if model.triangles is not None:
         arrays["triangles"] = np.asarray(model.triangles, np.int32)
-    with runs.atomic_write(path) as temporary:
-        np.savez_compressed(temporary, allow_pickle=False, **arrays)
+    with runs.atomic_write(path) as temporary, open(temporary, "wb") as stream:  # a stream: numpy renames other files
+        np.savez_compressed(stream, **arrays)

@@ -215,16 +215,19 @@ def solve(
 def first_poses(
     mean: Float[np.ndarray, "L 3"], points: Float[np.ndarray, "T V L 2"], cameras: Sequence[Camera]
 ) -> tuple[Float[np.ndarray, "T 3 3"], Float[np.ndarray, "T 3"], Bool[np.ndarray, "T"]]:
-    """Rough poses of the mean face (decimetres): by triangulation, or from one view; NaN and False without any."""
+    """Rough poses of the mean face (decimetres): by triangulation, or from the fullest view where several share too few
+    landmarks; NaN and False without any."""
     rotations, places = np.full((len(points), 3, 3), np.nan), np.full((len(points), 3), np.nan)
     for row, seen in enumerate(points):
-        views = np.flatnonzero(np.isfinite(seen).all(2).sum(1) >= 4)
+        count = np.isfinite(seen).all(2).sum(1)
+        views = np.flatnonzero(count >= 4)
         if len(views) > 1:
             weights = np.isfinite(seen[views]).all(2).astype(float)
             solid = triangulate(np.nan_to_num(seen[views]), [cameras[view] for view in views], weights)
             rotations[row], places[row] = align(mean, solid)
-        elif len(views) == 1:
-            rotations[row], places[row] = _scaled_orthography(mean, seen[views[0]], cameras[views[0]])
+        if len(views) and not np.isfinite(places[row]).all():
+            best = int(count.argmax())
+            rotations[row], places[row] = _scaled_orthography(mean, seen[best], cameras[best])
     return rotations, places, np.isfinite(places).all(1)
 
 

@@ -94,7 +94,7 @@ def refit(capture: Capture, model: LinearFaceModel, one_view: bool = False, prog
         one_view: for captures tracked by a single camera, whose landmarks know no depth: they are projected into the
             capture's first camera and fitted there. Otherwise landmarks were triangulated and are fitted in space.
 
-    Frames without a face stay without. Only `expression` and `feature_space` change.
+    Frames without a face stay without, and so does one whose landmarks are too few to fit. Nothing else changes.
     """
     if one_view:
         seen = np.where(capture.detected[:, None, None], capture.cameras[0].project(capture.landmarks), np.nan)
