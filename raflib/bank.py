@@ -165,7 +165,7 @@ class ExpressionBank:
         """The bank saved at `path`; RafError naming a file that is missing, damaged, foreign or of another format."""
         path = Path(path)
         if not path.is_file():
-            raise RafError(f"{path}: no such expression bank; build one (notebook 02_bank) or correct the path")
+            raise RafError(f"{path}: no such expression bank; build one (make bank) or correct the path")
         try:
             with np.load(path, allow_pickle=False) as file:
                 if "format" not in file.files or str(file["format"]) != FORMAT:

@@ -91,7 +91,7 @@ def fit(
         if stored["finished"]:
             return Run.load(out, device)
     label = {"method": sampler.name, "seed": config.seed, "threads": threads, "device": where.type}
-    info = {**identity, **used, **label, **(details or {}), **provenance()}
+    info = {**(details or {}), **identity, **used, **label, **provenance()}
     info |= {"finished": False, "steps": 0, "seconds": 0.0}
     if bank is not None:
         known.save(out / BANK)

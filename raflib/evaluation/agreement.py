@@ -8,6 +8,7 @@ with the wrong moments: build it again when performances change.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
@@ -15,6 +16,9 @@ from jaxtyping import Float
 from raflib import people
 from raflib.bank import ExpressionBank
 from raflib.errors import RafError
+
+if TYPE_CHECKING:
+    import pandas
 
 
 def true_actions(bank: ExpressionBank, subject: str) -> Float[np.ndarray, "N 52"]:
@@ -31,13 +35,13 @@ def true_actions(bank: ExpressionBank, subject: str) -> Float[np.ndarray, "N 52"
         if own.frame[rows].max() >= len(performed):
             raise RafError(
                 f"bank: {subject} frame {own.frame[rows].max()} of {name}, but the performance has {len(performed)} "
-                "frames; the bank is of other performances, build it again (notebook 02_bank)"
+                "frames; the bank is of other performances, build it again (make bank)"
             )
         actions[rows] = performed.actions[own.frame[rows]]
     return actions
 
 
-def tracker_agreement(bank: ExpressionBank, subjects: Iterable[str]):
+def tracker_agreement(bank: ExpressionBank, subjects: Iterable[str]) -> pandas.DataFrame:
     """`people.agreement` of the bank's features with the truth, for the actions that the tracker also has a name for.
 
     `bank` holds `arkit52` features of studio people. Returns a table, a row an action: `pooled`, `within`.
