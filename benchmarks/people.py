@@ -30,6 +30,7 @@ from scipy.spatial.transform import Rotation  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
 from raflib import people, studio  # noqa: E402
+from raflib.openbank.people import names  # noqa: E402
 from raflib.runs import data_root  # noqa: E402
 from raflib.sources.studio import FRONTAL  # noqa: E402
 from raflib.tracking import FaceTracker  # noqa: E402
@@ -84,8 +85,7 @@ def at_random(subject: str, frames: int) -> list[tuple[str, np.ndarray, np.ndarr
 
 def all_through(subject: str, fps: float) -> list[tuple[str, np.ndarray, np.ndarray]]:
     """Every training sequence and FREE, `fps` frames a second."""
-    names = (*studio.TRAIN_SEQUENCES, studio.FREE)
-    performed = ((name, studio.act(subject, name, fps)) for name in names)
+    performed = ((name, studio.act(subject, name, fps)) for name in (*studio.TRAIN_SEQUENCES, studio.FREE))
     return [(name, acted.actions, acted.angles) for name, acted in performed]
 
 
@@ -110,8 +110,8 @@ def record(wanted: dict[str, list], threads: int, label: str) -> dict[str, Recor
 
 
 def bank_figures(count: int, frames: int, threads: int) -> dict[str, float]:
-    names = [f"B{number:03d}" for number in range(1, count + 1)]
-    recordings = record({name: at_random(name, frames) for name in names}, threads, "people").values()
+    """Spread, heads and detection of the bank's first `count` people."""
+    recordings = record({name: at_random(name, frames) for name in names(count)}, threads, "people").values()
     figures = people.spread([one.features for one in recordings])
     heads = people.deviations([one.angles for one in recordings])
     for axis, name in enumerate(("yaw", "pitch", "roll")):
@@ -120,6 +120,7 @@ def bank_figures(count: int, frames: int, threads: int) -> dict[str, float]:
 
 
 def sequence_figures(subjects: tuple[str, ...], fps: float, threads: int) -> dict[str, float]:
+    """Nearest distances within and between `subjects` filmed through every sequence: medians over them."""
     recordings = record({name: all_through(name, fps) for name in subjects}, threads, "subjects")
     rows = [people.sequence_distances(one.features, one.sequence) for one in recordings.values()]
     figures = {kind: float(np.median([row[kind] for row in rows])) for kind in rows[0]}

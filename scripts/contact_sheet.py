@@ -1,4 +1,4 @@
-"""A contact sheet of the studio's people: each at rest, laughing, surprised, angry and sad, from five cameras.
+"""A contact sheet of the studio's people: each at rest, laughing, surprised, angry and sad, from four sides.
 
 python scripts/contact_sheet.py [--people 20] [--size 128] [--out figures/studio_people.jpg]
 """
@@ -13,13 +13,14 @@ from PIL import Image
 from tqdm import tqdm
 
 from raflib import studio
+from raflib.evaluation.protocols import BENCHMARK, EXTERNAL
+from raflib.openbank.people import names as openbank_names
 from raflib.runs import atomic_write, project_root
 from raflib.studio import script
 from raflib.studio.style import sides
 
 EXPRESSIONS = ({}, script.LAUGH, script.SURPRISE, script.ANGER, script.SADNESS)
 CAMERAS = ("222200037", "222200036", "222200037", "222200044", "222200039")
-SUBJECTS = ("388", "422", "443", "445", "475", *(f"E{number:02d}" for number in range(1, 11)))
 
 
 def intention(pose: script.Pose) -> np.ndarray:
@@ -47,7 +48,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--out", type=Path, default=project_root() / "figures" / "studio_people.jpg")
     options = parser.parse_args()
-    names = [*SUBJECTS, *(f"B{number:03d}" for number in range(1, options.people + 1))][: options.people]
+    names = [*BENCHMARK, *EXTERNAL, *openbank_names(options.people)][: options.people]
     rows = [faces(name, options.size) for name in tqdm(names, desc="people")]
     half = (len(rows) + 1) // 2
     blank = [np.full_like(rows[0], 255)] * (2 * half - len(rows))

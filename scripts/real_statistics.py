@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import zipfile
+import zlib
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
         with np.load(path, allow_pickle=False) as file:
             found = file["detected"].astype(bool)
             features, matrices = file["blendshapes"][found], file["matrices"][found]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise RafError(f"{path}: not a track ({error}); expected blendshapes, detected and matrices") from None
     if not len(features) or features.shape[1] != len(ARKIT52) or matrices.shape[1:] != (4, 4):
         raise RafError(f"{path}: features {features.shape}, expected [T,{len(ARKIT52)}] with a detected frame")
