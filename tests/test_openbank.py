@@ -266,13 +266,16 @@ def test_a_row_whose_face_is_not_found_is_named(built, monkeypatch):
         openbank.verify(built[0], 1.0, cores=1, progress=False)
 
 
-def test_rows_come_from_a_few_people_or_as_many_as_it_takes():
+def test_rows_come_from_a_few_people_or_as_many_as_it_takes(monkeypatch):
+    monkeypatch.setattr(verifying, "PEOPLE", 1)
     sizes = {"A": 10, "B": 20, "C": 30, "D": 40}
     subjects = np.repeat(list(sizes), list(sizes.values()))
     bank = ExpressionBank(np.zeros((100, 52), np.float32), subjects, ["S"] * 100, range(100), "arkit52")
     draws = [verifying._choose(bank, 5, np.random.default_rng(seed)) for seed in range(30)]
     assert all(len(set(rows.tolist())) == 5 for rows in draws)
+    assert all(len(set(bank.subjects[rows])) == 1 for rows in draws)
     assert {name for rows in draws for name in bank.subjects[rows]} == set(sizes)
+    assert len(set(bank.subjects[verifying._choose(bank, 45, np.random.default_rng(0))])) > 1
     assert verifying._choose(bank, 100, np.random.default_rng(0)).tolist() == list(range(100))
 
 

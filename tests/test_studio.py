@@ -321,7 +321,9 @@ def test_a_raised_brow_darkens_the_forehead_in_lines(frontal):
     assert np.abs(np.diff(folded, 2)).mean() > 2 * np.abs(np.diff(smooth, 2)).mean()
 
 
-def test_cloth_stands_off_the_skin_below_the_neckline():
+def test_cloth_and_beards_stand_off_the_skin():
+    from dataclasses import replace
+
     from raflib.studio import clothing
 
     person, model = studio.Identity("422"), head.head_model()
@@ -329,8 +331,12 @@ def test_cloth_stands_off_the_skin_below_the_neckline():
     moved = np.linalg.norm(dressed - model.mean, axis=1)
     below = clothing.below_neckline(model.mean, person.look)
     skin = model.part == head.SKIN
-    torso = np.isin(np.arange(len(moved)), np.unique(model.triangles[skin])) & (model.mean[:, 1] > 0.16)
+    skin_points = np.isin(np.arange(len(moved)), np.unique(model.triangles[skin]))
+    torso = skin_points & (model.mean[:, 1] > 0.16)
     assert np.median(moved[torso & (below > 0.006)]) == pytest.approx(clothing.CLOTH, rel=0.05)
     assert moved[(below < -0.004) & (model.mean[:, 1] > 0.12)].max() < 1e-6
+    bearded = replace(person.look, beard=1.0)
+    grown = np.linalg.norm(clothing.dress(model.mean, bearded) - model.mean, axis=1)
+    assert grown[(below < -0.004) & skin_points].max() == pytest.approx(clothing.BEARD, rel=0.05)
     lips = np.abs(model.mean - [0, 0.062, -0.11]).max(1) < 0.006
-    assert moved[lips].max() < 1e-6, "a beard must not seal the mouth"
+    assert grown[lips].max() < 1e-6, "a beard must not seal the mouth"
