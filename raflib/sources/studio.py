@@ -25,20 +25,12 @@ from raflib.errors import RafError
 from raflib.geometry import Camera
 from raflib.runs import cache_root
 from raflib.sources._store import PictureStore, load_tracks, save_tracks
-from raflib.tracking import (
-    FaceTracker,
-    HeadMap,
-    grey,
-    head_poses,
-    map_head,
-    neutral_face,
-    track_views,
-)
+from raflib.studio.rig import FRONTAL
+from raflib.tracking import FaceTracker, HeadMap, grey, head_poses, map_head, neutral_face, track_views
 from raflib.tracking.face import MODEL_SHA256
 from raflib.tracking.landmarks import GROUPS
 
 FEATURE_SPACE = "arkit52"
-FRONTAL = "222200037"
 TRACKING_CAMERAS = (FRONTAL, "222200036", "222200039", "222200049")
 """The frontal camera, 24 degrees to either side of it and 24 degrees above it."""
 TRACKS_VERSION = 2
