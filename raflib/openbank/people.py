@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from raflib import studio
 from raflib.errors import RafError
-from raflib.sources.studio import FRONTAL
+from raflib.studio.rig import FRONTAL
 from raflib.tracking import FaceTracker, Observation
 
 SIZE = 256

@@ -63,6 +63,12 @@ def atlas(step: int = 1) -> Atlas:
     )
 
 
+def smoothstep(value: np.ndarray, low: float | int, high: float | int) -> np.ndarray:
+    """0 below `low`, 1 above `high`, smooth between."""
+    scaled = np.clip((value - low) / (high - low), 0, 1)
+    return scaled * scaled * (3 - 2 * scaled)
+
+
 def strand_coordinates(position: Float32[np.ndarray, "*n 3"]) -> Float32[np.ndarray, "*n 3"]:
     """Coordinates that vary quickly across hair and slowly along it, for hair that falls from the crown."""
     from_crown = position - np.array([0.0, -0.075, 0.03], np.float32)

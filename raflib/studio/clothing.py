@@ -13,31 +13,25 @@ import numpy as np
 from jaxtyping import Float, Float32
 
 from raflib.studio import raster
-from raflib.studio.model import SKIN, head_model
+from raflib.studio.atlas import smoothstep
+from raflib.studio.model import EYE_LEVEL, FACE_FRONT, SKIN, head_model
 
 if TYPE_CHECKING:
     from raflib.studio.identity import Look
 
-EYE_LEVEL = -0.012
 CLOTH, BEARD = 0.0045, 0.0035  # metres that a sweater's edge and a full beard stand off the skin
-
-
-def smoothstep(value: np.ndarray, low: float | int, high: float | int) -> np.ndarray:
-    """0 below `low`, 1 above `high`, smooth between."""
-    scaled = np.clip((value - low) / (high - low), 0, 1)
-    return scaled * scaled * (3 - 2 * scaled)
 
 
 def below_neckline(position: Float[np.ndarray, "*n 3"], look: Look) -> Float[np.ndarray, "*n"]:
     """Metres below the neckline; positive where there is cloth. The line is lower in front and higher behind."""
-    across, down, behind = np.abs(position[..., 0]), position[..., 1] - EYE_LEVEL, position[..., 2] + 0.075
+    across, down, behind = np.abs(position[..., 0]), position[..., 1] - EYE_LEVEL, position[..., 2] - FACE_FRONT
     dip = look.neckline_dip * np.exp(-((across / 0.040) ** 2)) * (1 - smoothstep(behind, 0.08, 0.12))
     return down - look.neckline - dip + 0.030 * smoothstep(behind, 0.06, 0.16)
 
 
 def beard_body(position: Float[np.ndarray, "*n 3"], ragged: np.ndarray | float) -> Float[np.ndarray, "*n"]:
     """Where a beard grows, 0..1: jaw, chin and moustache; `ragged` (metres) roughens its edge."""
-    across, up, behind = np.abs(position[..., 0]), EYE_LEVEL - position[..., 1], position[..., 2] + 0.075
+    across, up, behind = np.abs(position[..., 0]), EYE_LEVEL - position[..., 1], position[..., 2] - FACE_FRONT
     jaw = smoothstep(-up + ragged, 0.050, 0.066) * smoothstep(0.076 - across, 0, 0.010)
     jaw = jaw * smoothstep(0.088 - behind, 0, 0.014) * smoothstep(up + 0.140, 0, 0.02)
     cheek_line = smoothstep(-up - 0.056 + 0.35 * np.maximum(0, across - 0.030) + ragged, -0.004, 0.008)

@@ -11,10 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float, Float32
 
-from raflib.studio.atlas import value_noise
-from raflib.studio.model import head_model
-
-EYE_LEVEL = -0.012
+from raflib.studio.atlas import smoothstep, value_noise
+from raflib.studio.model import EYE_LEVEL, FACE_FRONT, head_model
 
 
 @dataclass(frozen=True)
@@ -113,10 +111,9 @@ def growth(position: Float[np.ndarray, "*n 3"], cut: Haircut) -> Float32[np.ndar
     """Signed distance (metres, about) to the hairline on the mean head: positive where hair grows."""
     across = np.abs(position[..., 0])
     up = EYE_LEVEL - position[..., 1]
-    behind = position[..., 2] + 0.075
+    behind = position[..., 2] - FACE_FRONT
     corner = np.exp(-(((across - 0.043) / 0.012) ** 2))  # the hairline rises at the temples, then falls to the ears
-    fall = np.clip((across - 0.048) / 0.022, 0, 1)
-    fall = fall * fall * (3 - 2 * fall) * np.clip((behind - 0.030) / 0.015, 0, 1)
+    fall = smoothstep(across, 0.048, 0.070) * np.clip((behind - 0.030) / 0.015, 0, 1)
     front = up - (0.064 + cut.hairline + (0.004 + 0.014 * cut.temples) * corner - 0.075 * fall)
     side = np.minimum(behind - 0.052 - 0.25 * np.maximum(0, -up), up + 0.045 + 0.45 * np.minimum(0, 0.11 - behind))
     return np.maximum(front, np.minimum(side, up + 0.085)).astype(np.float32)
@@ -130,7 +127,6 @@ def thicken(skin: Float32[np.ndarray, "V 3"], cut: Haircut) -> Float32[np.ndarra
     radius = np.linalg.norm(outwards, axis=1, keepdims=True)
     to_ear = np.linalg.norm((mean - np.array([0, 0.0, 0.005])) * [0, 1, 1], axis=1)
     ear = np.clip((to_ear - 0.024) / 0.030, 0, 1) ** np.where(np.abs(mean[:, 0]) > 0.055, 1.0, 0.0)
-    ramp = np.clip((growth(mean, cut) - 0.004) / 0.030, 0, 1)
-    ramp = ramp * ramp * (3 - 2 * ramp) * model.head * (radius[:, 0] > 0.06) * ear
+    ramp = smoothstep(growth(mean, cut), 0.004, 0.034) * model.head * (radius[:, 0] > 0.06) * ear
     bumps = 0.75 + 0.25 * value_noise(mean + np.float32(cut.phase), 42, 7)
     return (skin + outwards / radius * (ramp * 0.35 * cut.thickness * bumps)[:, None]).astype(np.float32)

@@ -47,12 +47,14 @@ def read_binding(path: str | Path) -> Binding:
     """A binding from `path`. RafError naming the file when it is missing, damaged or made for another head model."""
     path, model = Path(path), head_model()
     if not path.is_file():
-        raise RafError(f"{path}: no such file; it ships with the project, restore it or run build_landmarks.py")
+        raise RafError(f"{path}: no such file; it ships with the project, restore it or run scripts/build_landmarks.py")
     try:
         with np.load(path, allow_pickle=False) as file:
             corners, shares, points = file["corners"].astype(np.int32), file["shares"], int(file["points"])
         if corners.shape != (COUNT, 3) or shares.shape != (COUNT, 3) or not np.allclose(shares.sum(1), 1, atol=1e-4):
             raise ValueError(f"corners {corners.shape} and shares {shares.shape} are not {COUNT} points of triangles")
+        if points == len(model.mean) and not 0 <= corners.min() <= corners.max() < points:
+            raise ValueError("its corners lie beyond the mesh")
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise RafError(f"{path}: not a readable landmark binding ({error}); restore the file that ships") from None
     if points != len(model.mean):

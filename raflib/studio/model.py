@@ -21,6 +21,7 @@ from raflib.errors import RafError
 SKIN, EYE, TONGUE, TEETH, LASHES, HAIR = range(6)
 CHAIN = 5  # bones from the root to the head
 ATLAS_SHAPE = (1024, 1024)
+EYE_LEVEL, FACE_FRONT = -0.012, -0.075  # metres on the mean head: height of the eyes, depth of the cheeks
 
 # The head model's order: alphabetical, as its source lists them. tests/test_studio.py holds it against the file.
 ACTIONS: tuple[str, ...] = (

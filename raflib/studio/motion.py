@@ -93,6 +93,7 @@ def checked_actions(actions: np.ndarray) -> Float32[np.ndarray, "52"]:
 
 
 def checked_angles(angles: np.ndarray) -> np.ndarray:
+    """`angles` as float64; RafError unless they are three finite numbers."""
     angles = np.asarray(angles, np.float64)
     if angles.shape != (3,) or not np.isfinite(angles).all():
         raise RafError(f"angles: expected finite yaw, pitch, roll in degrees, got {angles.tolist()}")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -33,14 +32,17 @@ class Buffers:
     shadow_face: np.ndarray
 
 
-@lru_cache(maxsize=16)
-def _buffers(height: int, width: int, thread: int) -> Buffers:
-    """Scratch space of one picture size, one a thread, so that threads can render side by side."""
-    shape = (height * SAMPLES, width * SAMPLES)
-    square = (SHADOW_SIZE, SHADOW_SIZE)
-    return Buffers(
-        np.empty(shape, np.int32), np.empty(shape, np.float32), np.empty(square, np.float32), np.empty(square, np.int32)
-    )
+_scratch = threading.local()
+
+
+def _buffers(height: int, width: int) -> Buffers:
+    """Scratch space of this thread, kept for the picture size it rendered last; threads render side by side."""
+    shape, square = (height * SAMPLES, width * SAMPLES), (SHADOW_SIZE, SHADOW_SIZE)
+    kept = getattr(_scratch, "buffers", None)
+    if kept is None or kept.face.shape != shape:
+        kinds = ((shape, np.int32), (shape, np.float32), (square, np.float32), (square, np.int32))
+        kept = _scratch.buffers = Buffers(*(np.empty(size, kind) for size, kind in kinds))
+    return kept
 
 
 def render(
@@ -65,11 +67,12 @@ def render(
     if identity.strands is not None:
         locks, lock_normals, tangents = _posed_strands(identity, angles)
         points, normals = np.concatenate([points, locks]), np.concatenate([normals, lock_normals])
-    buffers = _buffers(camera.height, camera.width, threading.get_ident())
+    buffers = _buffers(camera.height, camera.width)
     x, y, nearness = _project(points, camera)
     if identity.strands is not None:
         bust = len(mesh.local) - len(tangents)
-        away = ((camera.centre.astype(np.float32) - points[bust:]) * normals[bust:]).sum(1) < -0.45
+        to_eye = camera.centre.astype(np.float32) - points[bust:]
+        away = (to_eye * normals[bust:]).sum(1) < -0.7 * np.linalg.norm(to_eye, axis=1)
         nearness[bust:][away & identity.strands.lying] = 0  # behind the skull: left out
     buffers.face.fill(-1)
     buffers.depth.fill(0)

@@ -130,7 +130,8 @@ ODDITIES: tuple[Pose, ...] = (
     {"mouthPucker": 0.8, "eyeWide": 0.8, "browInnerUp": 0.8, "browOuterUp": 0.7},
     {"jawOpen": 0.6, "mouthSmile": 0.8, "eyeWide": 0.8, "browOuterUp": 0.9},
 )
-# What goes on in the upper face and at the corners of the mouth while somebody reads a sentence.
+# What goes on in the upper face and at the corners of the mouth while somebody reads a sentence or does an
+# exercise of the face.
 ACCENTS: tuple[Pose, ...] = (
     {"browInnerUp": 0.6, "browOuterUp": 0.5},
     {"mouthSmile": 0.45, "cheekSquint": 0.3},

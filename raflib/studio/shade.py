@@ -2,7 +2,7 @@
 
 Light model: a key light with a soft shadow map, a broad fill and a sky-like ambient, all wrapped around skin (red
 wraps farther, a cheap stand-in for light scattering under it), times baked ambient visibility; a soft highlight; eyes
-with iris, pupil and a window reflection. A pixel's four samples share one evaluation where they show the same surface.
+with iris, pupil and a window reflection. A pixel's nine samples share one evaluation where they show the same surface.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the shading kernel needs besides the pose: one mesh a person (bust and long hair) and the studio's lamps."""
+"""What the shading kernel needs besides the pose: one mesh a person (bust and locks of hair) and the studio's lamps."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Mesh:
     strands: Float32[np.ndarray, "512"]
 
 
-@lru_cache(maxsize=24)
+@lru_cache(maxsize=64)
 def mesh(identity: Identity) -> Mesh:
     """The mesh of a person, kept for the people shown last."""
     model, look = head_model(), identity.look

@@ -13,8 +13,9 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int32
 from scipy.ndimage import gaussian_filter, maximum_filter
 
-from raflib.studio.hair import EYE_LEVEL, Haircut, growth
-from raflib.studio.model import SKIN, head_model
+from raflib.studio.atlas import smoothstep
+from raflib.studio.hair import Haircut, growth
+from raflib.studio.model import EYE_LEVEL, SKIN, head_model
 
 CENTRE = np.array([0.0, -0.02, 0.012])  # the middle of the skull: every lock is outside as seen from here
 RADII = (40, 80)  # polar and azimuthal cells of the map of the head's radius
@@ -44,9 +45,9 @@ def grow(skin: Float32[np.ndarray, "V 3"], cut: Haircut, generator: np.random.Ge
         return None
     roots, own, outwards = _roots(skin, cut, generator)
     length = _lengths(roots, cut, generator)
-    start, comb, weight = _combing(roots, outwards, cut, generator)
+    start, comb = _combing(roots, outwards, cut, generator)
     height = cut.thickness * generator.uniform(0.25, 1.0, len(roots)) * np.clip(growth(roots, cut) / 0.02, 0.15, 1)
-    line = _trace(own, start, comb, weight, length, height, cut, radius_map(skin))
+    line = _trace(own, start, comb, length, height, cut, radius_map(skin))
     line = line[np.argsort(-height, kind="stable")]  # outermost first: what lies under it need not be drawn
     wound = np.zeros(len(line) * 7 // 6 if cut.tied else len(line), bool)
     if cut.tied:
@@ -66,7 +67,8 @@ def _roots(skin: np.ndarray, cut: Haircut, generator: np.random.Generator):
     barred |= (middle[:, 1] > 0.0) & (middle[:, 2] < 0.05)  # below them, and the neck
     barred |= (np.linalg.norm(middle - CENTRE, axis=1) < 0.06) | ~model.head[corners].all(1)
     share = np.clip((growth(middle, cut) - 0.001) / 0.012, 0, 1) * ~barred * area
-    edges = np.cumsum(share) / share.sum()
+    edges = np.cumsum(share)
+    edges /= edges[-1]
     chosen = np.searchsorted(edges, (np.arange(cut.locks) + generator.random(cut.locks)) / cut.locks)
     u, v = generator.random((2, cut.locks))
     flip = u + v > 1
@@ -80,8 +82,8 @@ def _roots(skin: np.ndarray, cut: Haircut, generator: np.random.Generator):
 
 def _lengths(roots: np.ndarray, cut: Haircut, generator: np.random.Generator) -> np.ndarray:
     up, behind = EYE_LEVEL - roots[:, 1], roots[:, 2]
-    top = np.clip((up - cut.fade + 0.3 * np.clip(behind - 0.05, 0, 0.05)) / 0.035, 0, 1)
-    length = cut.sides + (cut.length - cut.sides) * top * top * (3 - 2 * top)
+    top = smoothstep(up - cut.fade + 0.3 * np.clip(behind - 0.05, 0, 0.05), 0, 0.035)
+    length = cut.sides + (cut.length - cut.sides) * top
     if cut.fringe:
         front = _front(roots)
         length = length + (cut.fringe - length) * front
@@ -95,12 +97,11 @@ def _front(roots: np.ndarray) -> np.ndarray:
 
 
 def _combing(roots: np.ndarray, outwards: np.ndarray, cut: Haircut, generator: np.random.Generator):
-    """First direction [K,3] of each lock, the direction it is combed to [K,3] and how heavy it hangs [K]."""
+    """First direction [K,3] of each lock and the direction it is combed to [K,3]."""
     count = len(roots)
     side = np.tanh((roots[:, 0] - cut.part) / 0.002)
     along = np.array(cut.comb)
     comb = np.stack([side * along[0], np.full(count, along[1]), np.full(count, along[2])], 1)
-    weight = np.full(count, cut.weight)
     flank = np.clip((np.abs(roots[:, 0]) - 0.055) / 0.012, 0, 1)  # hair beside the face is combed down, not across
     comb = comb * (1 - flank[:, None] * [1, 0, 0]) + flank[:, None] * np.array([0, 0.6, 0.10])
     if cut.fringe:
@@ -112,10 +113,10 @@ def _combing(roots: np.ndarray, outwards: np.ndarray, cut: Haircut, generator: n
     comb = comb + cut.unruly * generator.normal(size=(count, 3))
     comb -= (comb * outwards).sum(1, keepdims=True) * outwards * (1 - cut.lift)
     comb /= np.linalg.norm(comb, axis=1, keepdims=True) + 1e-6
-    return cut.lift * outwards + (1 - 0.5 * cut.lift) * comb, comb, weight
+    return cut.lift * outwards + (1 - 0.5 * cut.lift) * comb, comb
 
 
-def _trace(own, start, comb, weight, length, height, cut: Haircut, radii: np.ndarray) -> np.ndarray:
+def _trace(own, start, comb, length, height, cut: Haircut, radii: np.ndarray) -> np.ndarray:
     """Centre lines [K, steps+1, 3] from the roots."""
     if cut.tied:
         length = np.linalg.norm(KNOT - own, axis=1) * 1.22
@@ -125,7 +126,7 @@ def _trace(own, start, comb, weight, length, height, cut: Haircut, radii: np.nda
     step = (length / cut.steps)[:, None]
     for number in range(1, cut.steps + 1):
         grip = np.clip(1.3 - step * number / 0.085, 0, 1)  # a comb's direction is lost along the lock, weight is not
-        pull = comb * cut.hold * grip + weight[:, None] * (1.6 - 0.6 * grip) * np.array([0, 1.0, 0])
+        pull = comb * cut.hold * grip + cut.weight * (1.6 - 0.6 * grip) * np.array([0, 1.0, 0])
         if cut.tied:
             pull = KNOT - place
             pull = 3 * pull / (np.linalg.norm(pull, axis=1, keepdims=True) + 1e-3)
@@ -142,12 +143,12 @@ def _trace(own, start, comb, weight, length, height, cut: Haircut, radii: np.nda
 
 def _clear_face(place: np.ndarray, cut: Haircut) -> np.ndarray:
     """Long locks part before the face: below the hairline they stay to its sides."""
-    if cut.length < 0.1:
+    if cut.length < 0.1 or cut.fringe:
         return place
-    below = np.clip((place[:, 1] + 0.078) / 0.035, 0, 1) * np.clip((0.02 - place[:, 2]) / 0.03, 0, 1)
+    below = smoothstep(place[:, 1], -0.078, -0.043) * np.clip((0.02 - place[:, 2]) / 0.03, 0, 1)
     side = np.where(place[:, 0] < cut.part, -1.0, 1.0)
-    least = below * below * (3 - 2 * below) * cut.opening
-    place[:, 0] = np.where(side * place[:, 0] < least, side * least, place[:, 0]) if not cut.fringe else place[:, 0]
+    least = below * cut.opening
+    place[:, 0] = np.where(side * place[:, 0] < least, side * least, place[:, 0])
     return place
 
 

@@ -13,9 +13,9 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from raflib.studio import hair, raster
-from raflib.studio.atlas import Atlas, atlas
-from raflib.studio.clothing import beard_body, below_neckline, smoothstep
-from raflib.studio.model import INDEX, LASHES, TEETH, TONGUE, head_model
+from raflib.studio.atlas import Atlas, atlas, smoothstep
+from raflib.studio.clothing import beard_body, below_neckline
+from raflib.studio.model import EYE_LEVEL, FACE_FRONT, INDEX, LASHES, TEETH, TONGUE, head_model
 
 DIRECTIONS = 80
 MAP_SIZE, MAP_SPAN = 224, 0.62  # samples and metres across an ambient depth map
@@ -55,23 +55,22 @@ class Places:
     across: np.ndarray
     up: np.ndarray
     behind: np.ndarray
-    neck: np.ndarray  # 1 on the torso and lower neck
 
 
 @lru_cache(maxsize=2)
 def places(step: int) -> Places:
     """Painting coordinates of every `step`-th texel."""
     position = atlas(step).position
-    up = hair.EYE_LEVEL - position[..., 1]
-    behind = position[..., 2] + 0.075
-    return Places(np.abs(position[..., 0]), up, behind, smoothstep(-up, 0.10, 0.14))
+    up = EYE_LEVEL - position[..., 1]
+    behind = position[..., 2] - FACE_FRONT
+    return Places(np.abs(position[..., 0]), up, behind)
 
 
 def paint(person, step: int = 1) -> UInt8[np.ndarray, "R C 4"]:
     """The texture of a person at every `step`-th texel of the atlas."""
     maps, at, look = atlas(step), places(step), person.look
     colour, gloss = _skin(maps, at, look)
-    layers = [_lips(maps, at, look), _beard(maps, at, look), _brows(maps, at, look)]
+    layers = [_lips(maps, look), _beard(maps, look), _brows(maps, at, look)]
     layers += [_scalp(maps, person), _mouth(maps), _clothes(maps, at, look)]
     for amount, paint_colour, paint_gloss in layers:
         colour = colour + (paint_colour - colour) * amount[..., None]
@@ -112,14 +111,14 @@ def _moles(maps: Atlas, look) -> np.ndarray:
     return total * (maps.position[..., 2] < -0.02)
 
 
-def _lips(maps: Atlas, at: Places, look):
+def _lips(maps: Atlas, look):
     amount = smoothstep(maps.regions["lips"], 0.20, 0.90) * (0.40 + 0.42 * look.lip_colour)
     rosy = look.skin * np.array([0.80, 0.47, 0.50]) + np.array([0.030, 0.0, 0.010]) * look.lip_colour
     crease = 1 + 0.05 * maps.pores[..., None]
     return amount, rosy * crease, 0.55
 
 
-def _beard(maps: Atlas, at: Places, look):
+def _beard(maps: Atlas, look):
     lips = smoothstep(maps.regions["lips"], 0.05, 0.5)
     body = beard_body(maps.position, 0.004 * maps.blotches) * (1 - lips)
     grain = 0.74 + 0.08 * maps.strands + 0.26 * maps.pores + 0.10 * maps.strokes

@@ -11,17 +11,17 @@ from functools import lru_cache
 import numpy as np
 from jaxtyping import Float32, Int8
 
-from raflib.studio.atlas import atlas
-from raflib.studio.model import ACTIONS, INDEX
+from raflib.studio.atlas import atlas, smoothstep
+from raflib.studio.model import ACTIONS, EYE_LEVEL, FACE_FRONT, INDEX
 
-EYE_LEVEL = -0.012
 EYE_CORNER, NOSE_WING = (0.0475, -0.002), (0.0195, -0.034)  # across, up from the eyes (metres, mean head)
-# Group: the actions that draw it, and how strongly. A trailing * stands for the side the group lies on.
+# Group: the actions that draw it, and how strongly.
 DRAWN_BY: dict[str, dict[str, float]] = {
     "forehead": {"browInnerUp": 0.5, "browOuterUpLeft": 0.3, "browOuterUpRight": 0.3},
     "frown": {"browDownLeft": 0.45, "browDownRight": 0.45, "noseSneerLeft": 0.1, "noseSneerRight": 0.1},
     "nose": {"noseSneerLeft": 0.45, "noseSneerRight": 0.45},
-    "chin": {"mouthShrugLower": 0.8, "mouthFrownLeft": 0.2, "mouthFrownRight": 0.2, "mouthPressLeft": 0.15},
+    "chin": {"mouthShrugLower": 0.8, "mouthFrownLeft": 0.2, "mouthFrownRight": 0.2, "mouthPressLeft": 0.08,
+             "mouthPressRight": 0.08},
     "feetLeft": {"cheekSquintLeft": 0.45, "eyeSquintLeft": 0.3, "mouthSmileLeft": 0.3, "eyeBlinkLeft": 0.12},
     "feetRight": {"cheekSquintRight": 0.45, "eyeSquintRight": 0.3, "mouthSmileRight": 0.3, "eyeBlinkRight": 0.12},
     "cheekLeft": {"mouthSmileLeft": 0.75, "noseSneerLeft": 0.5, "mouthUpperUpLeft": 0.4, "mouthDimpleLeft": 0.3,
@@ -50,7 +50,7 @@ def maps(step: int = 1) -> Int8[np.ndarray, "R C G"]:
     position = atlas(step).position
     wave = 0.0007 * np.sin(position[..., 0] * 95 + 0.7) + 0.0003 * np.sin(position[..., 0] * 260 + 1)
     across, up = position[..., 0], EYE_LEVEL - position[..., 1]
-    front = _fade(position[..., 2] + 0.075, 0.045, 0.02)
+    front = _fade(position[..., 2] - FACE_FRONT, 0.045, 0.02)
     both = np.abs(across)
     left = {"feet": _feet(both, up), "cheek": _cheek(both, up)}
     values = {
@@ -67,8 +67,7 @@ def maps(step: int = 1) -> Int8[np.ndarray, "R C G"]:
 
 def _fade(value: np.ndarray, end: float, width: float) -> np.ndarray:
     """1 well below `end`, 0 at it."""
-    share = np.clip((end - value) / width, 0, 1)
-    return share * share * (3 - 2 * share)
+    return 1 - smoothstep(value, end - width, end)
 
 
 def _groove(distance: np.ndarray, width: float) -> np.ndarray:
