@@ -106,7 +106,7 @@ class PictureStore:
 def save_tracks(path: Path, **arrays: np.ndarray) -> None:
     """Writes `arrays` to an .npz, atomically and without pickle."""
     with atomic_write(path) as temporary:
-        np.savez_compressed(temporary, allow_pickle=False, **arrays)
+        np.savez_compressed(temporary, **arrays)
 
 
 def load_tracks(path: Path, names: Iterable[str]) -> dict[str, np.ndarray] | None:

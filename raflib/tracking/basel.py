@@ -52,6 +52,7 @@ def read_basel(
     """The first components of the Basel Face Model in `path`: by default its feature space is "bfm64".
 
     Args:
+        identity, expression: components at most; the feature space counts those that the file has.
         vertices: landmark vertices, counted from 0: the 68 of iBUG in order, or {iBUG number: vertex}. Needed where the
             file carries none (2009); otherwise it replaces the file's own.
 

@@ -137,9 +137,9 @@ def read_model(path: str | Path) -> LinearFaceModel:
         name, triangles, seen = str(stored["name"]), stored.get("triangles"), None
         if "seen_mean" in stored:
             seen = Landmarks(*(stored[f"seen_{part}"].astype(np.float64) for part in PARTS))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        return LinearFaceModel(name, **arrays, triangles=triangles, seen=seen)
+    except (RafError, OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise RafError(f"{path}: not a readable face model ({error}); restore the file or make it again") from None
-    return LinearFaceModel(name, **arrays, triangles=triangles, seen=seen)
 
 
 def write_model(model: LinearFaceModel, path: str | Path) -> None:
