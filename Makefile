@@ -40,7 +40,7 @@ env: $(STAMP)  ## make the Python environment in .venv (once; every other target
 
 $(STAMP): constraints.txt pyproject.toml scripts/headless_gl.py
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)
-	$(PIP) --editable '.[track,lab,test,dev]'
+	$(PIP) --editable '.[track,lab,cluster,test,dev]'
 	$(PIP) --no-deps $(ALONE)
 	$(PY) scripts/headless_gl.py
 	touch $@

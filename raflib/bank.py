@@ -14,7 +14,7 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,8 +28,9 @@ from raflib.runs import atomic_write
 if TYPE_CHECKING:
     from raflib.capture import Capture
 
-FORMAT, VERSION = "raflib.ExpressionBank", 1
-MEMBERS = ("format", "version", "checksum", "feature_space", "provenance", "features", "subjects", "sequence", "frame")
+FORMAT, VERSION = "raflib.ExpressionBank", 2
+COLUMNS = ("features", "subjects", "sequence", "frame", "rotation")
+MEMBERS = ("format", "version", "checksum", "feature_space", "provenance", *COLUMNS)
 # What numpy, zipfile and json raise on damaged files.
 READING = (OSError, EOFError, ValueError, LookupError, MemoryError, RuntimeError, TypeError, AttributeError)
 UNREADABLE = (*READING, zipfile.BadZipFile, zlib.error)
@@ -41,7 +42,10 @@ MARGIN = 4  # rows asked of faiss beyond k, so that its float32 ranking can be p
 class ExpressionBank:
     """Expression features of many people: one row a frame, read-only.
 
-    Raises RafError when the columns differ in length, a feature is not finite, or the bank would be empty.
+    `rotation` [N,3], if known, is how the head was turned in each frame: axis-angle in radians, in the axes of
+    `raflib.geometry` (x to the image's right, y down, z away). Its zero is the tracker's and differs from person to
+    person, so compare rotations within a person. Raises RafError when the columns differ in length, a feature or
+    rotation is not finite, or the bank would be empty.
     """
 
     features: Float[np.ndarray, "N d"]
@@ -50,6 +54,7 @@ class ExpressionBank:
     frame: Sequence[int] | np.ndarray
     feature_space: str
     provenance: Mapping[str, object] = field(default_factory=dict)
+    rotation: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         features = np.array(self.features, dtype=np.float32, order="C")  # copies, so that nobody changes them later
@@ -61,6 +66,14 @@ class ExpressionBank:
         texts = {name: np.asarray(getattr(self, name)).tolist() for name in ("subjects", "sequence")}
         columns = {name: np.asarray(_names(f"bank: {name}", text), np.str_) for name, text in texts.items()}
         columns["frame"] = np.array(self.frame, np.int64)
+        if self.rotation is not None:
+            rotation = np.array(self.rotation, np.float32, order="C")
+            if rotation.shape != (len(features), 3) or not np.isfinite(rotation).all():
+                raise RafError(
+                    f"bank: rotation of shape {rotation.shape}, expected finite [{len(features)}, 3] or None"
+                )
+            rotation.flags.writeable = False
+            object.__setattr__(self, "rotation", rotation)
         for name, column in {"features": features, **columns}.items():
             if len(column) != len(features) or (name != "features" and column.ndim != 1):
                 raise RafError(f"bank: {name} has shape {column.shape}, expected one entry a row ({len(features)})")
@@ -96,12 +109,14 @@ class ExpressionBank:
                 raise RafError(f"bank: subject {subject!r} frame {broken[0]} is detected but not finite; track again")
             draw = np.random.default_rng([seed, *subject.encode()])
             chosen = np.sort(draw.permutation(detected)[:per_subject])
-            columns = (expression, np.full(len(expression), subject), capture.sequence, capture.frame)
+            pose = np.asarray(capture.pose)[:, :3]
+            columns = (expression, np.full(len(expression), subject), capture.sequence, capture.frame, pose)
             pieces[subject] = [np.asarray(column)[chosen] for column in columns]
         if not pieces:
             raise RafError("bank: no capture was given; expected at least one")
-        columns = [np.concatenate(column) for column in zip(*pieces.values(), strict=True)]
-        return cls(*columns, space, {"per_subject": per_subject, "seed": seed, "people": len(pieces)})
+        columns = dict(zip(COLUMNS, map(np.concatenate, zip(*pieces.values(), strict=True)), strict=True))
+        draw = {"per_subject": per_subject, "seed": seed, "people": len(pieces)}
+        return cls(**columns, feature_space=space, provenance=draw)
 
     def restrict(
         self,
@@ -131,20 +146,25 @@ class ExpressionBank:
             kept = kept[~np.isin(self.subjects[kept], _names("exclude", exclude))]
         if not len(kept):
             raise RafError("bank: restrict leaves no row; ask for less")
-        columns = [column[kept] for column in self._columns()]
-        return ExpressionBank(*columns, self.feature_space, {**self.provenance, "restricted_from": self.checksum[:16]})
+        columns = {name: column[kept] for name, column in self._columns().items()}
+        origin = {**self.provenance, "restricted_from": self.checksum[:16]}
+        return ExpressionBank(**columns, feature_space=self.feature_space, provenance=origin)
 
     def merge(self, other: ExpressionBank) -> ExpressionBank:
-        """Both banks' rows, this one's first. Raises RafError for different feature spaces or a person in both."""
+        """Both banks' rows, this one's first; rotations where both have them.
+
+        Raises RafError for different feature spaces or a person in both.
+        """
         self._check_space(other.feature_space, other.features.shape[1], "the other bank")
         if both := sorted(set(self.people) & set(other.people)):
             raise RafError(f"bank: subject {both[0]!r} is in both banks; restrict(exclude=...) one of them first")
-        columns = [np.concatenate(pair) for pair in zip(self._columns(), other._columns(), strict=True)]
+        mine, theirs = self._columns(), other._columns()
+        columns = {name: np.concatenate([mine[name], theirs[name]]) for name in mine if name in theirs}
         merged = {"merged_from": f"{self.checksum[:16]} {other.checksum[:16]}"}
-        return ExpressionBank(*columns, self.feature_space, merged)
+        return ExpressionBank(**columns, feature_space=self.feature_space, provenance=merged)
 
-    def _columns(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        return self.features, self.subjects, self.sequence, self.frame
+    def _columns(self) -> dict[str, np.ndarray]:
+        return {name: column for name in COLUMNS if (column := getattr(self, name)) is not None}
 
     def save(self, path: str | Path, half: bool = False) -> None:
         """Write the bank as a compressed .npz: no pickle, checksummed, atomic.
@@ -152,11 +172,13 @@ class ExpressionBank:
         `half` rounds features to float16 (half the size, relative error 5e-4); loading gives float32 either way.
         Raises RafError where the file cannot be written or float16 cannot hold a feature.
         """
-        with np.errstate(over="ignore"):
-            features = self.features.astype(np.float16) if half else self.features
-        stored = replace(self, features=features.astype(np.float32))
+        columns = {"rotation": np.empty((0, 3), np.float32), **self._columns()}
+        if half:
+            with np.errstate(over="ignore"):
+                columns |= {name: columns[name].astype(np.float16) for name in ("features", "rotation")}
+        stored = _from_file(columns, self.feature_space, self.provenance)
         values = (FORMAT, VERSION, stored.checksum, self.feature_space, json.dumps(stored.provenance, sort_keys=True))
-        arrays = (features, *stored._columns()[1:])
+        arrays = (columns[name] for name in COLUMNS)
         with atomic_write(path) as temporary, open(temporary, "wb") as stream:
             np.savez_compressed(stream, **dict(zip(MEMBERS, (*map(np.asarray, values), *arrays), strict=True)))
 
@@ -173,8 +195,8 @@ class ExpressionBank:
                 if (version := int(file["version"])) != VERSION:
                     raise RafError(f"{path}: bank format {version}, expected {VERSION}; update raflib or build again")
                 content = {name: file[name] for name in MEMBERS}
-            columns = [content[name] for name in ("features", "subjects", "sequence", "frame")]
-            bank = cls(*columns, str(content["feature_space"]), json.loads(str(content["provenance"])))
+            columns = {name: content[name] for name in COLUMNS}
+            bank = _from_file(columns, str(content["feature_space"]), json.loads(str(content["provenance"])))
             if bank.checksum != str(content["checksum"]):
                 raise ValueError("its checksum differs")
         except UNREADABLE as error:
@@ -192,6 +214,8 @@ class ExpressionBank:
         digest.update(np.ascontiguousarray(self.features, "<f4").tobytes())
         digest.update(np.ascontiguousarray(self.frame, "<i8").tobytes())
         digest.update("\0".join([*self.subjects.tolist(), *self.sequence.tolist()]).encode())
+        if self.rotation is not None:
+            digest.update(np.ascontiguousarray(self.rotation, "<f4").tobytes())
         return digest.hexdigest()
 
     def __len__(self) -> int:
@@ -277,6 +301,14 @@ class ExpressionBank:
                 f"the bank holds {self.feature_space} features of width {mine} and {what} {feature_space or 'unnamed'} "
                 f"features of width {width}; use a bank of the same feature space"
             )
+
+
+def _from_file(
+    columns: Mapping[str, np.ndarray], feature_space: str, provenance: Mapping[str, object]
+) -> ExpressionBank:
+    """A bank of stored columns, where no rotations are an empty array."""
+    known = {name: column for name, column in columns.items() if name != "rotation" or len(column)}
+    return ExpressionBank(**known, feature_space=feature_space, provenance=provenance)
 
 
 @contextmanager

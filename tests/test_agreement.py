@@ -1,5 +1,7 @@
 """Tracked against true, over a bank: the right moments are compared, and the wrong bank is refused."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -48,6 +50,6 @@ def test_a_bank_of_other_performances_or_features_is_refused():
     with pytest.raises(RafError, match=r"B001 frame 178 of EXP-8-jaw-1.*build it again"):
         tracker_agreement(beyond, ["B001"])
     with pytest.raises(RafError, match="features are bfm64"):
-        tracker_agreement(ExpressionBank(*bank._columns(), "bfm64", {}), ["B001"])
+        tracker_agreement(replace(bank, feature_space="bfm64"), ["B001"])
     with pytest.raises(RafError, match="no rows of subject 'E09'"):
         tracker_agreement(bank, ["E09"])

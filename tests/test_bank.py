@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,8 +16,9 @@ def make_bank(people=6, rows=30, width=8, seed=0, space="arkit52", prefix="B"):
     draw = np.random.default_rng(seed)
     subjects = draw.permutation(np.repeat([f"{prefix}{i:03d}" for i in range(people)], rows))  # rows of a person apart
     features = draw.normal(size=(people * rows, width)).astype(np.float32)
-    frames = np.arange(people * rows)
-    return ExpressionBank(features, subjects, np.full(len(frames), "EXP-1-head"), frames, space, {"seed": "0"})
+    frames, rotation = np.arange(people * rows), draw.normal(scale=0.2, size=(people * rows, 3))
+    names = np.full(len(frames), "EXP-1-head")
+    return ExpressionBank(features, subjects, names, frames, space, {"seed": "0"}, rotation)
 
 
 def make_capture(subject, frames=40, width=8, space="arkit52", seed=0, missing=()):
@@ -29,6 +31,7 @@ def make_capture(subject, frames=40, width=8, space="arkit52", seed=0, missing=(
         subject=subject,
         feature_space=space,
         expression=expression,
+        pose=np.random.default_rng(seed + 1).normal(size=(frames, 6)),
         detected=detected,
         sequence=sequence,
         frame=np.arange(frames) + 7,
@@ -48,7 +51,7 @@ def brute_force(bank, queries, k, exclude):
 
 
 def assert_same_bank(a, b):
-    for name in ("features", "subjects", "sequence", "frame"):
+    for name in ("features", "subjects", "sequence", "frame", "rotation"):
         np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
     assert (a.feature_space, a.provenance, a.checksum) == (b.feature_space, b.provenance, b.checksum)
 
@@ -173,6 +176,7 @@ def test_build_draws_detected_frames_without_replacement():
     assert len(set(frames)) == 20 and not set(frames) & {3, 4, 5}
     np.testing.assert_array_equal(bank.features[bank.subjects == "001"], captures[0].expression[frames])
     np.testing.assert_array_equal(bank.sequence[bank.subjects == "001"], captures[0].sequence[frames])
+    np.testing.assert_array_equal(bank.rotation[bank.subjects == "001"], captures[0].pose[frames, :3].astype("f4"))
     assert bank.provenance["per_subject"] == "20" and bank.provenance["seed"] == "5"
 
 
@@ -242,6 +246,9 @@ def test_restrict_and_merge():
     both = half.merge(rest)
     assert both.people == bank.people and len(both) == len(bank)
     np.testing.assert_array_equal(both.frame[:60], half.frame)
+    np.testing.assert_array_equal(both.rotation[np.argsort(both.frame)], bank.rotation)  # frames number the rows
+    turnless = replace(rest, rotation=None)
+    assert turnless.checksum != rest.checksum and half.merge(turnless).rotation is None
     np.testing.assert_array_equal(bank.restrict(rows=[9, 2]).frame, [9, 2])
     np.testing.assert_array_equal(bank.restrict(rows=bank.frame < 5).frame, np.arange(5))
     assert bank.restrict(rows=range(100), subjects="B001").people == ("B001",)
@@ -272,13 +279,24 @@ def test_save_and_load_round_trip(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["bank.npz"]
 
 
+def test_head_rotations_may_be_unknown_but_not_half_known(tmp_path):
+    bank = replace(make_bank(), rotation=None)
+    for half in (False, True):
+        bank.save(tmp_path / "bank.npz", half=half)
+        assert ExpressionBank.load(tmp_path / "bank.npz").rotation is None
+    for wrong in (np.zeros((180, 2)), np.zeros((179, 3)), np.full((180, 3), np.nan)):
+        with pytest.raises(RafError, match=r"rotation .* expected finite \[180, 3\] or None"):
+            replace(bank, rotation=wrong)
+
+
 def test_half_precision_halves_the_file_and_keeps_its_checksum(tmp_path):
     bank = make_bank(people=40, rows=50)
     bank.save(tmp_path / "full.npz")
     bank.save(tmp_path / "half.npz", half=True)
     loaded = ExpressionBank.load(tmp_path / "half.npz")
     np.testing.assert_allclose(loaded.features, bank.features, rtol=5e-4, atol=1e-7)
-    assert loaded.features.dtype == np.float32
+    assert loaded.features.dtype == loaded.rotation.dtype == np.float32
+    np.testing.assert_allclose(loaded.rotation, bank.rotation, rtol=5e-4, atol=1e-7)
     assert (tmp_path / "half.npz").stat().st_size < 0.6 * (tmp_path / "full.npz").stat().st_size
     with pytest.raises(RafError, match="row 0"):
         ExpressionBank(np.array([[1e6]]), ["A"], ["S"], [0], "x").save(tmp_path / "half.npz", half=True)

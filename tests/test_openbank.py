@@ -61,8 +61,10 @@ def test_a_bank_has_what_was_asked_for_and_says_how_it_was_made(built):
     assert bank.feature_space == "arkit52" and bank.features.shape == (8, 52) and bank.people == ("B001", "B002")
     assert np.array_equal(bank.subjects, np.repeat(["B001", "B002"], 4))
     assert np.array_equal(bank.features, bank.features.astype(np.float16))
-    for name, sequence, frame in zip(bank.subjects, bank.sequence, bank.frame, strict=True):
-        assert 0 <= frame < len(studio.act(str(name), str(sequence)))
+    for name, sequence, frame, turn in zip(bank.subjects, bank.sequence, bank.frame, bank.rotation, strict=True):
+        acted = studio.act(str(name), str(sequence))
+        true = studio.head_pose(studio.Identity(str(name)), acted.angles[frame])[:3]
+        assert 0 <= frame < len(acted) and abs(turn[1] - true[1]) < 0.1, "yaw, which the tracker reads best"
     told = bank.provenance
     assert (told["people"], told["per_subject"], told["seed"]) == ("2", "4", "3")
     assert float(told["detection_rate"]) >= 0.995 and int(told["looked_at"]) == 8
@@ -165,12 +167,16 @@ def test_a_killed_build_goes_on_to_the_same_bytes(tmp_path):
 # --- the draw --------------------------------------------------------------------------------------------------------
 
 
+def sighting(number):
+    return SimpleNamespace(expression=np.full(52, number, np.float32), rotation=np.full(3, number / 100, np.float32))
+
+
 def test_a_frame_without_a_face_makes_way_for_the_next_of_the_draw(unfilmed):
     looked = []
 
     def look(picture):
         looked.append(unfilmed[picture.tobytes()])
-        return None if len(looked) % 3 == 0 else SimpleNamespace(expression=np.full(52, len(looked), np.float32))
+        return None if len(looked) % 3 == 0 else sighting(len(looked))
 
     person = building.film_person("B007", 30, 0, look)
     assert len(person) == 30 and int(person.provenance["looked_at"]) == len(looked) == 44
@@ -180,10 +186,11 @@ def test_a_frame_without_a_face_makes_way_for_the_next_of_the_draw(unfilmed):
     rows = list(zip(person.sequence.tolist(), person.frame.tolist(), strict=True))
     assert rows == sorted(kept, key=lambda moment: (studio.SEQUENCES.index(moment[0]), moment[1]))
     assert [looked.index(row) + 1 for row in rows] == person.features[:, 0].tolist()  # features stay with their frames
+    assert np.array_equal(person.rotation, person.features[:, :3] / 100)
 
 
 def test_frames_are_drawn_evenly_from_all_sequences(unfilmed):
-    seen = SimpleNamespace(expression=np.zeros(52, np.float32))
+    seen = sighting(0)
     person, other = (building.film_person("B001", 800, seed, lambda picture: seen) for seed in (0, 1))
     lengths = {name: len(studio.act("B001", name)) for name in studio.SEQUENCES}
     for name, length in lengths.items():

@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from raflib.bank import ExpressionBank
+from raflib.bank import COLUMNS, ExpressionBank
 from raflib.errors import RafError
 from raflib.openbank.people import SIZE, Look, Person, film_everybody, names
 from raflib.runs import cache_root, data_root, package_versions
 from raflib.sources.studio import FEATURE_SPACE
-from raflib.tracking.face import MODEL_SHA256
+from raflib.tracking.face import MODEL_SHA256, Observation
 
 PEOPLE, FRAMES = 415, 200
 """The size of the paper's bank: 83,000 vectors."""
@@ -57,14 +57,12 @@ def build(
     with tqdm(total=people * frames, initial=done, desc="bank", unit="frame", disable=not progress) as bar:
         film_everybody(missing, film, cores, bar)
     parts = [ExpressionBank.load(folder / f"{name}.npz") for name in everybody]
-    of_all = [
-        np.concatenate([getattr(part, column) for part in parts])
-        for column in ("features", "subjects", "sequence", "frame")
-    ]
+    columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in COLUMNS}
     looked_at = sum(int(part.provenance["looked_at"]) for part in parts)
     draw = {"people": people, "per_subject": frames, "seed": seed, "recipe": key}
     faces = {"looked_at": looked_at, "detection_rate": f"{people * frames / looked_at:.5f}"}
-    ExpressionBank(*of_all, FEATURE_SPACE, {**draw, **faces, **_versions()}).save(path, half=True)
+    provenance = {**draw, **faces, **_versions()}
+    ExpressionBank(**columns, feature_space=FEATURE_SPACE, provenance=provenance).save(path, half=True)
     return ExpressionBank.load(path)
 
 
@@ -75,20 +73,22 @@ def film_person(name: str, frames: int, seed: int, look: Look) -> ExpressionBank
     """
     person = Person(name)
     moments = [(sequence, frame) for sequence, acted in person.acted.items() for frame in range(len(acted))]
-    found: dict[int, np.ndarray] = {}
+    found: dict[int, Observation] = {}
     looked_at = 0
     for row in np.random.default_rng([seed, *name.encode()]).permutation(len(moments)).tolist():
         if len(found) == frames:
             break
         seen, looked_at = look(person.picture(*moments[row])), looked_at + 1
         if seen is not None:
-            found[row] = seen.expression
+            found[row] = seen
     if len(found) < frames:
         raise RafError(f"{name}: {len(found)} of {len(moments)} frames show a face, expected {frames}; ask for fewer")
     rows = sorted(found)
     sequence, frame = zip(*(moments[row] for row in rows), strict=True)
-    features = np.stack([found[row] for row in rows])
-    return ExpressionBank(features, [name] * frames, sequence, frame, FEATURE_SPACE, {"looked_at": looked_at})
+    features = np.stack([found[row].expression for row in rows])
+    rotation = np.stack([found[row].rotation for row in rows])
+    origin = {"looked_at": looked_at}
+    return ExpressionBank(features, [name] * frames, sequence, frame, FEATURE_SPACE, origin, rotation)
 
 
 def recipe(frames: int, seed: int) -> str:

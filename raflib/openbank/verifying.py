@@ -15,7 +15,7 @@ from raflib.sources.studio import FEATURE_SPACE
 from raflib.tracking import ARKIT52
 
 TOLERANCE = 0.05
-"""How far a score (0 to 1) may lie from a bank's when its frame is filmed and tracked again.
+"""How far a score (0 to 1) or a head rotation (radians) may lie from a bank's when its frame is filmed again.
 
 Largest difference of any score, 160 to 360 frames of 8 to 18 people: 0.0003 on the machine that made them (half
 precision); 0.003 with pictures computed by another instruction set, which changes 7 values in a million; 0.016 when
@@ -28,7 +28,8 @@ PEOPLE = 12
 
 @dataclass(frozen=True, eq=False)
 class Verification:
-    """What was compared: bank `rows` [R], for each the largest `difference` [R] of any score, and of which `people`."""
+    """What was compared: bank `rows` [R], the largest `difference` [R] of any score or rotation of each, whose
+    `people` they are."""
 
     rows: Int[np.ndarray, " R"]
     difference: Float[np.ndarray, " R"]
@@ -45,7 +46,8 @@ class Verification:
 def verify(
     bank: ExpressionBank, share: float | int = 0.01, seed: int = 0, cores: int | None = None, progress: bool = True
 ) -> Verification:
-    """Film and track a `share` of the rows again, each from its own subject, sequence and frame.
+    """Film and track a `share` of the rows again, each from its own subject, sequence and frame: scores and, where the
+    bank has them, head rotations.
 
     They are random rows of a dozen random people, or of as many more as it takes. Raises RafError naming the worst row
     when a score differs by more than `TOLERANCE` or no face is found, for rows that no studio person performs, for
@@ -56,19 +58,20 @@ def verify(
             f"verify: a share of {share} of {bank.feature_space} features; expected above 0, at most 1, {FEATURE_SPACE}"
         )
     rows = _choose(bank, int(np.ceil(share * len(bank))), np.random.default_rng(seed))
-    again = np.full((len(rows), bank.features.shape[1]), np.nan, np.float32)
+    stored = np.hstack([column[rows] for column in (bank.features, bank.rotation) if column is not None])
+    again = np.full(stored.shape, np.nan, np.float32)
 
     def film(name: str, look: Look) -> None:
         person = Person(name)
         for place in np.flatnonzero(bank.subjects[rows] == name):
             seen = look(person.picture(str(bank.sequence[rows[place]]), int(bank.frame[rows[place]])))
             if seen is not None:
-                again[place] = seen.expression
+                again[place] = np.append(seen.expression, seen.rotation)[: stored.shape[1]]
 
     people = tuple(np.unique(bank.subjects[rows]).tolist())
     with tqdm(total=len(rows), desc="verifying", unit="frame", disable=not progress) as bar:
         film_everybody(people, film, cores, bar)
-    apart = np.nan_to_num(np.abs(again - bank.features[rows]), nan=np.inf)
+    apart = np.nan_to_num(np.abs(again - stored), nan=np.inf)
     found = Verification(rows, apart.max(1), people)
     if (off := int((found.difference > TOLERANCE).sum())) > 0:
         _refuse(bank, found, apart, off)
@@ -82,10 +85,10 @@ def _choose(bank: ExpressionBank, count: int, draw: np.random.Generator) -> Int[
     return np.sort(draw.permutation(np.flatnonzero(np.isin(bank.subjects, people[:enough])))[:count])
 
 
-def _refuse(bank: ExpressionBank, found: Verification, apart: Float[np.ndarray, "R d"], off: int) -> None:
+def _refuse(bank: ExpressionBank, found: Verification, apart: Float[np.ndarray, "R D"], off: int) -> None:
     worst = int(found.difference.argmax())
     row, largest = found.rows[worst], found.difference[worst]
-    score = ARKIT52[int(apart[worst].argmax())]
+    score = (*ARKIT52, *(f"rotation[{axis}]" for axis in range(3)))[int(apart[worst].argmax())]
     what = "shows no face now" if np.isinf(largest) else f"differs by {largest:.3f} in {score}"
     raise RafError(
         f"bank: {off} of {len(found.rows)} rows are not what is filmed and tracked now; row {row} "

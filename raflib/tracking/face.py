@@ -60,6 +60,15 @@ class Observation:
     depth: Float[np.ndarray, "478"]
     matrix: Float[np.ndarray, "4 4"]
 
+    @property
+    def rotation(self) -> Float[np.ndarray, "3"]:
+        """How the head is turned: axis-angle (radians) in the camera's axes of `raflib.geometry`, 0 for a face that
+        looks straight into it. The tracker's own estimate, with its own bias for every person."""
+        from scipy.spatial.transform import Rotation
+
+        turn = Rotation.from_matrix(self.matrix[:3, :3].astype(np.float64)).as_rotvec()
+        return (turn * (1, -1, -1)).astype(np.float32)  # MediaPipe's y points up and its z at the viewer
+
     def in_larger_image(self, x: int, y: int, window: int, width: int, height: int) -> Observation:
         """The same face seen in the `width` × `height` image of which this one is the square window at (x, y).
 
