@@ -14,7 +14,7 @@ from raflib.config import train_config
 from raflib.entanglement import centred, pose_correlation
 from raflib.errors import RafError
 from raflib.extensions import PAPER, SAMPLERS, nearest_people, sampler_from_name
-from raflib.people import neutral
+from raflib.people import REST, neutral
 from raflib.sampler import Conditioner, FromBank, Sampler, Vanilla
 
 PEOPLE, ROWS, FRAMES, WIDTH = 8, 50, 40, 10
@@ -162,10 +162,10 @@ def test_pose_sampler_says_what_is_missing(bank, recording):
 
 def test_relative_codes_keep_the_subjects_rest(bank, recording):
     condition = bound("raf_relative", bank, recording)
-    rest = neutral(recording.expression[recording.seen])
+    rest = neutral(recording.expression[recording.seen], REST)
     for frame in (0, 20):
         row = condition.neighbours[frame, 0]
-        expected = bank.features[row] - neutral(bank.features[bank.subjects == bank.subjects[row]]) + rest
+        expected = bank.features[row] - neutral(bank.features[bank.subjects == bank.subjects[row]], REST) + rest
         given = draws(condition, frame)
         given = given[np.abs(given - recording.expression[frame]).max(1) > 0]
         np.testing.assert_allclose(given, np.tile(expected, (len(given), 1)), atol=1e-6)
