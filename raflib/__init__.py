@@ -21,7 +21,10 @@ _WHERE = {
     "open_capture": "raflib.sources",
     "rasterize": "raflib.render",
 }
-_ROOMS = ("coverage", "geometry", "leaks", "losses", "openbank", "people", "report", "studio", "tracking")
+_ROOMS = (
+    "coverage", "driving", "entanglement", "extensions", "geometry", "leaks", "losses", "openbank", "people", "report",
+    "studio", "tracking",
+)  # fmt: skip
 __all__ = sorted([*_WHERE, *_ROOMS])
 
 

@@ -13,7 +13,6 @@ from typing import Any
 from raflib.errors import RafError
 
 PROFILES = ("tiny", "demo", "paper")
-METHODS = ("vanilla", "noise", "raf")
 INITIALISATIONS = ("simple", "guided")
 """Where Gaussians start: where masks and landmarks say, or on a surface learned first."""
 

@@ -8,8 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, get_type_hints
 
-from raflib.config import INITIALISATIONS, METHODS, PROFILES
+from raflib.config import INITIALISATIONS, PROFILES
+from raflib.driving import DRIVES
 from raflib.errors import RafError
+from raflib.extensions import SAMPLERS
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ class EvaluateParameters:
     profile: str = "demo"
     seed: int = 0
     drivers: str = ""
+    drive: str = "direct"
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,12 @@ NOTEBOOKS: dict[str, type] = {
     "06_tables": TablesParameters,
     "08_your_video": VideoParameters,
 }
-_CHOICES = {"profile": PROFILES, "method": METHODS, "initialisation": ("", *INITIALISATIONS)}
+_CHOICES = {
+    "profile": PROFILES,
+    "method": SAMPLERS,
+    "drive": DRIVES,
+    "initialisation": ("", *INITIALISATIONS),
+}
 
 
 def notebook_parameters(namespace: Mapping[str, Any], notebook: str) -> Any:

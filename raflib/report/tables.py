@@ -17,7 +17,7 @@ from raflib.evaluation.metrics import REGISTRY
 LOWER_IS_BETTER = ("mmd", "kl", "b2t")
 """Measures of `raflib.coverage`; directions of other columns come from the metric registry."""
 
-_KEYS = ("subject", "method", "seed", "condition", "protocol", "driver", "sequence", "frame", "camera")
+_KEYS = ("subject", "method", "seed", "drive", "condition", "protocol", "driver", "sequence", "frame", "camera")
 
 
 def arrow(tag: str) -> str:

@@ -1,0 +1,149 @@
+"""What an avatar is given when somebody's features come to drive it: maps at test time, no training.
+
+Trackers are biased by person, so a driver's feature may ask for something the subject's recording never showed, and a
+network extrapolates badly. A driving map carries the driver's features to where the avatar knows its way. Maps see the
+driver's own clip, unlabelled, and the subject's training features; never a truth, and their rules have no numbers
+fitted to held-out frames. `drive_from_name` makes each; another map is one class more, a frozen dataclass on
+`DrivingMap` with a `name` and an `apply`. Pure functions on arrays.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import ClassVar
+
+import numpy as np
+from jaxtyping import Float
+
+from raflib.coverage import pca
+from raflib.errors import RafError
+from raflib.people import neutral
+
+DRIVES: dict[str, type[DrivingMap]] = {}
+"""Every driving map by its name."""
+
+
+class DrivingMap:
+    """What every map is: a frozen dataclass of its options with a `name`, under which it is in `DRIVES`.
+
+    Raises RafError when two different classes take one name.
+    """
+
+    name: ClassVar[str]
+
+    def __init_subclass__(cls) -> None:
+        known = DRIVES.get(cls.name, cls)
+        if (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise RafError(f"{cls.__qualname__}: the name {cls.name!r} is {known.__qualname__}'s; choose another")
+        DRIVES[cls.name] = cls
+
+    def __call__(
+        self,
+        features: Float[np.ndarray, "F d"],
+        clip: Float[np.ndarray, "M d"],
+        own: Float[np.ndarray, "N d"],
+    ) -> Float[np.ndarray, "F d"]:
+        """What the avatar is given for the driver's `features`.
+
+        `clip` are all frames of the driver that are known at test time, `own` the subject's training features. Raises
+        RafError for other widths, NaN, or nothing to learn from.
+        """
+        given = [np.asarray(values, dtype=np.float32) for values in (features, clip, own)]
+        width = given[2].shape[-1]
+        for what, values in zip(("features", "the driver's clip", "the subject's features"), given, strict=True):
+            if values.ndim != 2 or values.shape[1] != width or not len(values) or not np.isfinite(values).all():
+                raise RafError(
+                    f"drive {self.name!r}: {what} of shape {values.shape}, expected finite [frames, {width}]; leave "
+                    "undetected frames out"
+                )
+        return np.asarray(self.apply(*given), dtype=np.float32)
+
+    def apply(
+        self,
+        features: Float[np.ndarray, "F d"],
+        clip: Float[np.ndarray, "M d"],
+        own: Float[np.ndarray, "N d"],
+    ) -> Float[np.ndarray, "F d"]:
+        """What a call returns, for arguments that were checked."""
+        raise NotImplementedError
+
+    def describe(self) -> dict[str, str | float | int]:
+        """What must be recorded to repeat it: the name and all options."""
+        return {"drive": self.name, **{option.name: getattr(self, option.name) for option in fields(self)}}
+
+
+@dataclass(frozen=True)
+class Direct(DrivingMap):
+    """The driver's features as they are (paper §5)."""
+
+    name = "direct"
+
+    def apply(self, features: np.ndarray, clip: np.ndarray, own: np.ndarray) -> np.ndarray:
+        """`features`."""
+        return features
+
+
+@dataclass(frozen=True)
+class Relative(DrivingMap):
+    """How far the driver is from rest, put on the subject's rest: e − n(driver) + n(subject).
+
+    n is `raflib.people.neutral`, of the driver's clip and of the subject's training features. Nothing is clipped.
+    Refuted as a remedy if errors come from how strongly people move rather than from where their rest is read.
+    """
+
+    name = "relative"
+
+    def apply(self, features: np.ndarray, clip: np.ndarray, own: np.ndarray) -> np.ndarray:
+        """e − n(driver) + n(subject)."""
+        return features - neutral(clip) + neutral(own)
+
+
+@dataclass(frozen=True)
+class Projected(DrivingMap):
+    """The nearest thing that varies as the subject's training features do.
+
+    Features are projected onto the first principal axes of the training features, as many as hold `share` of their
+    variance (0.99), and each coordinate is held within its range over training frames; what lies off those axes goes.
+    RafError for a share outside (0, 1].
+    """
+
+    share: float = 0.99
+    name = "projected"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share <= 1:
+            raise RafError(f"Projected: share is {self.share!r}, expected a share of the variance above 0, at most 1")
+
+    def apply(self, features: np.ndarray, clip: np.ndarray, own: np.ndarray) -> np.ndarray:
+        """The subject's mean and the clipped coordinates along its axes."""
+        variance = np.linalg.eigvalsh(np.cov(own.T, dtype=np.float64))[::-1]
+        held = np.cumsum(variance) / variance.sum()
+        space = pca(own, int(np.searchsorted(held, self.share * (1 - 1e-12))) + 1)
+        inside = space.project(own)
+        return space.mean + np.clip(space.project(features), inside.min(0), inside.max(0)) @ space.axes.T
+
+
+@dataclass(frozen=True)
+class Nearest(DrivingMap):
+    """The subject's own training feature nearest to the driver's: nothing the avatar has not seen.
+
+    All the caution there can be: what is left of the errors is not the network's extrapolation. Motion becomes jumpy.
+    """
+
+    name = "nearest"
+
+    def apply(self, features: np.ndarray, clip: np.ndarray, own: np.ndarray) -> np.ndarray:
+        """Rows of `own`."""
+        from sklearn.metrics import pairwise_distances_argmin
+
+        return own[pairwise_distances_argmin(features.astype(np.float64), own.astype(np.float64))]
+
+
+def drive_from_name(drive: str, **options: float | int) -> DrivingMap:
+    """The map of that name in `DRIVES`; RafError for another name or an option it does not have."""
+    if drive not in DRIVES:
+        raise RafError(f"drive is {drive!r}, expected one of {', '.join(DRIVES)}")
+    allowed = [option.name for option in fields(DRIVES[drive])]
+    if unknown := sorted(set(options) - set(allowed)):
+        raise RafError(f"drive {drive!r} has no option {unknown[0]!r}, expected {', '.join(allowed) or 'none'}")
+    return DRIVES[drive](**options)
