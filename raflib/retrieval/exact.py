@@ -3,8 +3,11 @@
 faiss proposes a few rows more than asked for, in float32; their distances are computed again in float64. A row that
 faiss left out is at least as far as the last proposed one by its own arithmetic, and the largest rounding error that
 arithmetic can make is known: where the rows found are nearer by more than it, they are the nearest. The few queries
-without that proof are scanned in float64. Nothing is copied, so that tables may be memory-mapped files, and memory
-beyond them stays near 300 MiB and 4 bytes a row whatever is asked. Needs numpy, and faiss when a search begins.
+without that proof are scanned in float64. Nothing of a table is copied, so that it may be a memory-mapped file.
+
+The nearest row x of a query q has the largest q·x − |x|²/2, so a table keeps −|x|²/2 as one column more and faiss looks
+for the largest product with (q, 1): one multiplication of matrices and nothing else. Needs numpy, and faiss when a
+search begins.
 """
 
 from __future__ import annotations
@@ -23,6 +26,8 @@ from raflib.retrieval.columns import names
 BATCH = 8192  # queries at once, at most
 GATHERED = 2**25  # numbers of proposed rows held at once
 ROWS = 8192  # rows at once in the float64 scan: they fit a core's cache
+UNDERFLOW = 64 * float(np.finfo(np.float32).tiny)  # a coordinate's share of what squares too small for float32 lose
+HUGE = 1e37  # squared lengths up to here are safe from overflow in float32
 MARGIN = 4  # rows asked of faiss beyond k, so that its float32 ranking can be proved right or found wanting
 
 
@@ -30,13 +35,14 @@ MARGIN = 4  # rows asked of faiss beyond k, so that its float32 ranking can be p
 class Table:
     """Features with each person's rows side by side, ascending.
 
-    `order` [N] is the row number of each line, None where they are the same; `spans` each person's lines, from
-    (included) and to (excluded).
+    `lines` [N,d+1] holds in each line a row's features x and −|x|²/2, `order` [N] its row number, None where the two
+    are the same; `spans` are each person's lines, from (included) and to (excluded); `largest` is the largest |x|².
     """
 
-    features: Float32[np.ndarray, "N d"]
+    lines: Float32[np.ndarray, "N c"]
     order: Int[np.ndarray, " N"] | None
     spans: dict[str, tuple[int, int]]
+    largest: float
 
     @classmethod
     def of(cls, features: Float32[np.ndarray, "N d"], subjects: np.ndarray) -> Table:
@@ -45,16 +51,29 @@ class Table:
         order = np.argsort(code, kind="stable")
         edges = np.searchsorted(code[order], np.arange(len(people) + 1)).tolist()
         spans = {name: (edges[i], edges[i + 1]) for i, name in enumerate(people.tolist())}
-        return cls(np.ascontiguousarray(features[order]), order, spans)
+        lines, largest = with_lengths(features[order])
+        return cls(lines, order, spans, largest)
+
+    @property
+    def features(self) -> Float32[np.ndarray, "N d"]:
+        """Those of each line."""
+        return self.lines[:, :-1]
 
     def without(self, subject: str | None) -> list[tuple[int, int]]:
         """The lines of everybody else: from and to of at most two stretches."""
         start, stop = self.spans.get(subject, (0, 0))
-        return [part for part in ((0, start), (stop, len(self.features))) if part[0] < part[1]]
+        return [part for part in ((0, start), (stop, len(self.lines))) if part[0] < part[1]]
 
     def rows(self, lines: Int[np.ndarray, "..."]) -> Int[np.ndarray, "..."]:
         """Row numbers of lines."""
         return lines if self.order is None else self.order[lines]
+
+
+def with_lengths(features: Float32[np.ndarray, "N d"]) -> tuple[Float32[np.ndarray, "N c"], float]:
+    """(a table's lines of these features, the largest squared length)."""
+    squared = np.einsum("nd,nd->n", features, features, dtype=np.float64)
+    with np.errstate(over="ignore"):
+        return np.column_stack([features, (squared / -2).astype(np.float32)]), float(squared.max())
 
 
 def available(parts: list[tuple[int, int]]) -> int:
@@ -124,29 +143,31 @@ def _nearest(table: Table, parts: list[tuple[int, int]], queries: np.ndarray, k:
     """`search` among the lines of `parts`."""
     import faiss
 
+    lengths = squared_distances(queries, np.zeros_like(queries[0]))
+    augmented = np.column_stack([queries, np.ones(len(queries), np.float32)])
     proposed, reached = [], np.full(len(queries), np.inf)
     for start, stop in parts:
         width = min(k + MARGIN, stop - start)
-        approximate, found = faiss.knn(queries, table.features[start:stop], width)
-        reached[(found < 0).any(1)] = -np.inf  # float32 overflow: leave it to the exact scan
+        products, found = faiss.knn(augmented, table.lines[start:stop], width, faiss.METRIC_INNER_PRODUCT)
         if width < stop - start:
-            reached = np.minimum(reached, approximate[:, -1])
+            reached = np.minimum(reached, lengths - 2 * products[:, -1].astype(np.float64))
         proposed.append(start + np.maximum(found, 0))
+    reached[np.maximum(lengths, table.largest) > HUGE] = -np.inf  # float32 may overflow: leave it to the exact scan
     lines = np.concatenate(proposed, axis=1)
     squared, rows = rank(squared_distances(queries[:, None], table.features[lines]), table.rows(lines), k)
     # A row faiss left out is at `reached` or more by its arithmetic. The k found are right if even the largest
     # rounding error a nearer row could have suffered would not have carried it that far.
-    reach = 2 * np.sqrt(squared_distances(queries, np.zeros_like(queries[0]))) + np.sqrt(squared[:, -1])
-    safe = reached > squared[:, -1] + _rounding(queries.shape[1], np.float32) * reach**2
+    reach = 2 * np.sqrt(lengths) + np.sqrt(squared[:, -1])
+    safe = reached > squared[:, -1] + _rounding(queries.shape[1], np.float32) * reach**2 + UNDERFLOW * queries.shape[1]
     if len(doubtful := np.flatnonzero(~safe)):
-        # The k-th proposed row bounds the distance, unless an overflow left gaps among them.
-        limits = np.where(np.isinf(reached), np.inf, squared[:, -1])[doubtful]
+        # The k-th proposed row bounds the distance, unless an overflow left gaps among the proposed.
+        limits = np.where(reached == -np.inf, np.inf, squared[:, -1])[doubtful]
         squared[doubtful], rows[doubtful] = _scan(table, parts, queries[doubtful], k, limits)
     return squared, rows
 
 
 def _rounding(width: int, dtype: type) -> float:
-    """Largest error of |q|² + |x|² − 2 q·x in units of (|q| + |x|)²: the usual bound for such sums, doubled."""
+    """Largest error of |q|² − 2 (q·x − |x|²/2) in units of (|q| + |x|)²: the usual bound for such sums, doubled."""
     return (width + 8) * float(np.finfo(dtype).eps)
 
 
