@@ -89,9 +89,9 @@ class ExpressionBank:
             wanted = names("subjects", subjects)
             if absent := sorted(set(wanted) - set(self.people)):
                 raise RafError(f"bank: no rows of subject {absent[0]!r}; see .people for whom it holds")
-            kept = kept[np.isin(self.subjects[kept], wanted)]
+            kept = kept[self._of(wanted, kept)]
         if exclude is not None:
-            kept = kept[~np.isin(self.subjects[kept], names("exclude", exclude))]
+            kept = kept[~self._of(names("exclude", exclude), kept)]
         if not len(kept):
             raise RafError("bank: restrict leaves no row; ask for less")
         columns = self._columns(kept)
@@ -114,6 +114,10 @@ class ExpressionBank:
     def _columns(self, rows: Int[np.ndarray, " n"] | slice = slice(None)) -> dict[str, np.ndarray]:
         """What the bank knows of some rows, in memory."""
         return {name: column[rows] for name in COLUMNS if (column := getattr(self, name)) is not None}
+
+    def _of(self, subjects: Iterable[str], rows: Int[np.ndarray, " n"]) -> np.ndarray:
+        """Which of the rows are these people's, boolean [n]."""
+        return np.isin(self.subjects[rows], list(subjects))
 
     @property
     def _space(self) -> tuple[str, int]:
