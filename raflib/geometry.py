@@ -30,6 +30,7 @@ __all__ = [
     "compose_pose",
     "matrix_to_axis_angle",
     "matrix_to_quaternion",
+    "nearest_rotation",
     "quaternion_multiply",
     "quaternion_to_matrix",
     "rigid_align",
@@ -175,6 +176,13 @@ def compose_pose(outer: Float[Tensor, "*b 6"], inner: Float[Tensor, "*b 6"]) -> 
     turned = matrix_to_axis_angle(rotation @ axis_angle_to_matrix(inner[..., :3]))
     moved = (rotation @ inner[..., 3:, None])[..., 0] + outer[..., 3:]
     return torch.cat([turned, moved], -1)
+
+
+def nearest_rotation(matrix: Float[np.ndarray, "*b 3 3"]) -> Float[np.ndarray, "*b 3 3"]:
+    """The rotation nearest to a matrix (least squares); a positive factor on the matrix does not matter."""
+    u, _, vt = np.linalg.svd(matrix)
+    u[..., 2] *= np.sign(np.linalg.det(u) * np.linalg.det(vt))[..., None]
+    return u @ vt
 
 
 def rigid_align(

@@ -114,6 +114,21 @@ def test_search_survives_values_whose_squares_overflow_float32():
     assert np.isfinite(distances).all()
 
 
+def test_search_is_exact_beyond_the_range_of_float32():
+    """Squares that overflow for one row only, which faiss then never proposes, and squares that all round to 0."""
+    tens = np.r_[1e20, 0, np.full(9, -1e19)].astype(np.float32)[:, None]
+    draw = np.random.default_rng(5)
+    tiny = draw.normal(scale=1e-25, size=(300, 4)).astype(np.float32)
+    for features, queries in ((tens, tens[:1] * 1.01), (tiny, tiny[:20] * 1.1), (tiny, tiny[:20] + 1e-25)):
+        subjects = [f"P{i % 7}" for i in range(len(features))]
+        bank = ExpressionBank(features, subjects, ["S"] * len(features), np.arange(len(features)), "x")
+        queries = queries.astype(np.float32)
+        found = bank.search(queries, k=2, exclude="P3")
+        expected = brute_force(bank, queries, 2, ["P3"] * len(queries))
+        np.testing.assert_array_equal(found[1], expected[1])
+        np.testing.assert_allclose(found[0], expected[0], rtol=1e-12)
+
+
 def test_search_leaves_faiss_settings_alone_and_takes_no_queries():
     import faiss
 
@@ -362,5 +377,6 @@ def test_bank_and_sampler_need_nothing_heavy():
     assert output.startswith("False")
     loaded = output.split("'")
     ours = {name for name in loaded if name.startswith("raflib")}
-    assert ours <= {"raflib", "raflib.bank", "raflib.errors", "raflib.runs", "raflib.sampler"}
+    search = {f"raflib.retrieval{room}" for room in ("", ".columns", ".drawing", ".exact", ".files")}
+    assert ours <= {"raflib", "raflib.bank", "raflib.errors", "raflib.runs", "raflib.sampler"} | search
     assert not {"faiss", "scipy", "sklearn", "numba", "mediapipe", "matplotlib", "pandas", "IPython"} & set(loaded)

@@ -12,6 +12,7 @@ from raflib.geometry import (
     compose_pose,
     matrix_to_axis_angle,
     matrix_to_quaternion,
+    nearest_rotation,
     quaternion_multiply,
     quaternion_to_matrix,
     rigid_align,
@@ -76,6 +77,16 @@ def test_alignment_recovers_a_similarity_and_refuses_mirrors():
     assert scale == pytest.approx(1.7)
     mirrored, _, _ = rigid_align(source, source * [-1, 1, 1])
     assert np.linalg.det(mirrored) == pytest.approx(1.0)
+
+
+def test_the_nearest_rotation_is_the_polar_factor_and_never_a_mirror(rotations):
+    """R · S with S symmetric and positive has R nearest, and so it has where S mirrors its weakest axis."""
+    generator = np.random.default_rng(0)
+    turns = axis_angle_to_matrix(rotations).numpy()
+    root = generator.normal(size=(64, 3, 3))
+    stretch = root @ root.transpose(0, 2, 1) + 0.1 * np.eye(3)
+    np.testing.assert_allclose(nearest_rotation(turns @ stretch), turns, atol=1e-9)
+    np.testing.assert_allclose(nearest_rotation(turns @ np.diag([3.0, 2.0, -1.0])), turns, atol=1e-9)
 
 
 def test_triangulation_inverts_projection_and_ignores_weightless_views():

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from raflib.capture import Capture
 from raflib.errors import RafError
 from raflib.evaluation.metrics import Metric, Target, register, resolve
+from raflib.geometry import nearest_rotation
 from raflib.pictures import face_box
 
 RIGHT_EYE, LEFT_EYE = (33, 133), (362, 263)
@@ -34,7 +35,8 @@ def expression_distance(x: Float[np.ndarray, "d"], y: Float[np.ndarray, "d"]) ->
 
 def rotation_distance(x: Float[np.ndarray, "4 4"], y: Float[np.ndarray, "4 4"]) -> float:
     """Angle in degrees between the rotations of two face transforms (their common scale is divided out)."""
-    relative = _rotation(x).T @ _rotation(y)
+    first, second = (nearest_rotation(np.asarray(matrix, dtype=np.float64)[:3, :3]) for matrix in (x, y))
+    relative = first.T @ second
     # The arctangent of both parts stays accurate near 0, where arccos of the trace alone loses half the digits.
     sine = np.linalg.norm(relative - relative.T) / np.sqrt(8)
     return float(np.degrees(np.arctan2(sine, (np.trace(relative) - 1) / 2)))
@@ -114,11 +116,6 @@ def tracking(metrics: Iterable[Metric], tracker: object | None = None) -> Iterat
 
     with FaceTracker() as fresh:
         yield fresh
-
-
-def _rotation(matrix: np.ndarray) -> Float[np.ndarray, "3 3"]:
-    u, _, v = np.linalg.svd(np.asarray(matrix, dtype=np.float64)[:3, :3])
-    return u @ np.diag([1, 1, np.sign(np.linalg.det(u @ v))]) @ v
 
 
 def _tracked_metric(function, name: str, reference: str):

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from raflib.capture import Capture
 from raflib.errors import RafError
-from raflib.geometry import Camera, axis_angle_to_matrix, matrix_to_axis_angle, rigid_align
+from raflib.geometry import Camera, axis_angle_to_matrix, matrix_to_axis_angle, nearest_rotation, rigid_align
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,7 +155,7 @@ def pose_errors(capture: Capture) -> tuple[Float[np.ndarray, "T"], Float[np.ndar
     tracked, true = _rotations(np.nan_to_num(capture.pose)), _rotations(capture.truth.pose)
     place, true_place = capture.pose[:, 3:].astype(np.float64), capture.truth.pose[:, 3:].astype(np.float64)
     fit = capture.train
-    constant = _nearest_rotation(np.einsum("tji,tjk->ik", tracked[fit], true[fit]))
+    constant = nearest_rotation(np.einsum("tji,tjk->ik", tracked[fit], true[fit]))
     between = np.einsum("tji,tjk->tik", tracked @ constant, true)
     degrees = np.degrees(np.linalg.norm(matrix_to_axis_angle(torch.from_numpy(between)).numpy(), axis=1))
     offset = np.linalg.lstsq(tracked[fit].reshape(-1, 3), (true_place - place)[fit].ravel(), rcond=None)[0]
@@ -167,14 +167,9 @@ def _rotations(pose: Float[np.ndarray, "F 6"]) -> Float[np.ndarray, "F 3 3"]:
     return axis_angle_to_matrix(torch.from_numpy(np.asarray(pose[:, :3], dtype=np.float64))).numpy()
 
 
-def _nearest_rotation(matrix: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "3 3"]:
-    u, _, v = np.linalg.svd(matrix)
-    return u @ np.diag([1.0, 1.0, np.sign(np.linalg.det(u @ v))]) @ v
-
-
 def _mean_pose(capture: Capture) -> tuple[Float[np.ndarray, "3 3"], Float[np.ndarray, "3"]]:
     """Mean rotation (the rotation nearest to the mean matrix) and mean translation over detected frames."""
     seen = capture.pose[capture.detected]
     if not len(seen):
         raise RafError(f"capture {capture.subject}: no detected frame to take a mean pose from")
-    return _nearest_rotation(_rotations(seen).mean(0)), seen[:, 3:].astype(np.float64).mean(0)
+    return nearest_rotation(_rotations(seen).mean(0)), seen[:, 3:].astype(np.float64).mean(0)

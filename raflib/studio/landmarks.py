@@ -19,10 +19,10 @@ from jaxtyping import Float, Float32, Int32
 from raflib import runs
 from raflib.errors import RafError
 from raflib.studio.model import head_model
-from raflib.studio.motion import chain, checked_actions, checked_angles, skin
+from raflib.studio.motion import moved
+from raflib.tracking.landmarks import COUNT
 
 PATH = runs.data_root() / "landmarks.npz"
-COUNT = 478
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,10 +76,6 @@ def landmarks(
     The same arguments as `vertices` and `render`; only the points that landmarks need are moved. Raises RafError when
     the arrays have other shapes or hold NaN.
     """
-    bound, actions = binding(), checked_actions(actions)
-    shown = np.flatnonzero(actions)
-    points = identity.vertices[bound.used]
-    if len(shown):
-        points = points + np.tensordot(actions[shown] * identity.action_gain[shown], bound.actions[shown], 1)
-    points = skin(points, bound.weights, chain(identity.pivots, checked_angles(angles)))
+    bound = binding()
+    points = moved(identity, identity.vertices[bound.used], bound.actions, bound.weights, actions, angles)
     return np.einsum("lc,lcd->ld", bound.shares, points[bound.corners])

@@ -67,13 +67,25 @@ def vertices(
     """
     from raflib.studio.model import head_model
 
-    actions = checked_actions(actions)
     model = head_model()
-    used = np.flatnonzero(actions)
-    moved = identity.vertices
-    if len(used):
-        moved = moved + np.tensordot(actions[used] * identity.action_gain[used], model.actions[used], 1)
-    return skin(moved, model.weights, chain(identity.pivots, checked_angles(angles)))
+    return moved(identity, identity.vertices, model.actions, model.weights, actions, angles)
+
+
+def moved(
+    identity,
+    points: Float32[np.ndarray, "N 3"],
+    ways: Float32[np.ndarray, "52 N 3"],
+    weights: Float32[np.ndarray, "N 5"],
+    actions: Float[np.ndarray, "actions"],
+    angles: Float[np.ndarray, "angles"],
+) -> Float32[np.ndarray, "N 3"]:
+    """World positions (metres) of `points` of the neutral head that each action moves along `ways` and bones carry by
+    `weights`, for `actions` and `angles` as in `vertices`; raises RafError as it does."""
+    actions = checked_actions(actions)
+    shown = np.flatnonzero(actions)
+    if len(shown):
+        points = points + np.tensordot(actions[shown] * identity.action_gain[shown], ways[shown], 1)
+    return skin(points, weights, chain(identity.pivots, checked_angles(angles)))
 
 
 def skin(

@@ -170,10 +170,11 @@ def soft_shadow(shadow, column, row, nearness, softness):
 def openness(points, normals, directions, axes, triangles, size, scale, centre):
     """Ambient visibility [V] in [0,1]: cosine-weighted share of `directions` [D,3] that reach each point unblocked.
 
+    Of all `points` that `triangles` join, the first V have `normals` [V,3] and are asked for; the others only block.
     `axes` [D,3,3] holds an orthonormal frame a direction (its last row is the direction); each gets one orthographic
     depth map of `size`² samples at `scale` samples a metre around `centre`.
     """
-    count = points.shape[0]
+    count, asked = points.shape[0], normals.shape[0]
     reached, total = np.zeros(count, np.float32), np.zeros(count, np.float32)
     x, y, nearness = np.empty(count, np.float32), np.empty(count, np.float32), np.empty(count, np.float32)
     depth, face = np.empty((size, size), np.float32), np.empty((size, size), np.int32)
@@ -188,7 +189,7 @@ def openness(points, normals, directions, axes, triangles, size, scale, centre):
             nearness[vertex] = frame[2, 0] * dx + frame[2, 1] * dy + frame[2, 2] * dz + np.float32(FAR)
         depth[:] = 0
         fill(x, y, nearness, triangles, both_sides, len(triangles), face, depth)
-        for vertex in range(count):
+        for vertex in range(asked):
             facing = (
                 normals[vertex, 0] * frame[2, 0] + normals[vertex, 1] * frame[2, 1] + normals[vertex, 2] * frame[2, 2]
             )
@@ -199,4 +200,4 @@ def openness(points, normals, directions, axes, triangles, size, scale, centre):
             blocked = (depth[row, column] - nearness[vertex] - np.float32(0.003)) / np.float32(0.006)
             total[vertex] += facing
             reached[vertex] += facing * (np.float32(1.0) - min(max(blocked, np.float32(0.0)), np.float32(1.0)))
-    return reached / np.maximum(total, np.float32(1e-6))
+    return (reached / np.maximum(total, np.float32(1e-6)))[:asked]

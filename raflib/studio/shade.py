@@ -19,14 +19,21 @@ PUPIL, IRIS_RIM = 0.19, 0.455  # of the eyeball's radius
 
 
 @njit(**JIT)
-def texel(texture, uv, corners, wa, wb, wc, scale, out):
-    """Bilinear texture read at barycentric (wa, wb, wc): linear RGB and specular strength into `out` [4]."""
+def cell(texture, uv, corners, wa, wb, wc, scale):
+    """Row and column of the texel up left of barycentric (wa, wb, wc), and the shares of its right and lower ones."""
     x = (wa * uv[corners[0], 0] + wb * uv[corners[1], 0] + wc * uv[corners[2], 0]) * scale - np.float32(0.5)
     y = (wa * uv[corners[0], 1] + wb * uv[corners[1], 1] + wc * uv[corners[2], 1]) * scale - np.float32(0.5)
     column = min(max(int(x), 0), texture.shape[1] - 2)
     row = min(max(int(y), 0), texture.shape[0] - 2)
     fx = min(max(x - column, np.float32(0.0)), np.float32(1.0))
     fy = min(max(y - row, np.float32(0.0)), np.float32(1.0))
+    return row, column, fx, fy
+
+
+@njit(**JIT)
+def texel(texture, uv, corners, wa, wb, wc, scale, out):
+    """Bilinear texture read at barycentric (wa, wb, wc): linear RGB and specular strength into `out` [4]."""
+    row, column, fx, fy = cell(texture, uv, corners, wa, wb, wc, scale)
     for channel in range(4):
         upper = texture[row, column, channel] * (1 - fx) + texture[row, column + 1, channel] * fx
         lower = texture[row + 1, column, channel] * (1 - fx) + texture[row + 1, column + 1, channel] * fx
@@ -37,12 +44,7 @@ def texel(texture, uv, corners, wa, wb, wc, scale, out):
 @njit(**JIT)
 def folds(maps, depths, uv, corners, wa, wb, wc, scale):
     """Skin folds at barycentric (wa, wb, wc): the groups' maps [R,C,G] weighted by `depths`, read bilinearly."""
-    x = (wa * uv[corners[0], 0] + wb * uv[corners[1], 0] + wc * uv[corners[2], 0]) * scale - np.float32(0.5)
-    y = (wa * uv[corners[0], 1] + wb * uv[corners[1], 1] + wc * uv[corners[2], 1]) * scale - np.float32(0.5)
-    column = min(max(int(x), 0), maps.shape[1] - 2)
-    row = min(max(int(y), 0), maps.shape[0] - 2)
-    fx = min(max(x - column, np.float32(0.0)), np.float32(1.0))
-    fy = min(max(y - row, np.float32(0.0)), np.float32(1.0))
+    row, column, fx, fy = cell(maps, uv, corners, wa, wb, wc, scale)
     total = np.float32(0.0)
     for group in range(maps.shape[2]):
         upper = maps[row, column, group] * (1 - fx) + maps[row, column + 1, group] * fx

@@ -49,11 +49,9 @@ def grow(skin: Float32[np.ndarray, "V 3"], cut: Haircut, generator: np.random.Ge
     height = cut.thickness * generator.uniform(0.25, 1.0, len(roots)) * np.clip(growth(roots, cut) / 0.02, 0.15, 1)
     line = _trace(own, start, comb, length, height, cut, radius_map(skin))
     line = line[np.argsort(-height, kind="stable")]  # outermost first: what lies under it need not be drawn
-    wound = np.zeros(len(line) * 7 // 6 if cut.tied else len(line), bool)
-    if cut.tied:
-        wound[len(line) :] = True
-        line = np.concatenate([line, _bun(skin, cut, generator, len(wound) - len(line))])
-    return _ribbons(line, wound, cut, generator)
+    bun = _bun(skin, cut, generator, len(line) // 6) if cut.tied else line[:0]
+    wound = np.arange(len(line) + len(bun)) >= len(line)
+    return _ribbons(np.concatenate([line, bun]), wound, cut, generator)
 
 
 def _roots(skin: np.ndarray, cut: Haircut, generator: np.random.Generator):

@@ -167,30 +167,27 @@ def _clothes(maps: Atlas, at: Places, look):
 
 def visibility(person) -> tuple[np.ndarray, np.ndarray]:
     """Ambient visibility [V+H] of the neutral head, and of the same head with its jaw open."""
-    model = head_model()
-    points, triangles, part = person.vertices, model.triangles, model.part
-    casting = part != LASHES
+    model, strands = head_model(), person.strands
+    points, part = person.vertices, model.part
     jaw = points + 0.7 * model.actions[INDEX["jawOpen"]]
+    mouth = np.unique(model.triangles[(part == TEETH) | (part == TONGUE)])
+    depth = np.clip((jaw[mouth, 2] + 0.088) / 0.03, 0, 1)  # from the front teeth backwards
     results = []
     for shown in (points, jaw):
-        cast = triangles[casting]
-        if person.strands is not None:
-            cast = np.concatenate([cast, person.strands.triangles + len(shown)])
-            shown = np.concatenate([shown, person.strands.points])
-        results.append(_openness(shown.astype(np.float32), cast))
-    shut, opened = results
-    mouth = np.isin(np.arange(len(shut)), np.unique(triangles[(part == TEETH) | (part == TONGUE)]))
-    depth = np.clip((shown[:, 2] + 0.088) / 0.03, 0, 1)  # from the front teeth backwards
-    for result in results:
-        result[mouth] = (0.88 - 0.76 * depth)[mouth]
-        if person.strands is not None:
-            result[len(points) :] = person.strands.open
-    return shut, opened
+        result = _openness(shown, model.triangles[part != LASHES], strands)
+        result[mouth] = 0.88 - 0.76 * depth
+        results.append(result if strands is None else np.concatenate([result, strands.open]))
+    return results[0], results[1]
 
 
-def _openness(points: np.ndarray, triangles: np.ndarray) -> Float32[np.ndarray, "N"]:
+def _openness(points: np.ndarray, triangles: np.ndarray, strands) -> Float32[np.ndarray, "V"]:
+    """Of the bust's points, under its triangles and its locks of hair."""
+    points = points.astype(np.float32)
     normals = np.empty_like(points)
     raster.vertex_normals(points, triangles, normals)
+    if strands is not None:
+        triangles = np.concatenate([triangles, strands.triangles + len(points)])
+        points = np.concatenate([points, strands.points])
     step = np.arange(DIRECTIONS) + 0.5
     polar, turn = np.arccos(1 - 2 * step / DIRECTIONS), np.pi * (1 + 5**0.5) * step
     directions = np.stack([np.cos(turn) * np.sin(polar), np.sin(turn) * np.sin(polar), np.cos(polar)], 1)

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 
 from raflib.errors import RafError
-from raflib.geometry import Camera, axis_angle_to_matrix, matrix_to_axis_angle
+from raflib.geometry import Camera, axis_angle_to_matrix, matrix_to_axis_angle, nearest_rotation
 from raflib.tracking.face import FOV_DEGREES, Observation
 from raflib.tracking.landmarks import RIGID
 
@@ -31,25 +31,17 @@ def _align(
 ) -> tuple[Float[np.ndarray, "T 3 3"], Float[np.ndarray, "T 3"]]:
     """Rotations and centroids with observed[t] ≈ rotation[t] @ shape + centroid[t]; `shape` has weighted centroid 0."""
     centroid = np.einsum("r,trc->tc", weights, observed)
-    u, _, vt = np.linalg.svd(np.einsum("r,tri,rj->tij", weights, observed - centroid[:, None], shape))
-    u[..., 2] *= np.sign(np.linalg.det(u) * np.linalg.det(vt))[:, None]
-    return u @ vt, centroid
-
-
-def _mean_rotation(rotations: Float[np.ndarray, "T 3 3"]) -> Float[np.ndarray, "3 3"]:
-    """Chordal mean."""
-    u, _, vt = np.linalg.svd(rotations.mean(0))
-    return (u * [1.0, 1.0, np.sign(np.linalg.det(u) * np.linalg.det(vt))]) @ vt
+    return nearest_rotation(np.einsum("r,tri,rj->tij", weights, observed - centroid[:, None], shape)), centroid
 
 
 def _upright(rotations: Float[np.ndarray, "T 3 3"]) -> Float[np.ndarray, "3 3"]:
     """Mean orientation of the half of the frames nearest to it."""
     chosen = rotations
     for _ in range(5):
-        mean = _mean_rotation(chosen)
+        mean = nearest_rotation(chosen.mean(0))
         cosine = np.einsum("tij,ij->t", rotations, mean)
         chosen = rotations[cosine >= np.median(cosine)]
-    return _mean_rotation(chosen)
+    return nearest_rotation(chosen.mean(0))
 
 
 def _procrustes(observed: Float[np.ndarray, "T R 3"], rounds: int = 12):

@@ -1,0 +1,108 @@
+"""A bank's columns: what they must be, and columns of strings that fit millions of rows.
+
+Needs only numpy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from raflib.errors import RafError
+
+COLUMNS = ("features", "subjects", "sequence", "frame", "rotation")
+
+
+class Coded(Sequence):
+    """A read-only column of strings [N], kept as one number a row: `names[codes]` without ever making the strings.
+
+    Indexed, compared with a string and converted as an array of strings would be: `column[rows]` is such an array,
+    `column == "074"` a boolean [N]. `np.asarray(column)` makes all of them, at four bytes a letter.
+    """
+
+    ndim = 1
+
+    def __init__(self, names: Sequence[str] | np.ndarray, codes: Int[np.ndarray, " N"]):
+        self.names, self.codes = np.asarray(names, np.str_), codes
+
+    @property
+    def shape(self) -> tuple[int]:
+        """(N,), as an array's."""
+        return (len(self.codes),)
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def __getitem__(self, index):
+        return self.names[self.codes[index]]
+
+    def __eq__(self, name: object):
+        if not isinstance(name, str):
+            return np.asarray(self) == name
+        return np.isin(self.codes, np.flatnonzero(self.names == name))
+
+    def __ne__(self, name: object):
+        return ~(self == name)
+
+    __hash__ = None
+
+    def __array__(self, dtype: object = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self[:], dtype)
+
+
+def checked(
+    features: object, subjects: object, sequence: object, frame: object, rotation: object = None
+) -> dict[str, np.ndarray]:
+    """A bank's columns as read-only copies of the right type, so that nobody changes them later.
+
+    Raises RafError when they differ in length, a feature or rotation is not finite, or there is no row.
+    """
+    columns = {"features": np.array(features, dtype=np.float32, order="C")}
+    count = len(columns["features"]) if columns["features"].ndim else 0
+    if columns["features"].ndim != 2 or 0 in columns["features"].shape:
+        raise RafError(f"bank: features of shape {columns['features'].shape}, expected [N, d] and at least one row")
+    check_finite(columns["features"], "bank: row")
+    for name, text in {"subjects": subjects, "sequence": sequence}.items():
+        columns[name] = np.asarray(names(f"bank: {name}", np.asarray(text).tolist()), np.str_)
+    columns["frame"] = np.array(frame, np.int64)
+    for name, column in columns.items():
+        if len(column) != count or (name != "features" and column.ndim != 1):
+            raise RafError(f"bank: {name} has shape {column.shape}, expected one entry a row ({count})")
+    if rotation is not None:
+        columns["rotation"] = turned = np.array(rotation, np.float32, order="C")
+        if turned.shape != (count, 3) or not np.isfinite(turned).all():
+            raise RafError(f"bank: rotation of shape {turned.shape}, expected finite [{count}, 3] or None")
+    for column in columns.values():
+        column.flags.writeable = False
+    return columns
+
+
+def check_finite(features: Float[np.ndarray, "N d"], what: str) -> None:
+    """Raises RafError naming the first row that holds NaN or infinity."""
+    if len(broken := np.flatnonzero(~np.isfinite(features).all(1))):
+        raise RafError(f"{what} {broken[0]} holds NaN or infinity; use detected frames only")
+
+
+def check_space(held: tuple[str, int], given: tuple[str | None, int], what: str) -> None:
+    """Raises RafError unless `what`'s (feature space, width) is the bank's; a space of None is taken on trust."""
+    if (given[0] or held[0], given[1]) != held:
+        raise RafError(
+            f"the bank holds {held[0]} features of width {held[1]} and {what} {given[0] or 'unnamed'} features of "
+            f"width {given[1]}; use a bank of the same feature space"
+        )
+
+
+def names(what: str, given: object) -> list[str]:
+    """One name or several as a list; RafError for anything that is not a string."""
+    listed = [given] if isinstance(given, str) or not isinstance(given, Iterable) else list(given)
+    for name in listed:
+        if not isinstance(name, str):
+            raise RafError(f"{what} must be strings such as '074', got {name!r}")
+    return listed
+
+
+def plain(provenance: Mapping[str, object]) -> dict[str, str]:
+    """Where a bank comes from, as text that every file format holds."""
+    return {str(key): str(value) for key, value in provenance.items()}

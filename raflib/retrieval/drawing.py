@@ -1,0 +1,48 @@
+"""Random frames of people's captures: the rows of a bank (paper §4.2, §5). Needs only numpy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from raflib.errors import RafError
+from raflib.retrieval.columns import COLUMNS
+
+if TYPE_CHECKING:
+    from raflib.capture import Capture
+
+
+def draw_frames(captures: Iterable[Capture], per_subject: int, seed: int) -> tuple[dict[str, np.ndarray], str, int]:
+    """(columns, feature space, people) of `per_subject` random detected frames of each capture.
+
+    The draw of a person depends on `seed` and the subject only. Raises RafError for an empty list, a person given
+    twice, mixed feature spaces or widths, and features that are not finite where a face was detected.
+    """
+    if per_subject < 1:
+        raise RafError(f"per_subject is {per_subject}, expected at least 1")
+    pieces, space, width = {}, None, None
+    for capture in captures:
+        subject, expression = capture.subject, np.asarray(capture.expression)
+        space, width = space or capture.feature_space, width or expression.shape[1]
+        if subject in pieces:
+            raise RafError(f"bank: subject {subject!r} was given twice; give each person's capture once")
+        if (capture.feature_space, expression.shape[1]) != (space, width):
+            raise RafError(
+                f"bank: subject {subject!r} has {capture.feature_space} features of width {expression.shape[1]}, "
+                f"the people before {space} of width {width}; build one bank for each feature space"
+            )
+        detected = np.flatnonzero(capture.detected)
+        if not len(detected):
+            raise RafError(f"bank: subject {subject!r} has no detected frame; leave this person out")
+        if len(broken := detected[~np.isfinite(expression[detected]).all(1)]):
+            raise RafError(f"bank: subject {subject!r} frame {broken[0]} is detected but not finite; track again")
+        draw = np.random.default_rng([seed, *subject.encode()])
+        chosen = np.sort(draw.permutation(detected)[:per_subject])
+        pose = np.asarray(capture.pose)[:, :3]
+        columns = (expression, np.full(len(expression), subject), capture.sequence, capture.frame, pose)
+        pieces[subject] = [np.asarray(column)[chosen] for column in columns]
+    if not pieces:
+        raise RafError("bank: no capture was given; expected at least one")
+    return dict(zip(COLUMNS, map(np.concatenate, zip(*pieces.values(), strict=True)), strict=True)), space, len(pieces)
