@@ -61,7 +61,7 @@ class PoseRAF(RAF):
 
     def condition(self, recording: Recording) -> RAFConditioner:
         """Neighbours by what is left of the features."""
-        bank, own = self.bank, recording.own
+        bank, own = _in_memory(self.bank), recording.own
         if bank.rotation is None:
             raise RafError(
                 f"raf_pose: this bank of {len(bank)} rows does not hold how heads were turned (rotation); build one "
@@ -100,13 +100,14 @@ class RelativeRAF(RAF):
 
     def condition(self, recording: Recording) -> RAFConditioner:
         """Neighbours whose rest was moved onto the subject's."""
-        moved = self.bank.features.astype(np.float64)
-        for person in self.bank.people:
-            theirs = self.bank.subjects == person
-            moved[theirs] -= neutral(self.bank.features[theirs], REST)
-        there = replace(self.bank, features=moved + neutral(recording.own, REST))
+        bank = _in_memory(self.bank)
+        moved = bank.features.astype(np.float64)
+        for person in bank.people:
+            theirs = bank.subjects == person
+            moved[theirs] -= neutral(bank.features[theirs], REST)
+        there = replace(bank, features=moved + neutral(recording.own, REST))
         found = replace(self, bank=there).nearest(recording, self.top_k)
-        return RAFConditioner(recording, self.bank, self.p, found, offered=there.features)
+        return RAFConditioner(recording, bank, self.p, found, offered=there.features)
 
 
 @dataclass(frozen=True)
@@ -237,6 +238,11 @@ class RandomConditioner(Conditioner):
     def summary(self) -> dict[str, float | int]:
         """How many frames, rows and people there are."""
         return {**super().summary(), "distinct_rows": len(self.offered), "distinct_people": self._people}
+
+
+def _in_memory(bank: ExpressionBank) -> ExpressionBank:
+    """The bank as an ordinary one, whose features can be changed; RafError where it is too large for that."""
+    return bank if type(bank) is ExpressionBank else bank.restrict()
 
 
 def nearest_people(
