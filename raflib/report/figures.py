@@ -178,34 +178,42 @@ def training_curves(
         return _drawn(figure, path)
 
 
-def differences_figure(panels: Mapping[str, pd.DataFrame], metric: str, path: str | Path | None = None) -> Image.Image:
-    """Paired differences with their intervals: a panel for each of `panels`, by title, a line a method.
+def differences_figure(
+    panels: Mapping[str, pd.DataFrame], metric: str, path: str | Path | None = None, columns: int = 3
+) -> Image.Image:
+    """Paired differences with their intervals: a panel for each of `panels`, by title, `columns` beside each other.
 
-    Each is a table of `raflib.report.compare` that holds `metric`. Zero, the baseline, is marked. Raises RafError when
-    there is no panel or one lacks the metric.
+    Each is a table of `raflib.report.compare` that holds `metric`; a line is named by what is compared with the
+    baseline, and zero is the baseline. Raises RafError when there is no panel or one lacks the metric.
     """
     for title, table in panels.items():
         if metric not in table.columns.get_level_values(0):
             raise RafError(f"differences figure: panel {title!r} has no {metric}; compare with metrics=[{metric!r}]")
     if not panels:
         raise RafError("differences figure: no comparison was given; evaluate at least two runs first")
-    names = list(dict.fromkeys(name for table in panels.values() for name in table.index))
+    shown = {title: table[metric].rename(lambda name: str(name).split(" − ")[0]) for title, table in panels.items()}
+    names = list(dict.fromkeys(name for values in shown.values() for name in values.index))
+    columns, spare = min(columns, len(panels)), [name for name in names if name not in PALETTE]
+    colours = {**PALETTE, **{name: SPARE[i % len(SPARE)] for i, name in enumerate(spare)}}
+    lines = -(-len(panels) // columns)
     with rc_context(_STYLE):
-        figure = Figure(figsize=(2.7 * len(panels) + 1.6, 0.3 * len(names) + 1.1))
-        axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
-        for ax, (title, table) in zip(axes, panels.items(), strict=True):
-            values = table[metric].reindex(names)
+        figure = Figure(figsize=(2.7 * columns + 1.6, lines * (0.26 * len(names) + 0.7) + 0.3))
+        axes = figure.subplots(lines, columns, sharey=True, squeeze=False).ravel()
+        for ax, (title, values) in zip(axes, shown.items(), strict=False):
             ax.axvline(0, color=_QUIET, linewidth=1)
-            for place, (name, row) in enumerate(values.iterrows()):
-                colour = PALETTE.get(str(name).split()[0], SPARE[0])
-                ax.plot([row["low"], row["high"]], [place, place], color=colour, linewidth=2)
-                ax.scatter(row["mean"], place, s=30, color=colour, zorder=2)
+            for name, row in values.iterrows():
+                place = names.index(name)
+                ax.plot([row["low"], row["high"]], [place, place], color=colours[name], linewidth=2)
+                ax.scatter(row["mean"], place, s=30, color=colours[name], zorder=2)
             ax.set_title(title, loc="left")
             ax.set_yticks(range(len(names)), names)
             ax.set_ylim(len(names) - 0.5, -0.5)
+            ax.locator_params(axis="x", nbins=5)
             ax.tick_params(length=0)
             ax.grid(axis="x", color="#EEEEEE")
             ax.set_axisbelow(True)
+        for ax in axes[len(panels) :]:
+            ax.set_visible(False)
         figure.supxlabel(f"difference in {metric} {arrow(metric)}".rstrip(), fontsize=9)
         return _drawn(figure, path)
 
