@@ -21,7 +21,7 @@ _WHERE = {
     "open_capture": "raflib.sources",
     "rasterize": "raflib.render",
 }
-_ROOMS = ("coverage", "geometry", "leaks", "losses", "openbank", "people", "report", "studio", "tracking")
+_ROOMS = ("coverage", "geometry", "leaks", "losses", "openbank", "people", "report", "retrieval", "studio", "tracking")
 __all__ = sorted([*_WHERE, *_ROOMS])
 
 

@@ -149,13 +149,15 @@ def _search(
             how = faiss.SearchParametersIVF(sel=others, nprobe=effort)
         else:
             how = faiss.SearchParametersHNSW(sel=others, efSearch=max(effort, k + MARGIN))
-        with _one_thread():
-            lines = index.search(queries[members], k + MARGIN, params=how)[1]
-        far = exact.squared_distances(queries[members, None], table.features[np.maximum(lines, 0)])
-        far[lines < 0] = np.inf
-        squared[members], rows[members] = exact.rank(far, table.rows(np.maximum(lines, 0)), k)
-        if len(short := members[(lines >= 0).sum(1) < k]):
-            squared[short], rows[short] = exact.search(table, queries[short], k, subject)
+        for batch in np.array_split(members, -(-len(members) // exact.BATCH)):
+            with _one_thread():
+                lines = index.search(queries[batch], k + MARGIN, params=how)[1]
+            missing, lines = lines < 0, np.maximum(lines, 0)
+            far = exact.squared_distances(queries[batch, None], table.features[lines])
+            far[missing] = np.inf
+            squared[batch], rows[batch] = exact.rank(far, table.rows(lines), k)
+            if len(short := batch[(~missing).sum(1) < k]):
+                squared[short], rows[short] = exact.search(table, queries[short], k, subject)
     return squared, rows
 
 
