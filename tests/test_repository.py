@@ -182,6 +182,7 @@ def test_modules_stay_readable():
         ("from raflib.bank import ExpressionBank; from raflib.sampler import RAF", True),
         ("from raflib import ExpressionBank, RAF, Vanilla, RandomNoise", True),
         ("from raflib.leaks import find_leaks", True),
+        ("import raflib.retrieval", True),
     ],
 )
 def test_light_imports(statement, rooms_too):
