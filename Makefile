@@ -12,6 +12,7 @@ THREADS ?= $(CORES)
 TORCH_INDEX ?=
 PYTEST_ARGS ?=
 BANK_ARGS ?=
+BEYOND_ARGS ?=
 
 # Numeric libraries follow these and nothing else, so that timings and results do not depend on the caller's shell.
 export OMP_NUM_THREADS := $(THREADS)
@@ -29,11 +30,11 @@ PIP := $(PY) -m pip install --quiet --disable-pip-version-check --constraint con
 STAMP := $(VENV)/.raf-lab
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lab train bank bench lint clean
+.PHONY: help env demo test lab train beyond bank bench lint clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
-	@echo "  variables: SUBJECT=$(SUBJECT) METHOD=$(METHOD) (vanilla, noise, raf) PROFILE=$(PROFILE) (tiny, demo, paper)" \
+	@echo "  variables: SUBJECT=$(SUBJECT) METHOD=$(METHOD) (vanilla, noise, raf, …) PROFILE=$(PROFILE) (tiny, demo, paper)" \
 		"THREADS=$(THREADS) VENV=$(VENV)"
 
 env: $(STAMP)  ## make the Python environment in .venv (once; every other target does it when needed)
@@ -59,6 +60,9 @@ train: $(STAMP)  ## notebook 04: train one avatar, e.g. make train SUBJECT=443 M
 	$(PY) -m papermill --log-output --no-progress-bar notebooks/04_train.ipynb \
 		runs/notebooks/04_train_$(SUBJECT)_$(METHOD).ipynb \
 		-r subject $(SUBJECT) -r method $(METHOD) -r profile $(PROFILE) -p threads $(THREADS)
+
+beyond: $(STAMP)  ## notebook 09 and what it needs: an avatar for each sampler, driven in each way (hours; BEYOND_ARGS)
+	$(PY) scripts/beyond.py --subject $(SUBJECT) --profile $(PROFILE) --cores $(THREADS) $(BEYOND_ARGS)
 
 bank: $(STAMP)  ## make data/bank_arkit52.npz anew, 415 people x 200 frames (half an hour on 2 cores, resumes; BANK_ARGS)
 	$(PY) scripts/build_bank.py --cores $(THREADS) $(BANK_ARGS)

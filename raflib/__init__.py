@@ -22,8 +22,8 @@ _WHERE = {
     "rasterize": "raflib.render",
 }
 _ROOMS = (
-    "coverage", "driving", "entanglement", "extensions", "geometry", "leaks", "losses", "openbank", "people", "report",
-    "retrieval", "studio", "tracking",
+    "coverage", "driving", "entanglement", "extensions", "feeding", "geometry", "leaks", "losses", "openbank", "people",
+    "report", "retrieval", "studio", "tracking",
 )  # fmt: skip
 __all__ = sorted([*_WHERE, *_ROOMS])
 

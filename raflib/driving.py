@@ -17,7 +17,7 @@ from jaxtyping import Float
 
 from raflib.coverage import pca
 from raflib.errors import RafError
-from raflib.people import neutral
+from raflib.people import REST, neutral
 
 DRIVES: dict[str, type[DrivingMap]] = {}
 """Every driving map by its name."""
@@ -87,7 +87,8 @@ class Direct(DrivingMap):
 class Relative(DrivingMap):
     """How far the driver is from rest, put on the subject's rest: e − n(driver) + n(subject).
 
-    n is `raflib.people.neutral`, of the driver's clip and of the subject's training features. Nothing is clipped.
+    n is the mean of the tenth of the frames with the smallest norm (`raflib.people.neutral`), of the driver's clip and
+    of the subject's training features. Nothing is clipped.
     Refuted as a remedy if errors come from how strongly people move rather than from where their rest is read.
     """
 
@@ -95,7 +96,7 @@ class Relative(DrivingMap):
 
     def apply(self, features: np.ndarray, clip: np.ndarray, own: np.ndarray) -> np.ndarray:
         """e − n(driver) + n(subject)."""
-        return features - neutral(clip) + neutral(own)
+        return features - neutral(clip, REST) + neutral(own, REST)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from torch import Tensor
 from raflib.bank import ExpressionBank
 from raflib.entanglement import pose_slope, without_pose
 from raflib.errors import RafError
-from raflib.people import neutral
+from raflib.people import REST, neutral
 from raflib.sampler import PAPER, RAF, SAMPLERS, Conditioner, FromBank, RAFConditioner, Recording, Sampler, replaced
 
 __all__ = ["PAPER", "SAMPLERS", "sampler_from_name"]
@@ -61,7 +61,7 @@ class PoseRAF(RAF):
 
     def condition(self, recording: Recording) -> RAFConditioner:
         """Neighbours by what is left of the features."""
-        bank, own = self.bank, recording.own
+        bank, own = _in_memory(self.bank), recording.own
         if bank.rotation is None:
             raise RafError(
                 f"raf_pose: this bank of {len(bank)} rows does not hold how heads were turned (rotation); build one "
@@ -87,8 +87,9 @@ class PoseRAF(RAF):
 class RelativeRAF(RAF):
     """RAF on features that say how far a face is from its own rest.
 
-    Everybody's neutral (`raflib.people.neutral`, from their rows alone) is subtracted and the subject's added, for the
-    search and for what conditions the step: ê = f_i − n(person i) + n(subject). Values may leave the tracker's range.
+    Everybody's neutral (`raflib.people.neutral`: the mean of the tenth of their frames with the smallest norm) is
+    subtracted and the subject's added, for the search and for what conditions the step: f_i − n(person i) + n(subject).
+    Values may leave the tracker's range.
 
     Why: trackers read other people's rest as an expression, and that constant is most of the distance between people.
     Refuted if avatars driven by others' features as they are do no better: at test time nobody subtracts the driver's
@@ -99,12 +100,14 @@ class RelativeRAF(RAF):
 
     def condition(self, recording: Recording) -> RAFConditioner:
         """Neighbours whose rest was moved onto the subject's."""
-        moved = self.bank.features.astype(np.float64)
-        for person in self.bank.people:
-            moved[self.bank.subjects == person] -= neutral(self.bank.features[self.bank.subjects == person])
-        there = replace(self.bank, features=moved + neutral(recording.own))
+        bank = _in_memory(self.bank)
+        moved = bank.features.astype(np.float64)
+        for person in bank.people:
+            theirs = bank.subjects == person
+            moved[theirs] -= neutral(bank.features[theirs], REST)
+        there = replace(bank, features=moved + neutral(recording.own, REST))
         found = replace(self, bank=there).nearest(recording, self.top_k)
-        return RAFConditioner(recording, self.bank, self.p, found, offered=there.features)
+        return RAFConditioner(recording, bank, self.p, found, offered=there.features)
 
 
 @dataclass(frozen=True)
@@ -228,15 +231,18 @@ class RandomConditioner(Conditioner):
         self.chance[self._usable] = p
 
     def _draw(self, frames: Tensor, generator: torch.Generator) -> Tensor:
-        given = self.expression[frames]
         other = replaced(self.chance[frames], generator)
         rows = torch.randint(len(self.offered), frames.shape, generator=generator, device=generator.device).cpu()
-        given[other] = self.offered[rows[other]]
-        return given
+        return torch.where(other[:, None], self.offered[rows], self.expression[frames])
 
     def summary(self) -> dict[str, float | int]:
         """How many frames, rows and people there are."""
         return {**super().summary(), "distinct_rows": len(self.offered), "distinct_people": self._people}
+
+
+def _in_memory(bank: ExpressionBank) -> ExpressionBank:
+    """The bank as an ordinary one, whose features can be changed; RafError where it is too large for that."""
+    return bank if type(bank) is ExpressionBank else bank.restrict()
 
 
 def nearest_people(

@@ -77,6 +77,17 @@ class TablesParameters:
 
 
 @dataclass(frozen=True)
+class BeyondParameters:
+    source: str = "studio"
+    subject: str = "422"
+    profile: str = "demo"
+    bank: str = ""
+    repeats: int = 10
+    metric: str = "psnr/face"
+    seed: int = 0
+
+
+@dataclass(frozen=True)
 class VideoParameters:
     video: str = ""
     driver: str = ""
@@ -97,6 +108,7 @@ NOTEBOOKS: dict[str, type] = {
     "05_evaluate": EvaluateParameters,
     "06_tables": TablesParameters,
     "08_your_video": VideoParameters,
+    "09_beyond": BeyondParameters,
 }
 _CHOICES = {
     "profile": PROFILES,

@@ -37,6 +37,7 @@ from raflib.avatar.upsampler import PREFIX
 from raflib.capture import Capture
 from raflib.config import TrainConfig, to_dict
 from raflib.errors import RafError
+from raflib.feeding import shown
 from raflib.leaks import Fingerprints, refuse_leaks
 from raflib.optimisers import Optimisers
 from raflib.pictures import Pictures, Shot, choose_cameras, random_square
@@ -114,8 +115,7 @@ class _Trainer:
         cameras = choose_cameras(capture, config.cameras, config.camera_choice)
         self.pictures = Pictures(capture, cameras, config, device)
         # Held-out frames are hidden, so that nothing a sampler learns from the subject's frames comes from them.
-        shown = np.where(capture.train[:, None], capture.expression, np.float32(np.nan))
-        self.condition = sampler.bind(shown, capture.subject, capture.feature_space, capture.pose)
+        self.condition = sampler.bind(shown(capture), capture.subject, capture.feature_space, capture.pose)
         around = choose_cameras(capture, HULL_CAMERAS)
         # Everything is made on the CPU and then moved, so that a seed gives one start on every device.
         self.avatar = GaussianAvatar(config.avatar, initialise(capture, config.avatar, around, config.seed)).to(device)

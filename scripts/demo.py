@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,17 +44,25 @@ class Step:
 def plan(subject: str, profile: str, threads: int) -> list[list[list[Step]]]:
     """Stages in order; a stage is chains of steps that may run side by side, each chain in its order."""
     base = {"subject": subject, "profile": profile}
-
-    def chain(method: str) -> list[Step]:
-        train = Step("04_train", {**base, "method": method, "threads": str(threads)}, method)
-        return [train, Step("05_evaluate", {**base, "method": method}, method)]
-
     return [
         [[Step("01_subjects", base)]],
         [[Step("02_bank", base)]],
-        [[Step("03_coverage", base)], *map(chain, PAPER)],  # coverage first: evaluation needs the drivers it tracks
+        [
+            [Step("03_coverage", base)],
+            *(chain(base, method, threads) for method in PAPER),
+        ],  # coverage first: evaluation needs the drivers it tracks
         [[Step("06_tables", base)]],
     ]
+
+
+def chain(base: dict[str, str], method: str, threads: int, drives: Sequence[str] = ("direct",)) -> list[Step]:
+    """One avatar trained, and evaluated with each driving map."""
+    base = {**base, "method": method}
+    steps = [Step("04_train", {**base, "threads": str(threads)}, method)]
+    for drive in drives:
+        named = {} if drive == "direct" else {"drive": drive}
+        steps.append(Step("05_evaluate", {**base, **named}, "_".join([method, *named.values()])))
+    return steps
 
 
 def fingerprint(step: Step, root: Path) -> str:
@@ -147,16 +156,22 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--profile", default="demo", choices=PROFILES)
     parser.add_argument("--cores", type=int, default=os.cpu_count() or 1, help="cores to use (default all)")
     options = parser.parse_args(arguments)
+    stages = plan(options.subject, options.profile, max(1, options.cores // 2))
+    return run_plan("demo", stages, options.cores, lambda: report(runs_root(), options.subject, options.profile))
+
+
+def run_plan(name: str, stages: list[list[list[Step]]], cores: int, report: Callable[[], None]) -> int:
+    """All stages in order, then the report; the exit status."""
     root, folder, start = project_root(), runs_root() / "notebooks", time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        for stage in plan(options.subject, options.profile, max(1, options.cores // 2)):
-            run_stage(stage, root, folder, options.cores)
+        for stage in stages:
+            run_stage(stage, root, folder, cores)
     except RafError as error:
-        print(f"demo: {error}", file=sys.stderr)
+        print(f"{name}: {error}", file=sys.stderr)
         return 1
-    report(runs_root(), options.subject, options.profile)
-    print(f"\ndemo finished in {(time.monotonic() - start) / 60:.1f} minutes")
+    report()
+    print(f"\n{name} finished in {(time.monotonic() - start) / 60:.1f} minutes")
     return 0
 
 

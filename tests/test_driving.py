@@ -8,7 +8,7 @@ import pytest
 
 from raflib.driving import DRIVES, DrivingMap, Projected, drive_from_name
 from raflib.errors import RafError
-from raflib.people import neutral
+from raflib.people import REST, neutral
 
 WIDTH = 6
 
@@ -41,12 +41,12 @@ def test_direct_changes_nothing(own, clip):
 
 def test_relative_moves_rest_onto_rest(own, clip):
     given = drive_from_name("relative")(clip[:9], clip, own)
-    np.testing.assert_allclose(given, clip[:9] - neutral(clip) + neutral(own), atol=1e-6)
+    np.testing.assert_allclose(given, clip[:9] - neutral(clip, REST) + neutral(own, REST), atol=1e-6)
     bias = np.float32(0.2) * np.sign(clip.mean(0))
     np.testing.assert_allclose(drive_from_name("relative")(own, own, own), own, atol=1e-6)
     still = np.zeros_like(clip) + bias
     np.testing.assert_allclose(
-        drive_from_name("relative")(still, still, own), np.tile(neutral(own), (50, 1)), atol=1e-6
+        drive_from_name("relative")(still, still, own), np.tile(neutral(own, REST), (50, 1)), atol=1e-6
     )
 
 

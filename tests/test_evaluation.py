@@ -10,6 +10,7 @@ from scipy.spatial.transform import Rotation
 from raflib import studio
 from raflib.bank import ExpressionBank
 from raflib.capture import Capture, Truth
+from raflib.driving import Nearest
 from raflib.errors import RafError
 from raflib.evaluation import (
     REGISTRY,
@@ -37,6 +38,7 @@ from raflib.evaluation.protocols import pick_frames
 from raflib.evaluation.truth import aligned_pose
 from raflib.geometry import Camera
 from raflib.leaks import Fingerprints
+from raflib.people import REST, neutral
 from raflib.pictures import face_box
 from raflib.sources.studio import TRACKING_CAMERAS
 from raflib.tracking import ARKIT52, FaceTracker, Observation, track_views
@@ -278,6 +280,29 @@ def test_own_metric_and_resized_pictures(target):
     run.render = lambda expression, pose, scale, cameras: np.zeros((len(cameras), 40, 40, 3), np.float32)
     table = quick(run, target, metrics=[width], size=40, frames=1, tracker=None)
     assert table["width"].tolist() == [40.0, 40.0]
+
+
+def test_a_drive_changes_what_the_avatar_is_given_and_is_written_down(target):
+    class Watched(FakeRun):
+        def render(self, expression, *rest):
+            self.given = [*getattr(self, "given", []), *expression]
+            return super().render(expression, *rest)
+
+    run, options = Watched(), {"metrics": ["psnr/face"], "frames": 3, "conditions": ["avatar"]}
+    direct, relative = (quick(run, target, drive=drive, **options) for drive in ("direct", "relative"))
+    assert set(direct.drive) == {"direct"} and set(relative.drive) == {"relative"}
+    free, train = target.expression[target.free], target.expression[target.train]
+    rest = neutral(train, REST) - neutral(free, REST)
+    np.testing.assert_allclose(run.given[3:], np.array(run.given[:3]) + rest, atol=1e-6)
+    run.given = []
+    driver = capture("443", 1)
+    table = quick(
+        run, target, protocol="cross", drivers=[driver], truth=False, drive=Nearest(), **options | {"metrics": []}
+    )
+    assert set(table.drive) == {"nearest"} and set(table.protocol) == {"cross"}
+    assert all((given == train).all(1).any() for given in run.given)
+    with pytest.raises(RafError, match="drive is 'fast'"):
+        quick(run, target, drive="fast")
 
 
 # --- cross-driving ---------------------------------------------------------------------------------------------------

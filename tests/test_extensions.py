@@ -14,7 +14,8 @@ from raflib.config import train_config
 from raflib.entanglement import centred, pose_correlation
 from raflib.errors import RafError
 from raflib.extensions import PAPER, SAMPLERS, nearest_people, sampler_from_name
-from raflib.people import neutral
+from raflib.people import REST, neutral
+from raflib.retrieval.mapped import write_mapped
 from raflib.sampler import Conditioner, FromBank, Sampler, Vanilla
 
 PEOPLE, ROWS, FRAMES, WIDTH = 8, 50, 40, 10
@@ -162,10 +163,10 @@ def test_pose_sampler_says_what_is_missing(bank, recording):
 
 def test_relative_codes_keep_the_subjects_rest(bank, recording):
     condition = bound("raf_relative", bank, recording)
-    rest = neutral(recording.expression[recording.seen])
+    rest = neutral(recording.expression[recording.seen], REST)
     for frame in (0, 20):
         row = condition.neighbours[frame, 0]
-        expected = bank.features[row] - neutral(bank.features[bank.subjects == bank.subjects[row]]) + rest
+        expected = bank.features[row] - neutral(bank.features[bank.subjects == bank.subjects[row]], REST) + rest
         given = draws(condition, frame)
         given = given[np.abs(given - recording.expression[frame]).max(1) > 0]
         np.testing.assert_allclose(given, np.tile(expected, (len(given), 1)), atol=1e-6)
@@ -238,6 +239,14 @@ def test_random_rows_are_anybodys_but_the_subjects(bank, recording):
     counts = (given[:, None, 0] == others[:, 0]).sum(0)
     assert counts.sum() == len(given) and counts.min() > 20_000 / len(others) / 2
     assert condition.summary()["distinct_people"] == PEOPLE - 1
+
+
+@pytest.mark.parametrize("method", BEYOND)
+def test_a_bank_on_the_disk_gives_the_same(bank, recording, method, tmp_path):
+    sorted_bank = bank.restrict(rows=np.argsort(bank.subjects, kind="stable"))
+    mapped = write_mapped(tmp_path / "bank", [sorted_bank])
+    first, second = (draws(bound(method, known, recording), 3, 50) for known in (sorted_bank, mapped))
+    np.testing.assert_array_equal(first, second)
 
 
 def test_bad_options_are_refused(bank, recording):

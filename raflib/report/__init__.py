@@ -1,6 +1,14 @@
 """Tables with intervals and the figures of the paper."""
 
-from raflib.report.figures import PALETTE, coverage_figure, manifest, pca_figure, strip, training_curves
+from raflib.report.figures import (
+    PALETTE,
+    coverage_figure,
+    differences_figure,
+    manifest,
+    pca_figure,
+    strip,
+    training_curves,
+)
 from raflib.report.tables import arrow, compare, table, to_markdown
 
 __all__ = [
@@ -8,6 +16,7 @@ __all__ = [
     "arrow",
     "compare",
     "coverage_figure",
+    "differences_figure",
     "manifest",
     "pca_figure",
     "strip",

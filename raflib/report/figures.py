@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
 from raflib.errors import RafError
-from raflib.report.tables import LOWER_IS_BETTER, require_columns
+from raflib.report.tables import LOWER_IS_BETTER, arrow, require_columns
 from raflib.runs import atomic_write, provenance, read_json, write_json
 
 PALETTE = {
@@ -175,6 +175,38 @@ def training_curves(
             ax.set_xlabel("step")
             ax.grid(color="#EEEEEE")
         axes[0].legend()
+        return _drawn(figure, path)
+
+
+def differences_figure(panels: Mapping[str, pd.DataFrame], metric: str, path: str | Path | None = None) -> Image.Image:
+    """Paired differences with their intervals: a panel for each of `panels`, by title, a line a method.
+
+    Each is a table of `raflib.report.compare` that holds `metric`. Zero, the baseline, is marked. Raises RafError when
+    there is no panel or one lacks the metric.
+    """
+    for title, table in panels.items():
+        if metric not in table.columns.get_level_values(0):
+            raise RafError(f"differences figure: panel {title!r} has no {metric}; compare with metrics=[{metric!r}]")
+    if not panels:
+        raise RafError("differences figure: no comparison was given; evaluate at least two runs first")
+    names = list(dict.fromkeys(name for table in panels.values() for name in table.index))
+    with rc_context(_STYLE):
+        figure = Figure(figsize=(2.7 * len(panels) + 1.6, 0.3 * len(names) + 1.1))
+        axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+        for ax, (title, table) in zip(axes, panels.items(), strict=True):
+            values = table[metric].reindex(names)
+            ax.axvline(0, color=_QUIET, linewidth=1)
+            for place, (name, row) in enumerate(values.iterrows()):
+                colour = PALETTE.get(str(name).split()[0], SPARE[0])
+                ax.plot([row["low"], row["high"]], [place, place], color=colour, linewidth=2)
+                ax.scatter(row["mean"], place, s=30, color=colour, zorder=2)
+            ax.set_title(title, loc="left")
+            ax.set_yticks(range(len(names)), names)
+            ax.set_ylim(len(names) - 0.5, -0.5)
+            ax.tick_params(length=0)
+            ax.grid(axis="x", color="#EEEEEE")
+            ax.set_axisbelow(True)
+        figure.supxlabel(f"difference in {metric} {arrow(metric)}".rstrip(), fontsize=9)
         return _drawn(figure, path)
 
 

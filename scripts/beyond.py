@@ -1,0 +1,56 @@
+"""What goes beyond the paper, for one subject: an avatar for each sampler, driven in each way, and notebook 09.
+
+Trainings run side by side; what `make demo` or an earlier run finished is not run again. The last lines printed are
+notebook 09's tables and the paths of its pictures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from demo import Step, chain, run_plan
+
+from raflib.config import PROFILES
+from raflib.driving import DRIVES
+from raflib.extensions import SAMPLERS
+from raflib.runs import runs_root
+
+
+def plan(subject: str, profile: str, threads: int, methods: list[str], drives: list[str]) -> list[list[list[Step]]]:
+    """Stages in order: the subject, the drivers, then all avatars, then the comparison."""
+    base = {"subject": subject, "profile": profile}
+    return [
+        [[Step("01_subjects", base)]],
+        [[Step("03_coverage", base)]],
+        [chain(base, method, threads, drives) for method in methods],
+        [[Step("09_beyond", base)]],
+    ]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line: see --help."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--subject", default="422", help="studio subject (default 422)")
+    parser.add_argument("--profile", default="demo", choices=PROFILES)
+    parser.add_argument("--cores", type=int, default=os.cpu_count() or 1, help="cores to use (default all)")
+    parser.add_argument("--methods", nargs="+", default=list(SAMPLERS), choices=SAMPLERS, help="default all samplers")
+    parser.add_argument("--drives", nargs="+", default=list(DRIVES), choices=DRIVES, help="default all driving maps")
+    options = parser.parse_args(arguments)
+    half = max(1, options.cores // 2)
+    stages = plan(options.subject, options.profile, half, options.methods, options.drives)
+    return run_plan("beyond", stages, options.cores, lambda: report(options.subject, options.profile))
+
+
+def report(subject: str, profile: str) -> None:
+    """Print the tables that notebook 09 wrote and where its pictures are."""
+    folders = sorted(runs_root().glob(f"09_beyond_{subject}_{profile}_*"))
+    for path in (path for folder in folders for path in sorted(folder.glob("*.md"))):
+        print(f"\n{path.read_text().rstrip()}")
+    print("\npictures:")
+    for path in (path for folder in folders for path in sorted(folder.glob("*.png"))):
+        print(f"  {path}")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
