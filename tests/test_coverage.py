@@ -10,6 +10,7 @@ from sklearn.metrics.pairwise import rbf_kernel
 
 from raflib import coverage
 from raflib.bank import ExpressionBank
+from raflib.coverage import pairs, paper_table
 from raflib.errors import RafError
 
 
@@ -68,7 +69,7 @@ def test_results_do_not_depend_on_blocks(metric, monkeypatch):
     x, y = samples(n=37, m=101)
     expected = metric(x, y)
     for block in (1, 7, 64, 4096):
-        monkeypatch.setattr(coverage, "BLOCK", block)
+        monkeypatch.setattr(pairs, "BLOCK", block)
         assert metric(x, y) == pytest.approx(expected, abs=1e-10)
 
 
@@ -100,8 +101,8 @@ def test_median_distance_of_few_points(count):
 @pytest.mark.parametrize("spread", [0.0025, 1e-6])
 def test_median_distance_with_a_bracket_even_a_wrong_one(spread, monkeypatch):
     points = np.random.default_rng(0).normal(size=(700, 5))
-    real, calls = coverage._bracket, []
-    monkeypatch.setattr(coverage, "_bracket", lambda p: calls.append(p) or real(p, sample=20_000, spread=spread))
+    real, calls = pairs._bracket, []
+    monkeypatch.setattr(pairs, "_bracket", lambda p: calls.append(p) or real(p, sample=20_000, spread=spread))
     assert coverage.median_distance(points) == pytest.approx(np.median(pdist(points)), rel=1e-10)
     assert calls
 
@@ -145,7 +146,7 @@ def test_table_is_the_three_metrics_of_the_two_sets(people):
     own, bank, targets = people
     own = np.concatenate([own, np.full((3, 10), np.nan, np.float32)])  # undetected frames are left out
     table = coverage.table(own, "422", targets, bank, n=60, repeats=1, seed=4)
-    assert table.columns.tolist() == ["subject", "method", "metric", "value", "low", "high", "n", "leaked"]
+    assert table.columns.tolist() == list(paper_table.COLUMNS)
     chosen = np.random.default_rng(4).permutation(120)[:60]
     kept = own[chosen[:30]]
     neighbours = bank.features[bank.search(kept, exclude="422")[1][:, 0]]
