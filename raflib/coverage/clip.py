@@ -73,7 +73,7 @@ def clip_distance(
     if not seen.any():
         raise RafError(f"clip_distance: none of the {len(clip)} frames has a face; give a clip that shows one")
     if sequence is None:
-        sequence = np.arange(len(train)) * STRETCHES // max(len(train), 1)
+        sequence = (np.arange(len(train)) * STRETCHES // max(len(train), 1)).astype(str)
     distance, rows = np.full(len(clip), np.nan), np.full(len(clip), -1)
     distance[seen], rows[seen] = nearest(clip[seen], train)
     yardstick = float(np.quantile(spacing(train, sequence), 0.95))

@@ -37,19 +37,22 @@ def measures(pool: np.ndarray, target: np.ndarray, components: int = 8) -> Calla
     return measure
 
 
-def jackknife(value: Float[np.ndarray, " K"], without: Float[np.ndarray, "D K"]) -> tuple[np.ndarray, np.ndarray]:
+def jackknife(
+    value: Float[np.ndarray, " K"], without: Float[np.ndarray, "D K"], noise: Float[np.ndarray, " K"]
+) -> tuple[np.ndarray, np.ndarray]:
     """95 % intervals `low`, `high` [K] of a statistic of D drivers from its values without each of them.
 
-        value ± t · √((D−1)/D Σ_d (θ_d − θ̄)²),   t Student's 97.5 % quantile for D − 1 degrees of freedom
+        value ± t · √((D−1)/D Σ_d (θ_d − θ̄)² + noise²),   t Student's 97.5 % quantile for D − 1 degrees of freedom
 
-    The cluster jackknife. It needs no draws, and works for statistics whose bootstrap does not: with few drivers, the
-    discrepancy and the divergence of redrawn ones are both too large. NaN for fewer than two drivers.
+    The cluster jackknife; `noise` is the standard error that stays if every driver is known. It needs no draws of its
+    own, and works for statistics whose bootstrap does not: with few drivers, the discrepancy and the divergence of
+    redrawn ones are both too large. NaN for fewer than two drivers.
     """
     drivers = len(without)
     if drivers < 2:
         return np.full_like(value, np.nan), np.full_like(value, np.nan)
     squares = ((without - without.mean(0)) ** 2).sum(0)
-    half = student(drivers - 1) * np.sqrt((drivers - 1) / drivers * squares)
+    half = student(drivers - 1) * np.sqrt((drivers - 1) / drivers * squares + noise**2)
     return value - half, value + half
 
 

@@ -55,10 +55,11 @@ def table(
     `value` is the mean over `repeats` draws of the n vectors and `draws_sd` their standard deviation; `change` is the
     share by which +RAF differs, value_raf / value_vanilla − 1 (NaN in the rows of Vanilla, and where that is not
     positive). `low` … `high` and `change_low` … `change_high` are 95 % intervals for **other drivers**: what another
-    set of as many people would have given, for this subject's recording and this bank, draws averaged out. They come
-    from leaving out one driver at a time (`intervals.jackknife`), everything computed anew, ruler included, for both
-    methods on the same drivers and draws, which makes the change's interval a paired one; NaN for one driver. The
-    training frames are not resampled: frames drawn twice would make every nearest neighbour and density look worse.
+    set of as many people would have given, for this subject's recording and this bank. They come from leaving out one
+    driver at a time (`intervals.jackknife`), everything computed anew, ruler included, for both methods on the same
+    drivers and draws, which makes the change's interval a paired one; the standard error of the mean over draws is
+    added. NaN for one driver. The training frames are not resampled: frames drawn twice would make every nearest
+    neighbour and density look worse.
 
     Raises RafError when the bank holds a target's frames, by name or by their vectors, or the subject's under another
     name, unless `allow_leak` (`leaked` counts those rows); when n is odd or larger than the training set; and for
@@ -86,14 +87,16 @@ def table(
     for d, some in enumerate(tqdm(every, desc=f"coverage of {subject}", unit="driver", delay=5)):
         measure = measures(pool, np.concatenate(some))
         values[d] = [[measure(chosen) for chosen in method] for method in sets]
-    vanilla, raf = means = values.mean(2).swapaxes(0, 1)
+    means, by_draw = values.mean(2).swapaxes(0, 1), values[0]
     with np.errstate(divide="ignore", invalid="ignore"):
-        change = np.where(vanilla > 0, raf / vanilla - 1, np.nan)
-    none, changes = np.full((3, len(METRICS)), np.nan), (change[0], *jackknife(change[0], change[1:]))
+        change = np.where(means[0] > 0, means[1] / means[0] - 1, np.nan)
+        noise = (by_draw[1] / by_draw[0]).std(0) / np.sqrt(max(repeats - 1, 1))
+    none, changes = np.full((3, len(METRICS)), np.nan), (change[0], *jackknife(change[0], change[1:], noise))
     rows = []
     for m, method in enumerate(("vanilla", "raf")):
-        value, without = means[m, 0], means[m, 1:]
-        numbers = [value, *jackknife(value, without), *(changes if m else none), values[0, m].std(0)]
+        value, deviation = means[m, 0], by_draw[m].std(0)
+        spread = jackknife(value, means[m, 1:], deviation / np.sqrt(max(repeats - 1, 1)))
+        numbers = [value, *spread, *(changes if m else none), deviation]
         rows += [(subject, method, metric, *row, n, leaked) for metric, *row in zip(METRICS, *numbers, strict=True)]
     return pandas.DataFrame(rows, columns=list(COLUMNS))
 
