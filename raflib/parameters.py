@@ -95,6 +95,9 @@ NOTEBOOKS: dict[str, type] = {
     "06_tables": TablesParameters,
     "08_your_video": VideoParameters,
 }
+ALL_SUBJECTS = "all"
+_TAKE_ALL = {"03_coverage"}
+"""Notebooks whose subject may be "all": the benchmark's subjects, one after the other."""
 _CHOICES = {"profile": PROFILES, "method": METHODS, "initialisation": ("", *INITIALISATIONS)}
 
 
@@ -135,6 +138,13 @@ def _checked(notebook: str, name: str, value: Any, kind: type) -> Any:
         value = float(value)
     if type(value) is not kind:
         raise RafError(f"{notebook}: parameter {name} must be {kind.__name__}, got {type(value).__name__} {value!r}")
+    if (
+        name == "subject"
+        and value.strip().lower() == ALL_SUBJECTS
+        and not (notebook in _TAKE_ALL and value == ALL_SUBJECTS)
+    ):
+        hint = f"write {ALL_SUBJECTS!r}" if notebook in _TAKE_ALL else "give one id; 03_coverage takes them all"
+        raise RafError(f"{notebook}: parameter subject is {value!r}; {hint}")
     if name in _CHOICES and value not in _CHOICES[name]:
         raise RafError(f"{notebook}: parameter {name} is {value!r}; choose one of {', '.join(_CHOICES[name])}")
     return value

@@ -44,9 +44,9 @@ def jackknife(
 
         value ± t · √((D−1)/D Σ_d (θ_d − θ̄)² + noise²),   t Student's 97.5 % quantile for D − 1 degrees of freedom
 
-    The cluster jackknife; `noise` is the standard error that stays if every driver is known. It needs no draws of its
-    own, and works for statistics whose bootstrap does not: with few drivers, the discrepancy and the divergence of
-    redrawn ones are both too large. NaN for fewer than two drivers.
+    The cluster jackknife; `noise` is the standard error that stays if every driver is known. A bootstrap would be too
+    narrow here: with few drivers, the discrepancy and the divergence of redrawn ones are both too large. This errs on
+    the wide side, for KL and where MMD is near 0. NaN for fewer than two drivers.
     """
     drivers = len(without)
     if drivers < 2:
