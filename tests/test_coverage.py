@@ -408,6 +408,18 @@ def test_precision_and_recall_with_frames_in_common_and_far_away():
             coverage.precision_recall(x, y, k)
 
 
+def test_further_measures_are_those_of_the_same_sets(people):
+    own, bank, targets = people
+    sets = coverage.training_sets(own, "422", targets, bank, n=60, repeats=2, seed=4)
+    assert sets.n == 60 and len(sets.raf) == 2
+    rows, target = coverage.further(sets, "422").set_index("method"), np.concatenate(list(targets.values()))
+    for method, draws in (("vanilla", sets.vanilla), ("raf", sets.raf)):
+        values = [(coverage.effective_rank(x), *coverage.precision_recall(x, target)) for x in sets.pool[draws]]
+        assert rows.loc[method, ["effective_rank", "precision", "recall"]].tolist() == pytest.approx(np.mean(values, 0))
+    assert rows.loc["drivers", "effective_rank"] == pytest.approx(coverage.effective_rank(target))
+    assert rows.loc["raf", "effective_rank"] > 1 and rows.loc["raf", "recall"] > rows.loc["vanilla", "recall"]
+
+
 def test_dimensions_that_lie_outside_are_named():
     draw = np.random.default_rng(0)
     train, target = draw.uniform(size=(200, 3)), draw.uniform(size=(100, 3))

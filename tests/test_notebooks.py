@@ -112,9 +112,8 @@ def _methods(notebook: str, writes: tuple[str, ...]) -> dict[str, Row]:
     return rows
 
 
-COVERAGE_FILES = ("table1.txt", "rows.csv", "further.csv") + tuple(
-    f"{name}.png" for name in ("coverage", "changes", "further", "sequences", "actions", "clips", "farthest")
-)
+COVERAGE_PICTURES = ("coverage", "changes", "further", "sequences", "actions", "clips", "farthest")
+COVERAGE_FILES = ("table1.txt", "rows.csv", "further.csv", *(f"{name}.png" for name in COVERAGE_PICTURES))
 ROWS = {
     "01_subjects": Row(
         "01_subjects",

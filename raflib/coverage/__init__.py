@@ -7,9 +7,10 @@ block, so that 20,000 × 100,000 frames fit in two gigabytes.
 """
 
 from raflib.coverage.clip import ClipDistance, clip_distance
+from raflib.coverage.layout import PAPER, PAPER_ROW, table1, table1_text
 from raflib.coverage.metrics import TAIL_FLOOR, Projection, b2t, kl, log_density, mmd, pca
 from raflib.coverage.pairs import median_distance, nearest, nearest_distance
-from raflib.coverage.paper_table import METRICS, PAPER, PAPER_ROW, table, table1, table1_text
+from raflib.coverage.paper_table import METRICS, TrainingSets, further, table, training_sets
 from raflib.coverage.spread import (
     PrecisionRecall,
     beyond,
@@ -28,12 +29,14 @@ __all__ = [
     "ClipDistance",
     "PrecisionRecall",
     "Projection",
+    "TrainingSets",
     "b2t",
     "beyond",
     "by_dimension",
     "by_sequence",
     "clip_distance",
     "effective_rank",
+    "further",
     "kl",
     "log_density",
     "median_distance",
@@ -46,4 +49,5 @@ __all__ = [
     "table",
     "table1",
     "table1_text",
+    "training_sets",
 ]

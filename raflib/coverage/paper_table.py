@@ -1,19 +1,17 @@
-"""Table 1 (paper §3): equal-sized Vanilla and +RAF training sets against unseen drivers, with intervals.
-
-`table` measures one subject; `table1` lays the rows of several out as the paper does, with the average and the paper's
-own averages below; `table1_text` prints that.
-"""
+"""Table 1 (paper §3): equal-sized Vanilla and +RAF training sets of one subject against unseen drivers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
 from tqdm import tqdm
 
-from raflib.coverage.intervals import jackknife, measures, ratio
+from raflib.coverage.intervals import jackknife, measures
+from raflib.coverage.spread import effective_rank, precision_recall
 from raflib.errors import RafError
 from raflib.leaks import refuse_leaks
 
@@ -23,13 +21,57 @@ if TYPE_CHECKING:
     from raflib.bank import ExpressionBank
 
 METRICS = ("mmd", "kl", "b2t")
-PAPER = {"mmd": (0.187, 0.141), "kl": (42.915, 26.105), "b2t": (1.011, 0.594)}
-"""The paper's averages over its five subjects, Vanilla and +RAF, on NeRSemble with its own features and bank."""
-PAPER_ROW = "the paper's"
 COLUMNS = (
     "subject", "method", "metric", "value", "low", "high", "change", "change_low", "change_high", "draws_sd", "n",
     "leaked",
 )  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingSets:
+    """Equal-sized training sets of one subject: rows of `pool` [P,d] for each draw, `vanilla` and `raf` [n] each, the
+    `drivers` they are measured on, and how many rows of the bank `leaked`."""
+
+    pool: Float[np.ndarray, "P d"]
+    vanilla: list[np.ndarray]
+    raf: list[np.ndarray]
+    drivers: list[np.ndarray]
+    leaked: int
+
+    @property
+    def n(self) -> int:
+        """Vectors in a set."""
+        return len(self.vanilla[0])
+
+
+def training_sets(
+    expression: Float[np.ndarray, "T d"],
+    subject: str,
+    targets: Mapping[str, Float[np.ndarray, "M d"]] | Float[np.ndarray, "M d"],
+    bank: ExpressionBank,
+    n: int | None = None,
+    repeats: int = 20,
+    seed: int = 0,
+    feature_space: str | None = None,
+    allow_leak: bool = False,
+) -> TrainingSets:
+    """The sets that `table` measures, of the same arguments and with the same refusals."""
+    targets = targets if isinstance(targets, Mapping) else {"target": targets}
+    own, targets = _detected(expression), {name: _detected(frames) for name, frames in targets.items()}
+    people = {**targets, subject: np.concatenate([own, targets.get(subject, own[:0])])}
+    leaks = refuse_leaks("table: the bank", bank, people, allow_leak, excluded=subject)
+    leaked = len(set().union(*(leak.rows.tolist() for leak in leaks)))
+    n = len(own) // 2 * 2 if n is None else n
+    if n < 2 or n % 2 or n > len(own) or repeats < 1:
+        raise RafError(
+            f"table: n is {n} and repeats {repeats}, expected an even n from 2 to {len(own)} and repeats from 1"
+        )
+    neighbours = bank.features[bank.search(own, exclude=subject, feature_space=feature_space)[1][:, 0]]
+    draw = np.random.default_rng(seed)
+    vanilla = [draw.permutation(len(own))[:n] for _ in range(repeats)]
+    raf = [np.concatenate([chosen[: n // 2], chosen[: n // 2] + len(own)]) for chosen in vanilla]
+    drivers = [frames for frames in targets.values() if len(frames)] or [own[:0]]
+    return TrainingSets(np.concatenate([own, neighbours]), vanilla, raf, drivers, leaked)
 
 
 def table(
@@ -67,26 +109,14 @@ def table(
     """
     import pandas
 
-    targets = targets if isinstance(targets, Mapping) else {"target": targets}
-    own, targets = _detected(expression), {name: _detected(frames) for name, frames in targets.items()}
-    people = {**targets, subject: np.concatenate([own, targets.get(subject, own[:0])])}
-    leaks = refuse_leaks("table: the bank", bank, people, allow_leak, excluded=subject)
-    leaked = len(set().union(*(leak.rows.tolist() for leak in leaks)))
-    n = len(own) // 2 * 2 if n is None else n
-    if n < 2 or n % 2 or n > len(own) or repeats < 1:
-        raise RafError(
-            f"table: n is {n} and repeats {repeats}, expected an even n from 2 to {len(own)} and repeats from 1"
-        )
-    neighbours = bank.features[bank.search(own, exclude=subject, feature_space=feature_space)[1][:, 0]]
-    pool, draw = np.concatenate([own, neighbours]), np.random.default_rng(seed)
-    draws = [draw.permutation(len(own))[:n] for _ in range(repeats)]
-    sets = [draws, [np.concatenate([chosen[: n // 2], chosen[: n // 2] + len(own)]) for chosen in draws]]
-    drivers = [frames for frames in targets.values() if len(frames)] or [own[:0]]
-    every = [drivers, *([drivers[:d] + drivers[d + 1 :] for d in range(len(drivers))] if len(drivers) > 1 else [])]
+    sets = training_sets(expression, subject, targets, bank, n, repeats, seed, feature_space, allow_leak)
+    every = [sets.drivers]
+    if len(sets.drivers) > 1:
+        every += [sets.drivers[:d] + sets.drivers[d + 1 :] for d in range(len(sets.drivers))]
     values = np.empty((len(every), 2, repeats, len(METRICS)))
     for d, some in enumerate(tqdm(every, desc=f"coverage of {subject}", unit="driver", delay=5)):
-        measure = measures(pool, np.concatenate(some))
-        values[d] = [[measure(chosen) for chosen in method] for method in sets]
+        measure = measures(sets.pool, np.concatenate(some))
+        values[d] = [[measure(rows) for rows in draws] for draws in (sets.vanilla, sets.raf)]
     means, by_draw = values.mean(2).swapaxes(0, 1), values[0]
     with np.errstate(divide="ignore", invalid="ignore"):
         change = np.where(means[0] > 0, means[1] / means[0] - 1, np.nan)
@@ -97,53 +127,26 @@ def table(
         value, deviation = means[m, 0], by_draw[m].std(0)
         spread = jackknife(value, means[m, 1:], deviation / np.sqrt(max(repeats - 1, 1)))
         numbers = [value, *spread, *(changes if m else none), deviation]
-        rows += [(subject, method, metric, *row, n, leaked) for metric, *row in zip(METRICS, *numbers, strict=True)]
+        rows += [
+            (subject, method, metric, *row, sets.n, sets.leaked) for metric, *row in zip(METRICS, *numbers, strict=True)
+        ]
     return pandas.DataFrame(rows, columns=list(COLUMNS))
 
 
-def table1(rows: pandas.DataFrame) -> pandas.DataFrame:
-    """Rows of `table` for one or more subjects laid out as the paper's Table 1: a row a subject, "Average", its own.
+def further(sets: TrainingSets, subject: str) -> pandas.DataFrame:
+    """What else the same sets differ in: subject, method, effective_rank, precision, recall; means over the draws.
 
-    Columns are (metric, part): "vanilla", "raf", "change" (a share), its "low" and "high". A subject's interval is
-    `table`'s, for other drivers. The average's change is that of the averages, as in the paper, and its interval is for
-    other *subjects* (Student's, on the linearised ratio; NaN for a single one); drivers are partly shared between
-    subjects, so it is somewhat too narrow. The row `PAPER_ROW` holds the paper's averages and their changes. Raises
-    RafError when a subject and method are there twice or not at all.
+    The row "drivers" has the effective rank of the drivers' frames, which is what a training set would need.
     """
     import pandas
 
-    counts = rows.groupby(["subject", "metric", "method"], sort=False).size().unstack(fill_value=0)
-    if not {"vanilla", "raf"} <= set(counts) or (counts[["vanilla", "raf"]] != 1).any(axis=None):
-        raise RafError("table1: every subject needs each metric once for vanilla and for raf; give rows of `table`")
-    value, raf = rows.pivot(index="subject", columns=["metric", "method"], values="value"), rows[rows.method == "raf"]
-    wide = {}
-    for metric in METRICS:
-        before, after = (value[metric, method] for method in ("vanilla", "raf"))
-        known = raf[raf.metric == metric].set_index("subject").loc[value.index]
-        average = before.mean(), after.mean(), *ratio(before.to_numpy(), after.to_numpy())
-        paper = *PAPER[metric], PAPER[metric][1] / PAPER[metric][0] - 1, np.nan, np.nan
-        parts = before, after, known["change"], known["change_low"], known["change_high"]
-        for i, (name, part) in enumerate(zip(("vanilla", "raf", "change", "low", "high"), parts, strict=True)):
-            wide[metric, name] = [*part, average[i], paper[i]]
-    return pandas.DataFrame(wide, index=pandas.Index([*value.index, "Average", PAPER_ROW], name="subject"))
-
-
-def table1_text(wide: pandas.DataFrame) -> str:
-    """`table1` as plain text of 70 columns: a block a metric, changes in % with their intervals, notes below."""
-    single = len(wide) == 3  # one subject is its own average
-    lines = [f"{'':7}{'subject':16}{'vanilla':>9}{'raf':>9}{'change %':>10}   95 % interval"]
-    for metric in METRICS:
-        for i, (name, row) in enumerate(wide[metric].iterrows()):
-            if single and name == "Average":
-                continue
-            change, low, high = (f"{100 * row[part]:+.1f}".replace("-", "−") for part in ("change", "low", "high"))
-            interval = f"   [{low}, {high}]" if np.isfinite(row["low"]) else ""
-            label = "" if i else metric
-            values = f"{row['vanilla']:9.3f}{row['raf']:9.3f}{change:>10}"
-            lines.append(f"{label:7}{name:16}{values}{interval}".rstrip())
-    lines += ["", "Intervals of a subject: other drivers in place of these; of the average: other subjects."]
-    lines += ["The paper's: its averages on NeRSemble, with other features, people and bank. Compare changes only."]
-    return "\n".join(lines)
+    target = np.concatenate(sets.drivers)
+    rows = []
+    for method, draws in (("vanilla", sets.vanilla), ("raf", sets.raf)):
+        values = [(effective_rank(sets.pool[r]), *precision_recall(sets.pool[r], target)) for r in draws]
+        rows.append((subject, method, *np.mean(values, axis=0)))
+    rows.append((subject, "drivers", effective_rank(target), np.nan, np.nan))
+    return pandas.DataFrame(rows, columns=["subject", "method", "effective_rank", "precision", "recall"])
 
 
 def _detected(expression: np.ndarray) -> np.ndarray:
