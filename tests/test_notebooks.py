@@ -112,6 +112,8 @@ def _methods(notebook: str, writes: tuple[str, ...]) -> dict[str, Row]:
     return rows
 
 
+COVERAGE_PICTURES = ("coverage", "changes", "further", "sequences", "actions", "clips", "farthest")
+COVERAGE_FILES = ("table1.txt", "rows.csv", "further.csv", *(f"{name}.png" for name in COVERAGE_PICTURES))
 ROWS = {
     "01_subjects": Row(
         "01_subjects",
@@ -131,7 +133,12 @@ ROWS = {
     "03_coverage": Row(
         "03_coverage",
         {"repeats": 3},
-        writes=tuple(f"03_coverage_422_tiny/{name}" for name in ("table1.txt", "coverage.png")),
+        writes=tuple(f"03_coverage_422_tiny/{name}" for name in COVERAGE_FILES),
+    ),
+    "03_coverage all": Row(
+        "03_coverage",
+        {"repeats": 2, "subject": "all"},
+        writes=tuple(f"03_coverage_all_tiny/{name}" for name in COVERAGE_FILES),
     ),
     **_methods("04_train", ("checkpoint.safetensors", "run.json", "start.png", "curves.png", "look.png", "head.ply")),
     **_methods("05_evaluate", ("rows.csv", "table.md", "correlations.csv")),
@@ -228,6 +235,8 @@ def test_a_second_training_is_the_first_one():
         ("04_train", {"seed": "0"}, "parameter seed must be int, got str"),
         ("04_train", {"method": "rafe"}, "parameter method is 'rafe'; choose one of"),
         ("01_subjects", {"subject": 4.22}, "parameter subject must be str"),
+        ("01_subjects", {"subject": "all"}, "parameter subject is 'all'; give one id"),
+        ("03_coverage", {"subject": "All"}, "parameter subject is 'All'; write 'all'"),
         ("08_your_video", {}, "set video"),
     ],
 )

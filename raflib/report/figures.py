@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
 from raflib.errors import RafError
-from raflib.report.tables import LOWER_IS_BETTER, arrow, require_columns
+from raflib.report.tables import arrow, require_columns
 from raflib.runs import atomic_write, provenance, read_json, write_json
 
 PALETTE = {
@@ -86,40 +86,6 @@ def strip(
                 picture = (np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8)
             sheet.paste(Image.fromarray(picture).resize((tile, height), Image.Resampling.LANCZOS), (x, y))
     return _saved(sheet, path)
-
-
-def coverage_figure(rows: pd.DataFrame, path: str | Path | None = None) -> Image.Image:
-    """Table 1 as a picture: per measure, each subject's Vanilla value and where +RAF moves it.
-
-    `rows` has `subject`, `method` ("vanilla", "raf") and a column a measure (mmd, kl, b2t).
-    """
-    measures = [name for name in LOWER_IS_BETTER if name in rows]
-    require_columns(rows, ["subject", "method"])
-    if not measures:
-        raise RafError(f"coverage figure: none of the columns {', '.join(LOWER_IS_BETTER)} is there")
-    wide = rows.pivot_table(index="subject", columns="method", values=measures, sort=False)
-    names = [str(name) for name in wide.index]
-    places = np.arange(len(names))
-    with rc_context(_STYLE):
-        figure = Figure(figsize=(2.6 * len(measures) + 0.6, 0.32 * len(names) + 1.3))
-        axes = figure.subplots(1, len(measures), sharey=True, squeeze=False)[0]
-        for ax, measure in zip(axes, measures, strict=True):
-            before, after = wide[measure, "vanilla"].to_numpy(), wide[measure, "raf"].to_numpy()
-            ax.hlines(places, before, after, color="#C8C8C8", linewidth=3, zorder=1)
-            ax.scatter(before, places, s=46, color=PALETTE["vanilla"], label="Vanilla", zorder=2)
-            ax.scatter(after, places, s=46, color=PALETTE["raf"], label="+RAF", marker="D", zorder=3)
-            change = 100 * (np.nanmean(after) / np.nanmean(before) - 1)
-            ax.set_title(f"{measure.upper()} ↓   ({change:+.0f} % on average)".replace("-", "−"), loc="left")
-            ax.set_xlim(0, 1.08 * np.nanmax([before, after]))
-            ax.set_ylim(len(names) - 0.5, -0.5)
-            ax.set_yticks(places, names)
-            ax.tick_params(length=0)
-            ax.grid(axis="x", color="#EEEEEE")
-            ax.set_axisbelow(True)
-        axes[0].set_ylabel("subject")
-        handles, texts = axes[0].get_legend_handles_labels()
-        figure.legend(handles, texts, loc="outside lower center", ncols=2)
-        return _drawn(figure, path)
 
 
 def pca_figure(
