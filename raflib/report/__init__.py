@@ -1,6 +1,10 @@
 """Tables with intervals and the figures of the paper."""
 
-from raflib.report.figures import PALETTE, coverage_figure, manifest, pca_figure, strip, training_curves
+from raflib.report._drawing import PALETTE, portrait
+from raflib.report.figures import coverage_figure, manifest, strip, training_curves
+from raflib.report.gallery import gallery, nearest
+from raflib.report.page import pca_page
+from raflib.report.plane import evenly, pca_figure, variants_figure
 from raflib.report.tables import arrow, compare, table, to_markdown
 
 __all__ = [
@@ -8,10 +12,16 @@ __all__ = [
     "arrow",
     "compare",
     "coverage_figure",
+    "evenly",
+    "gallery",
     "manifest",
+    "nearest",
     "pca_figure",
+    "pca_page",
+    "portrait",
     "strip",
     "table",
     "to_markdown",
     "training_curves",
+    "variants_figure",
 ]
