@@ -165,8 +165,9 @@ def report(runs: Path, subject: str, profile: str) -> None:
         for path in sorted(runs.glob(f"{notebook}_{subject}_{profile}*/*.txt")):
             print(f"\n{path.read_text().rstrip()}")
     print("\npictures:")
-    for path in sorted(runs.glob(f"0*_{subject}_*{profile}*/*.png")):
-        print(f"  {path}")
+    for path in sorted(runs.glob(f"0*_{subject}_*{profile}*/*")):
+        if path.suffix in (".png", ".jpg", ".html"):
+            print(f"  {path}")
 
 
 if __name__ == "__main__":

@@ -121,12 +121,17 @@ ROWS = {
         ),
     ),
     "02_bank": Row(
-        "02_bank", writes=tuple(f"02_bank_422_tiny/{name}" for name in ("neighbours.png", "pca.png", "summary.json"))
+        "02_bank",
+        writes=tuple(
+            f"02_bank_422_tiny/{name}"
+            for name in ("neighbours.jpg", "pca.jpg", "pca.html", "variants.png", "summary.json")
+        ),
     ),
+    "02_bank half2": Row("02_bank", {"bank": "half2"}, writes=("02_bank_422_tiny_half2/pca.jpg",)),
     "02_bank rebuilt": Row(
         "02_bank",
         {"rebuild": True, "people": 2, "frames": 20, "subject": "443"},
-        writes=("02_bank_443_tiny/bank_arkit52.npz",),
+        writes=("02_bank_443_tiny_rebuilt/bank_arkit52.npz",),
     ),
     "03_coverage": Row(
         "03_coverage",
@@ -192,7 +197,7 @@ def test_runs_with_tiny_parameters(key):
     for name in ROWS[key].writes:
         path = runs_root() / name
         assert path.stat().st_size > 0, name
-        if path.suffix == ".png":
+        if path.suffix in (".png", ".jpg"):
             assert np.asarray(Image.open(path).convert("L")).std() > 5, f"{name} is blank"
 
 
