@@ -122,12 +122,12 @@ ROWS = {
     ),
     "02_bank": Row(
         "02_bank",
+        {"bank": "half2"},
         writes=tuple(
-            f"02_bank_422_tiny/{name}"
+            f"02_bank_422_tiny_half2/{name}"
             for name in ("neighbours.jpg", "pca.jpg", "pca.html", "variants.png", "summary.json")
         ),
     ),
-    "02_bank half2": Row("02_bank", {"bank": "half2"}, writes=("02_bank_422_tiny_half2/pca.jpg",)),
     "02_bank rebuilt": Row(
         "02_bank",
         {"rebuild": True, "people": 2, "frames": 20, "subject": "443"},
@@ -140,6 +140,15 @@ ROWS = {
     ),
     **_methods("04_train", ("checkpoint.safetensors", "run.json", "start.png", "curves.png", "look.png", "head.ply")),
     **_methods("05_evaluate", ("rows.csv", "table.md", "correlations.csv")),
+    "04_train half1": Row(
+        "04_train", {"bank": "half1", "threads": 1}, writes=("04_train_422_raf_tiny_0_half1/run.json",)
+    ),
+    "05_evaluate half1": Row(
+        "05_evaluate",
+        {"bank": "half1"},
+        needs=("04_train half1",),
+        writes=("05_evaluate_422_raf_tiny_0_half1/rows.csv",),
+    ),
     "06_tables": Row(
         "06_tables",
         needs=("05_evaluate vanilla", "05_evaluate raf"),
