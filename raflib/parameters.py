@@ -25,6 +25,7 @@ class SubjectsParameters:
 class BankParameters:
     subject: str = "422"
     profile: str = "demo"
+    bank: str = ""
     people: int = 20
     frames: int = 200
     rebuild: bool = False
@@ -63,6 +64,7 @@ class EvaluateParameters:
     subject: str = "422"
     method: str = "raf"
     profile: str = "demo"
+    bank: str = ""
     seed: int = 0
     drivers: str = ""
     drive: str = "direct"
@@ -73,6 +75,7 @@ class TablesParameters:
     source: str = "studio"
     subject: str = "422"
     profile: str = "demo"
+    bank: str = ""
     seed: int = 0
 
 

@@ -1,7 +1,6 @@
 """Tables (means, block bootstrap, paired differences, Markdown) and figures (drawn, saved whole, noted)."""
 
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -155,16 +154,6 @@ def test_coverage_figure_shows_every_subject_and_measure(tmp_path):
     assert colour_count(image, "vanilla") > 0 and Image.open(tmp_path / "coverage.png").size == image.size
     with pytest.raises(RafError, match="mmd, kl, b2t"):
         report.coverage_figure(data[["subject", "method"]])
-
-
-def test_pca_figure_draws_queries_and_neighbours_and_is_the_same_twice():
-    rng = np.random.default_rng(0)
-    bank = SimpleNamespace(features=rng.normal(size=(400, 8)).astype(np.float32))
-    queries = rng.normal(size=(3, 8)).astype(np.float32)
-    neighbours = rng.integers(0, 400, size=(3, 10))
-    image = report.pca_figure(bank, queries, neighbours)
-    assert colour_count(image, "vanilla") > 100 and colour_count(image, "raf") > 100
-    assert np.array_equal(np.asarray(image), np.asarray(report.pca_figure(bank, queries, neighbours)))
 
 
 def test_training_curves_draw_a_line_a_run():

