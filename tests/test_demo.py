@@ -12,6 +12,7 @@ import pytest
 from raflib.errors import RafError
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
+import beyond
 import demo
 
 sys.path.pop(0)
@@ -72,3 +73,14 @@ def test_the_plan_trains_before_it_evaluates():
     for stage in demo.plan("422", "demo", 1):
         steps = [step.name for chain in stage for step in chain]
         assert len(set(steps)) == len(steps)
+
+
+def test_beyond_shares_the_demos_steps_and_adds_one_for_each_drive():
+    stages = beyond.plan("422", "demo", 1, ["vanilla", "raf_pose"], ["direct", "relative"])
+    names = [[[step.name for step in chain] for chain in stage] for stage in stages]
+    assert names[2][1] == ["04_train_422_raf_pose", "05_evaluate_422_raf_pose", "05_evaluate_422_raf_pose_relative"]
+    assert stages[-1] == [[demo.Step("09_beyond", {"subject": "422", "profile": "demo"})]]
+    known = [step for stage in demo.plan("422", "demo", 1) for chain in stage for step in chain]
+    assert all(step in known for step in stages[2][0][:2])
+    drives = [step.parameters.get("drive") for step in stages[2][1]]
+    assert drives == [None, None, "relative"]

@@ -168,6 +168,21 @@ ROWS = {
             f"08_your_video_someone_vanilla_tiny_0/{name}" for name in ("someone_driven_by_another.mp4", "driven.png")
         ),
     ),
+    "05_evaluate relative": Row(
+        "05_evaluate",
+        {"method": "vanilla", "drive": "relative"},
+        needs=("04_train vanilla",),
+        writes=("05_evaluate_422_vanilla_tiny_0_relative/rows.csv",),
+    ),
+    "09_beyond": Row(
+        "09_beyond",
+        {"repeats": 2},
+        needs=("05_evaluate vanilla", "05_evaluate raf", "05_evaluate relative"),
+        writes=tuple(
+            f"09_beyond_422_tiny_0/{name}"
+            for name in ("samplers.csv", "features.md", "avatars.md", "samplers.png", "drives.png")
+        ),
+    ),
 }
 
 
@@ -247,7 +262,8 @@ def test_a_second_training_is_the_first_one():
     [
         ("04_train", {"subjct": "422"}, "04_train has no parameter subjct"),
         ("04_train", {"seed": "0"}, "parameter seed must be int, got str"),
-        ("04_train", {"method": "rafe"}, "parameter method is 'rafe'; choose one of"),
+        ("04_train", {"method": "rafe"}, "parameter method is 'rafe'; choose one of.*raf_pose"),
+        ("05_evaluate", {"drive": "slow"}, "parameter drive is 'slow'; choose one of direct, relative"),
         ("01_subjects", {"subject": 4.22}, "parameter subject must be str"),
         ("01_subjects", {"subject": "all"}, "parameter subject is 'all'; give one id"),
         ("03_coverage", {"subject": "All"}, "parameter subject is 'All'; write 'all'"),

@@ -226,3 +226,16 @@ def test_clips_are_lines_with_their_worst_frames(tmp_path):
     assert colour_count(image, "vanilla") > 50 < colour_count(report.clip_figure({"far": clips["far"]}), "vanilla")
     with pytest.raises(RafError, match="no clips"):
         report.clip_figure({})
+
+
+def test_differences_are_drawn_with_their_intervals(tmp_path):
+    avatars = rows()[lambda table: table.condition == "avatar"]
+    compared = report.compare(avatars, "vanilla")
+    picture = report.differences_figure({"cross": compared, "again": compared}, "psnr/face", tmp_path / "d.png")
+    assert np.asarray(picture.convert("L")).std() > 5 and (tmp_path / "d.png").is_file()
+    green = (np.abs(np.asarray(picture, dtype=int) - [0, 0x9E, 0x73]).max(-1) < 8).sum(0)
+    assert (green > 0).sum() > 10  # the marks and lines of raf
+    with pytest.raises(RafError, match="panel 'cross' has no lpips"):
+        report.differences_figure({"cross": compared}, "lpips")
+    with pytest.raises(RafError, match="no comparison"):
+        report.differences_figure({}, "psnr/face")
