@@ -427,7 +427,10 @@ def test_dimensions_that_lie_outside_are_named():
     rows = coverage.by_dimension(train, target, ["jawOpen", "mouthLeft", "browDown"])
     first = rows.iloc[0]
     assert (first["name"], first["dimension"]) == ("mouthLeft", 1)
-    assert first["outside"] == pytest.approx(0.25, abs=0.03)
+    assert first["outside"] == 0.25
+    below = train.min(0) - [0.01, 0.05, 0.0]
+    few = coverage.by_dimension(train, np.stack([train[0], below])).set_index("dimension")["outside"]
+    assert few[[0, 1, 2]].tolist() == [0, 0.5, 0]  # a hundredth of the range is nothing to speak of
     highest = train[:, 1].max()
     assert coverage.by_dimension(train, target[:25]).set_index("name").loc["1", "excess"] == pytest.approx(
         1.5 - highest

@@ -108,15 +108,17 @@ def table(
     another width or (if given) feature space.
     """
     import pandas
+    from threadpoolctl import threadpool_limits
 
     sets = training_sets(expression, subject, targets, bank, n, repeats, seed, feature_space, allow_leak)
     every = [sets.drivers]
     if len(sets.drivers) > 1:
         every += [sets.drivers[:d] + sets.drivers[d + 1 :] for d in range(len(sets.drivers))]
     values = np.empty((len(every), 2, repeats, len(METRICS)))
-    for d, some in enumerate(tqdm(every, desc=f"coverage of {subject}", unit="driver", delay=5)):
-        measure = measures(sets.pool, np.concatenate(some))
-        values[d] = [[measure(rows) for rows in draws] for draws in (sets.vanilla, sets.raf)]
+    with threadpool_limits(1):  # blocks of pairs are too small to share: threads would wait for each other
+        for d, some in enumerate(tqdm(every, desc=f"coverage of {subject}", unit="driver", delay=10)):
+            measure = measures(sets.pool, np.concatenate(some))
+            values[d] = [[measure(rows) for rows in draws] for draws in (sets.vanilla, sets.raf)]
     means, by_draw = values.mean(2).swapaxes(0, 1), values[0]
     with np.errstate(divide="ignore", invalid="ignore"):
         change = np.where(means[0] > 0, means[1] / means[0] - 1, np.nan)

@@ -116,14 +116,18 @@ def by_sequence(
 
 
 def by_dimension(
-    train: Float[np.ndarray, "N d"], target: Float[np.ndarray, "M d"], names: Sequence[str] | None = None
+    train: Float[np.ndarray, "N d"],
+    target: Float[np.ndarray, "M d"],
+    names: Sequence[str] | None = None,
+    margin: float = 0.02,
 ) -> pandas.DataFrame:
     """In which coefficients the target leaves the training range, and which make it far; the farthest first.
 
     A row a dimension: its `dimension` number and `name` (`names` [d], default the number), the training range `low` to
     `high`, `target_low` and `target_high` (the target's 1st and 99th percentiles), the share of target frames `outside`
-    the training range, how far those are outside on average (`excess`, 0 if none), and `share`: what this dimension
-    contributes to the squared distance of target frames to their nearest training frames (sums to 1).
+    the training range by more than `margin` of its length, how far those are outside on average (`excess`, 0 if none),
+    and `share`: what this dimension contributes to the squared distance of target frames to their nearest training
+    frames (sums to 1).
     """
     import pandas
 
@@ -133,6 +137,7 @@ def by_dimension(
         raise RafError(f"by_dimension: {len(names)} names for {train.shape[1]} dimensions, expected one each")
     low, high = train.min(0), train.max(0)
     excess = np.maximum(low - target, 0) + np.maximum(target - high, 0)
+    excess[excess <= margin * (high - low)] = 0
     outside = (excess > 0).sum(0)
     gap = ((target - train[nearest(target, train)[1]]) ** 2).sum(0)
     target_low, target_high = np.quantile(target, (0.01, 0.99), axis=0)

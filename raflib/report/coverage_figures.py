@@ -49,7 +49,8 @@ def coverage_figure(rows: pd.DataFrame, path: str | Path | None = None) -> Image
             ax.scatter(before, places, s=46, color=PALETTE["vanilla"], label="Vanilla", zorder=2)
             ax.scatter(after, places, s=46, color=PALETTE["raf"], label="+RAF", marker="D", zorder=3)
             change = 100 * (np.nanmean(after) / np.nanmean(before) - 1)
-            ax.set_title(f"{MEASURES[measure]}   ({change:+.0f} % on average)".replace("-", "−"), loc="left")
+            mean = " on average" if len(names) > 1 else ""
+            ax.set_title(f"{MEASURES[measure]}   ({change:+.0f} %{mean})".replace("-", "−"), loc="left", fontsize=9)
             ax.set_xlim(0, 1.08 * np.nanmax([before, after]))
             ax.set_ylim(len(names) - 0.5, -0.5)
             ax.set_yticks(places, names)
@@ -94,8 +95,8 @@ def sequence_figure(rows: pd.DataFrame, path: str | Path | None = None) -> Image
         left.barh(places, 100 * rows["nearest_share"], color=PALETTE["vanilla"], height=0.7)
         left.set_title("% of drivers' frames nearest to it", loc="left")
         right.scatter(rows["b2t_alone"], places, s=26, color=PALETTE["vanilla"])
-        right.set_title("mean distance if it were the only one", loc="left")
-        right.set_xlim(left=0)
+        right.set_title("mean distance to it alone", loc="left")
+        right.set_xlim(0, 1.08 * rows["b2t_alone"].max())
         left.set_yticks(places, rows["sequence"])
         left.set_ylim(len(rows) - 0.4, -0.6)
         for ax in (left, right):
