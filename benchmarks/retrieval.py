@@ -1,6 +1,7 @@
 """Exact cross-identity search against plain faiss, and a RAF training step against a vanilla one.
 
     python benchmarks/retrieval.py [--threads 1] [--repeats 9]
+    python benchmarks/retrieval.py --scale [--rows 83000 1000000] [--hnsw-rows 83000]    what larger banks cost
 
 A synthetic bank of the paper's size (415 people × 200 frames, 52 features) is asked for the neighbours of 3,000 frames
 of one of its people. `search_vs_flat` is the time of `ExpressionBank.search(exclude=subject)` over that of the same
@@ -17,7 +18,10 @@ import time
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--threads", type=int, default=1)
 parser.add_argument("--repeats", type=int, default=9)
-parser.add_argument("--steps", type=int, default=400)
+parser.add_argument("--steps", type=int, default=300)
+parser.add_argument("--scale", action="store_true")
+parser.add_argument("--rows", type=int, nargs="+", default=[83_000, 1_000_000])
+parser.add_argument("--hnsw-rows", type=int, default=83_000, help="the largest bank for which hnsw is built")
 options = parser.parse_args()
 for library in ("OMP", "OPENBLAS", "MKL", "NUMEXPR"):
     os.environ[f"{library}_NUM_THREADS"] = str(options.threads)  # read when the libraries load, hence before them
@@ -85,6 +89,10 @@ def training_steps(conditioners: dict, expression: np.ndarray) -> dict:
 def main() -> None:
     torch.set_num_threads(options.threads)
     faiss.omp_set_num_threads(options.threads)
+    if options.scale:
+        import _retrieval_scale
+
+        return _retrieval_scale.main(options.rows, options.hnsw_rows)
     bank = synthetic_bank()
     draw = np.random.default_rng(1)
     own = bank.features[bank.subjects == SUBJECT]

@@ -23,7 +23,7 @@ _WHERE = {
 }
 _ROOMS = (
     "coverage", "driving", "entanglement", "extensions", "feeding", "geometry", "leaks", "losses", "openbank", "people",
-    "report", "studio", "tracking",
+    "report", "retrieval", "studio", "tracking",
 )  # fmt: skip
 __all__ = sorted([*_WHERE, *_ROOMS])
 

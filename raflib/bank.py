@@ -83,7 +83,7 @@ class ExpressionBank:
             kept = np.flatnonzero(kept)
         if kept.ndim != 1 or (kept.size and (kept.dtype.kind not in "iu" or kept.min() < 0 or kept.max() >= len(self))):
             raise RafError(f"bank: rows must be indexes from 0 to {len(self) - 1} or a mask of {len(self)} booleans")
-        if len(np.unique(kept)) != len(kept):
+        if rows is not None and len(np.unique(kept)) != len(kept):
             raise RafError("bank: rows holds the same index twice; give each row once")
         if subjects is not None:
             wanted = names("subjects", subjects)

@@ -25,6 +25,7 @@ class SubjectsParameters:
 class BankParameters:
     subject: str = "422"
     profile: str = "demo"
+    bank: str = ""
     people: int = 20
     frames: int = 200
     rebuild: bool = False
@@ -63,6 +64,7 @@ class EvaluateParameters:
     subject: str = "422"
     method: str = "raf"
     profile: str = "demo"
+    bank: str = ""
     seed: int = 0
     drivers: str = ""
     drive: str = "direct"
@@ -73,6 +75,7 @@ class TablesParameters:
     source: str = "studio"
     subject: str = "422"
     profile: str = "demo"
+    bank: str = ""
     seed: int = 0
 
 
@@ -116,6 +119,9 @@ _CHOICES = {
     "drive": DRIVES,
     "initialisation": ("", *INITIALISATIONS),
 }
+ALL_SUBJECTS = "all"
+_TAKE_ALL = {"03_coverage"}
+"""Notebooks whose subject may be "all": the benchmark's subjects, one after the other."""
 
 
 def notebook_parameters(namespace: Mapping[str, Any], notebook: str) -> Any:
@@ -155,6 +161,13 @@ def _checked(notebook: str, name: str, value: Any, kind: type) -> Any:
         value = float(value)
     if type(value) is not kind:
         raise RafError(f"{notebook}: parameter {name} must be {kind.__name__}, got {type(value).__name__} {value!r}")
+    if (
+        name == "subject"
+        and value.strip().lower() == ALL_SUBJECTS
+        and not (notebook in _TAKE_ALL and value == ALL_SUBJECTS)
+    ):
+        hint = f"write {ALL_SUBJECTS!r}" if notebook in _TAKE_ALL else "give one id; 03_coverage takes them all"
+        raise RafError(f"{notebook}: parameter subject is {value!r}; {hint}")
     if name in _CHOICES and value not in _CHOICES[name]:
         raise RafError(f"{notebook}: parameter {name} is {value!r}; choose one of {', '.join(_CHOICES[name])}")
     return value

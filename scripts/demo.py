@@ -177,12 +177,13 @@ def run_plan(name: str, stages: list[list[list[Step]]], cores: int, report: Call
 
 def report(runs: Path, subject: str, profile: str) -> None:
     """Print the tables that notebooks 03 and 06 wrote and where the pictures are."""
-    for notebook in ("03_coverage", "06_tables"):
-        for path in sorted(runs.glob(f"{notebook}_{subject}_{profile}*/*.txt")):
+    for folder in (f"03_coverage_{subject}_{profile}", f"06_tables_{subject}_{profile}_0"):
+        for path in sorted((runs / folder).glob("*.txt")):
             print(f"\n{path.read_text().rstrip()}")
     print("\npictures:")
-    for path in sorted(runs.glob(f"0*_{subject}_*{profile}*/*.png")):
-        print(f"  {path}")
+    for path in sorted(runs.glob(f"0*_{subject}_*{profile}*/*")):
+        if path.suffix in (".png", ".jpg", ".html"):
+            print(f"  {path}")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,13 @@
 """Coverage metrics against the textbook, scikit-learn, scipy and closed forms."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pandas
 import pytest
+import scipy.stats
 from scipy.spatial.distance import cdist, pdist
 from scipy.stats import gaussian_kde
 from sklearn.decomposition import PCA
@@ -10,6 +15,7 @@ from sklearn.metrics.pairwise import rbf_kernel
 
 from raflib import coverage
 from raflib.bank import ExpressionBank
+from raflib.coverage import intervals, pairs, paper_table
 from raflib.errors import RafError
 
 
@@ -68,7 +74,7 @@ def test_results_do_not_depend_on_blocks(metric, monkeypatch):
     x, y = samples(n=37, m=101)
     expected = metric(x, y)
     for block in (1, 7, 64, 4096):
-        monkeypatch.setattr(coverage, "BLOCK", block)
+        monkeypatch.setattr(pairs, "BLOCK", block)
         assert metric(x, y) == pytest.approx(expected, abs=1e-10)
 
 
@@ -100,8 +106,8 @@ def test_median_distance_of_few_points(count):
 @pytest.mark.parametrize("spread", [0.0025, 1e-6])
 def test_median_distance_with_a_bracket_even_a_wrong_one(spread, monkeypatch):
     points = np.random.default_rng(0).normal(size=(700, 5))
-    real, calls = coverage._bracket, []
-    monkeypatch.setattr(coverage, "_bracket", lambda p: calls.append(p) or real(p, sample=20_000, spread=spread))
+    real, calls = pairs._bracket, []
+    monkeypatch.setattr(pairs, "_bracket", lambda p: calls.append(p) or real(p, sample=20_000, spread=spread))
     assert coverage.median_distance(points) == pytest.approx(np.median(pdist(points)), rel=1e-10)
     assert calls
 
@@ -145,7 +151,7 @@ def test_table_is_the_three_metrics_of_the_two_sets(people):
     own, bank, targets = people
     own = np.concatenate([own, np.full((3, 10), np.nan, np.float32)])  # undetected frames are left out
     table = coverage.table(own, "422", targets, bank, n=60, repeats=1, seed=4)
-    assert table.columns.tolist() == ["subject", "method", "metric", "value", "low", "high", "n", "leaked"]
+    assert table.columns.tolist() == list(paper_table.COLUMNS)
     chosen = np.random.default_rng(4).permutation(120)[:60]
     kept = own[chosen[:30]]
     neighbours = bank.features[bank.search(kept, exclude="422")[1][:, 0]]
@@ -215,3 +221,285 @@ def test_errors_name_what_is_wrong(people):
         with pytest.raises(RafError, match=word) as error:
             call()
         assert "\n" not in str(error.value)
+
+
+# --- closed forms ----------------------------------------------------------------------------------------------------
+
+
+def test_mmd_of_gaussians_has_a_closed_form():
+    """E k(a, b) of Gaussians under an RBF kernel: h^d |C|^(-1/2) exp(-δᵀ C⁻¹ δ / 2), C = S_a + S_b + h² I."""
+    draw, bandwidth, width = np.random.default_rng(1), 1.3, 3
+    means = [np.zeros(width), np.array([0.8, -0.3, 0.2])]
+    covariances = [np.diag([1.0, 0.5, 0.2]), np.array([[0.7, 0.2, 0], [0.2, 0.9, 0], [0, 0, 0.4]])]
+
+    def expected(i, j):
+        total, offset = covariances[i] + covariances[j] + bandwidth**2 * np.eye(width), means[i] - means[j]
+        scale = bandwidth**width / np.sqrt(np.linalg.det(total))
+        return scale * np.exp(-0.5 * offset @ np.linalg.solve(total, offset))
+
+    x, y = (draw.multivariate_normal(m, c, 4000) for m, c in zip(means, covariances, strict=True))
+    true = np.sqrt(expected(0, 0) + expected(1, 1) - 2 * expected(0, 1))
+    assert coverage.mmd(x, y, bandwidth) == pytest.approx(true, rel=0.05)
+    assert abs(coverage.mmd(x * 0.9, y, bandwidth) / true - 1) > 0.05  # the tolerance would see a tenth of scale
+
+
+@pytest.mark.parametrize("width", [1, 2])
+def test_kl_of_gaussians_has_a_closed_form(width):
+    """A KDE with the sample's covariance smooths N(m, S) to N(m, (1 + b²) S), integrated here over N(m, S).
+
+    x is the narrower one: where a density estimate has few points its logarithm is too small.
+    """
+    draw, counts = np.random.default_rng(2), (6000, 5000)
+    means, covariances = [np.zeros(2), np.array([0.5, 0.3])], [np.diag([0.3, 0.4]), np.array([[1.0, 0.3], [0.3, 0.8]])]
+    means, covariances = [m[:width] for m in means], [c[:width, :width] for c in covariances]
+    x, y = (draw.multivariate_normal(*args) for args in zip(means, covariances, counts, strict=True))
+    wide = [1 + count ** (-2 / (width + 4)) for count in counts]
+    inverse, offset = np.linalg.inv(covariances[1]), means[0] - means[1]
+    cross = (np.trace(inverse @ covariances[0]) + offset @ inverse @ offset) / wide[1] + width * np.log(wide[1])
+    own = width / wide[0] + width * np.log(wide[0])
+    true = 0.5 * (np.log(np.linalg.det(covariances[1]) / np.linalg.det(covariances[0])) + cross - own)
+    assert true > 0.3
+    assert coverage.kl(x, y, width) == pytest.approx(true, abs=0.04)
+
+
+@pytest.mark.parametrize("width", [1, 2, 3])
+def test_b2t_of_a_lattice(width):
+    """Training on the corners of a lattice of spacing s: the middle of a cell is s √d / 2 away, an edge's s / 2."""
+    spacing = 0.25
+    lattice = spacing * np.stack(np.meshgrid(*[np.arange(5)] * width), -1).reshape(-1, width)
+    middles = lattice[(lattice < 4 * spacing).all(1)] + spacing / 2
+    assert coverage.b2t(lattice, middles) == pytest.approx(spacing * np.sqrt(width) / 2, abs=1e-12)
+    along = lattice[(lattice[:, 0] < 4 * spacing)] + np.eye(width)[0] * 0.1
+    assert coverage.b2t(lattice, along) == pytest.approx(0.1, abs=1e-12)
+
+
+# --- intervals -------------------------------------------------------------------------------------------------------
+
+
+def test_jackknife_of_a_mean_is_students_interval():
+    values = np.random.default_rng(0).normal(size=(14, 2))
+    without = (values.sum(0) - values) / 13
+    for noise in (np.zeros(2), np.array([0.3, 0.0])):
+        low, high = intervals.jackknife(values.mean(0), without, noise)
+        error = np.sqrt(values.var(0, ddof=1) / 14 + noise**2)
+        np.testing.assert_allclose(
+            [low, high], values.mean(0) + np.outer([-1, 1], scipy.stats.t.ppf(0.975, 13) * error)
+        )
+    assert np.isnan(intervals.jackknife(values[0], values[:1], np.zeros(2))).all()
+
+
+def drivers_of(seed, count=8, frames=12, width=9):
+    draw = np.random.default_rng(seed)
+    people = {}
+    for d in range(count):
+        people[f"E{d:02d}"] = draw.normal(scale=0.6, size=width) + draw.normal(scale=0.8, size=(frames, width))
+    return people
+
+
+@pytest.mark.slow
+def test_intervals_cover_what_other_drivers_give_about_as_often_as_they_say():
+    draw = np.random.default_rng(0)
+    own = 0.7 + draw.normal(scale=0.5, size=(40, 9))
+    bank = ExpressionBank(draw.normal(size=(300, 9)), ["B1"] * 300, ["S"] * 300, np.arange(300), "s")
+    rows = pandas.concat(
+        coverage.table(own, "422", drivers_of([1, s]), bank, repeats=4, seed=s).assign(world=s) for s in range(80)
+    )
+    for method, value, low, high in (
+        ("vanilla", "value", "low", "high"),
+        ("raf", "value", "low", "high"),
+        ("raf", "change", "change_low", "change_high"),
+    ):
+        part = rows[rows.method == method]
+        true = part.groupby("metric")[value].transform("mean")
+        covered = ((part[low] <= true) & (true <= part[high])).groupby(part.metric).mean()
+        assert (covered >= 0.88).all(), (method, value, covered)
+        width = (part[high] - part[low]).groupby(part.metric).mean() / part.groupby("metric")[value].std()
+        assert (width[["mmd", "b2t"]] < 2 * 3.2).all(), width  # t of 7 degrees of freedom is 2.4: no blanket
+
+
+def test_a_change_is_surer_than_two_values_and_one_driver_has_no_interval(people):
+    own, bank, _ = people
+    targets = drivers_of(3, width=10)
+    rows = coverage.table(own, "422", targets, bank, repeats=8)
+    raf, vanilla = (rows[rows.method == method].set_index("metric") for method in ("raf", "vanilla"))
+    np.testing.assert_allclose(raf.change, raf.value / vanilla.value - 1)
+    assert vanilla.change.isna().all() and (vanilla.draws_sd < 1e-12).all() and (raf.draws_sd > 1e-4).all()
+    sure = (raf.change_high - raf.change_low) * vanilla.value
+    assert (sure[["mmd", "b2t"]] < 0.5 * (raf.high - raf.low)[["mmd", "b2t"]]).all()
+    alone = coverage.table(own, "422", np.concatenate(list(targets.values())), bank, repeats=8)
+    np.testing.assert_allclose(alone.value, rows.value)
+    assert alone[["low", "high", "change_low", "change_high"]].isna().all(axis=None)
+    assert alone.change.notna().sum() == 3
+
+
+def test_table1_has_the_average_the_changes_and_the_papers(people):
+    own, bank, targets = people
+    rows = coverage.table(own, "422", targets, bank, repeats=3)
+    other = rows.assign(subject="443", value=rows.value * np.where(rows.method == "raf", 0.8, 1.1))
+    wide = coverage.table1(pandas.concat([rows, other]))
+    assert wide.index.tolist() == ["422", "443", "Average", coverage.PAPER_ROW]
+    for metric, change in (("mmd", -0.25), ("kl", -0.39), ("b2t", -0.41)):
+        average = wide[metric].loc["Average"]
+        assert average["change"] == pytest.approx(average["raf"] / average["vanilla"] - 1)
+        assert average["low"] < average["change"] < average["high"]
+        assert wide.loc[coverage.PAPER_ROW, (metric, "change")] == pytest.approx(change, abs=0.005)
+        assert wide.loc["422", (metric, "low")] == rows.query("method == 'raf' and metric == @metric").change_low.item()
+    text = coverage.table1_text(wide)
+    assert all(len(line) <= 100 for line in text.splitlines())
+    assert text.count("the paper's") == 3 and text.count("Average") == 3 and "−24.6" in text and "-" not in text
+    assert "Average" not in coverage.table1_text(coverage.table1(rows)).split("Intervals")[0]
+    with pytest.raises(RafError, match="once for vanilla and for raf"):
+        coverage.table1(pandas.concat([rows, rows]))
+    with pytest.raises(RafError, match="once for vanilla and for raf"):
+        coverage.table1(rows[rows.method == "raf"])
+
+
+# --- further measures ------------------------------------------------------------------------------------------------
+
+
+def test_effective_rank_counts_directions():
+    draw = np.random.default_rng(0)
+    sphere = draw.normal(size=(20_000, 5))
+    assert coverage.effective_rank(sphere) == pytest.approx(5, abs=0.01)
+    assert coverage.effective_rank(sphere * [1, 1, 0, 0, 0]) == pytest.approx(2, abs=0.01)
+    assert coverage.effective_rank(np.linspace(0, 1, 30)[:, None] * np.ones(4)) == pytest.approx(1, abs=1e-6)
+    turn, _ = np.linalg.qr(draw.normal(size=(5, 5)))
+    scaled = sphere * [3, 2, 1, 0.5, 0.1]
+    assert coverage.effective_rank(3 * scaled @ turn + 7) == pytest.approx(coverage.effective_rank(scaled))
+    shares = np.linalg.svd(scaled - scaled.mean(0), compute_uv=False) ** 2
+    shares /= shares.sum()
+    assert coverage.effective_rank(scaled) == pytest.approx(np.exp(scipy.stats.entropy(shares)))
+    for points in (np.ones((4, 3)), np.ones((1, 3))):
+        with pytest.raises(RafError, match="do not vary"):
+            coverage.effective_rank(points)
+
+
+def precision_recall_by_brute_force(x, y, k):
+    radius_x = np.sort(cdist(x, x) + np.diag(np.full(len(x), np.inf)), 1)[:, k - 1]
+    radius_y = np.sort(cdist(y, y) + np.diag(np.full(len(y), np.inf)), 1)[:, k - 1]
+    between = cdist(x, y)
+    return (between <= radius_y).any(1).mean(), (between <= radius_x[:, None]).any(0).mean()
+
+
+@pytest.mark.parametrize("k", [1, 2, 3])
+@pytest.mark.parametrize("block", [16, 384])
+def test_precision_and_recall_equal_brute_force(k, block, monkeypatch):
+    monkeypatch.setattr(pairs, "BLOCK", block)
+    x, y = samples(n=150, m=310, width=4)
+    result = coverage.precision_recall(x, y, k)
+    assert result == pytest.approx(precision_recall_by_brute_force(x, y, k), abs=1e-12)
+    assert 0.05 < result.recall < 0.99 and 0.05 < result.precision < 0.99
+    swapped = coverage.precision_recall(y, x, k)
+    assert (swapped.precision, swapped.recall) == (result.recall, result.precision)
+
+
+def test_precision_and_recall_with_frames_in_common_and_far_away():
+    x, y = samples(n=120, m=200, width=5)
+    both = np.concatenate([x, y[:60], y[:20]])  # shared and repeated frames: distances of exactly a radius, and of 0
+    assert coverage.precision_recall(both, y) == pytest.approx(precision_recall_by_brute_force(both, y, 3), abs=1e-12)
+    assert coverage.precision_recall(x, x) == (1, 1)
+    assert coverage.precision_recall(x, y + 100) == (0, 0)
+    narrow = coverage.precision_recall(y * 0.3, y)
+    assert narrow.precision > 0.9 and narrow.recall < 0.4
+    offset = coverage.precision_recall(x + 1e4, y + 1e4)  # far from the origin
+    assert offset == pytest.approx(coverage.precision_recall(x, y), abs=1e-12)
+    for k in (0, 120):
+        with pytest.raises(RafError, match=f"k is {k}"):
+            coverage.precision_recall(x, y, k)
+
+
+def test_further_measures_are_those_of_the_same_sets(people):
+    own, bank, targets = people
+    sets = coverage.training_sets(own, "422", targets, bank, n=60, repeats=2, seed=4)
+    assert sets.n == 60 and len(sets.raf) == 2
+    rows, target = coverage.further(sets, "422").set_index("method"), np.concatenate(list(targets.values()))
+    for method, draws in (("vanilla", sets.vanilla), ("raf", sets.raf)):
+        values = [(coverage.effective_rank(x), *coverage.precision_recall(x, target)) for x in sets.pool[draws]]
+        assert rows.loc[method, ["effective_rank", "precision", "recall"]].tolist() == pytest.approx(np.mean(values, 0))
+    assert rows.loc["drivers", "effective_rank"] == pytest.approx(coverage.effective_rank(target))
+    assert rows.loc["raf", "effective_rank"] > 1 and rows.loc["raf", "recall"] > rows.loc["vanilla", "recall"]
+
+
+def test_dimensions_that_lie_outside_are_named():
+    draw = np.random.default_rng(0)
+    train, target = draw.uniform(size=(200, 3)), draw.uniform(size=(100, 3))
+    target[:25, 1] = 1.5
+    rows = coverage.by_dimension(train, target, ["jawOpen", "mouthLeft", "browDown"])
+    first = rows.iloc[0]
+    assert (first["name"], first["dimension"]) == ("mouthLeft", 1)
+    assert first["outside"] == 0.25
+    below = train.min(0) - [0.01, 0.05, 0.0]
+    few = coverage.by_dimension(train, np.stack([train[0], below])).set_index("dimension")["outside"]
+    assert few[[0, 1, 2]].tolist() == [0, 0.5, 0]  # a hundredth of the range is nothing to speak of
+    highest = train[:, 1].max()
+    assert coverage.by_dimension(train, target[:25]).set_index("name").loc["1", "excess"] == pytest.approx(
+        1.5 - highest
+    )
+    assert rows["share"].sum() == pytest.approx(1) and first["share"] > 0.8
+    nearest = train[cdist(target, train).argmin(1)]
+    squares = ((target - nearest) ** 2).mean(0)
+    np.testing.assert_allclose(rows.sort_values("dimension")["share"], squares / squares.sum())
+    inside = coverage.by_dimension(train, train)
+    assert (inside[["outside", "excess", "share"]] == 0).all(axis=None)
+    with pytest.raises(RafError, match="2 names for 3"):
+        coverage.by_dimension(train, target, ["a", "b"])
+
+
+def test_how_far_a_clip_is_and_when():
+    draw = np.random.default_rng(0)
+    train = np.cumsum(draw.normal(scale=0.1, size=(300, 5)), 0)
+    clip = train[40:100] + draw.normal(scale=0.05, size=(60, 5))
+    clip[20:24] += [[3.0], [4.0], [3.5], [2.0]]
+    clip[50] += 1.5
+    clip[7] = np.nan
+    found = coverage.clip_distance(train, clip, worst=2, apart=5)
+    table = cdist(np.delete(clip, 7, 0), train)
+    np.testing.assert_allclose(np.delete(found.distance, 7), table.min(1))
+    np.testing.assert_array_equal(np.delete(found.nearest, 7), table.argmin(1))
+    assert np.isnan(found.distance[7]) and found.nearest[7] == -1
+    assert found.worst.tolist() == [21, 50]  # 20, 22 and 23 are neighbours of 21
+    assert found.mean == pytest.approx(coverage.b2t(train, np.delete(clip, 7, 0)))
+    stretches = np.repeat(np.arange(10), 30).astype(str)
+    assert found.yardstick == pytest.approx(np.quantile(coverage.spacing(train, stretches), 0.95))
+    assert found.beyond == pytest.approx((table.min(1) > found.yardstick).mean())
+    named = coverage.clip_distance(train, clip, sequence=np.repeat(["a", "b"], 150))
+    assert named.beyond == pytest.approx(coverage.beyond(train, np.delete(clip, 7, 0), np.repeat(["a", "b"], 150)))
+    assert "59 of 60 frames" in str(found) and "21, 50" in str(found)
+    assert len(coverage.clip_distance(train, clip[:3]).worst) == 1
+    for call, word in [
+        (lambda: coverage.clip_distance(train, np.full((4, 5), np.nan)), "none of the 4 frames"),
+        (lambda: coverage.clip_distance(train, clip, worst=0), "worst 0"),
+        (lambda: coverage.clip_distance(train[:1], clip), "one sequence"),
+        (lambda: coverage.clip_distance(train, clip, ["a", "b"]), "2 sequence names"),
+    ]:
+        with pytest.raises(RafError, match=word):
+            call()
+
+
+MEMORY = """
+import resource
+import os
+import subprocess
+import sys
+
+import numpy as np
+from raflib import coverage
+draw = np.random.default_rng(0)
+x, y = draw.normal(size=(4_000, 52)), draw.normal(size=(16_000, 52))
+for metric in (coverage.mmd, coverage.kl, coverage.b2t, coverage.precision_recall):
+    metric(x[:500], y[:600])
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for metric in (coverage.mmd, coverage.kl, coverage.b2t, coverage.precision_recall):
+    metric(x, y)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**20)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is counted in kilobytes on Linux only")
+def test_memory_does_not_grow_with_the_pairs():
+    """A table of 16,000 × 16,000 would take 1.9 GiB; `benchmarks/coverage.py --large` does 20,000 × 100,000."""
+    threads = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}
+    environment = {**os.environ, **threads}
+    run = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True, env=environment)
+    assert float(run.stdout) < 0.25, f"{run.stdout} GiB"

@@ -112,6 +112,8 @@ def _methods(notebook: str, writes: tuple[str, ...]) -> dict[str, Row]:
     return rows
 
 
+COVERAGE_PICTURES = ("coverage", "changes", "further", "sequences", "actions", "clips", "farthest")
+COVERAGE_FILES = ("table1.txt", "rows.csv", "further.csv", *(f"{name}.png" for name in COVERAGE_PICTURES))
 ROWS = {
     "01_subjects": Row(
         "01_subjects",
@@ -121,20 +123,39 @@ ROWS = {
         ),
     ),
     "02_bank": Row(
-        "02_bank", writes=tuple(f"02_bank_422_tiny/{name}" for name in ("neighbours.png", "pca.png", "summary.json"))
+        "02_bank",
+        {"bank": "half2"},
+        writes=tuple(
+            f"02_bank_422_tiny_half2/{name}"
+            for name in ("neighbours.jpg", "pca.jpg", "pca.html", "variants.png", "summary.json")
+        ),
     ),
     "02_bank rebuilt": Row(
         "02_bank",
         {"rebuild": True, "people": 2, "frames": 20, "subject": "443"},
-        writes=("02_bank_443_tiny/bank_arkit52.npz",),
+        writes=("02_bank_443_tiny_rebuilt/bank_arkit52.npz",),
     ),
     "03_coverage": Row(
         "03_coverage",
         {"repeats": 3},
-        writes=tuple(f"03_coverage_422_tiny/{name}" for name in ("table1.txt", "coverage.png")),
+        writes=tuple(f"03_coverage_422_tiny/{name}" for name in COVERAGE_FILES),
+    ),
+    "03_coverage all": Row(
+        "03_coverage",
+        {"repeats": 2, "subject": "all"},
+        writes=tuple(f"03_coverage_all_tiny/{name}" for name in COVERAGE_FILES),
     ),
     **_methods("04_train", ("checkpoint.safetensors", "run.json", "start.png", "curves.png", "look.png", "head.ply")),
     **_methods("05_evaluate", ("rows.csv", "table.md", "correlations.csv")),
+    "04_train half1": Row(
+        "04_train", {"bank": "half1", "threads": 1}, writes=("04_train_422_raf_tiny_0_half1/run.json",)
+    ),
+    "05_evaluate half1": Row(
+        "05_evaluate",
+        {"bank": "half1"},
+        needs=("04_train half1",),
+        writes=("05_evaluate_422_raf_tiny_0_half1/rows.csv",),
+    ),
     "06_tables": Row(
         "06_tables",
         needs=("05_evaluate vanilla", "05_evaluate raf"),
@@ -207,7 +228,7 @@ def test_runs_with_tiny_parameters(key):
     for name in ROWS[key].writes:
         path = runs_root() / name
         assert path.stat().st_size > 0, name
-        if path.suffix == ".png":
+        if path.suffix in (".png", ".jpg"):
             assert np.asarray(Image.open(path).convert("L")).std() > 5, f"{name} is blank"
 
 
@@ -244,6 +265,8 @@ def test_a_second_training_is_the_first_one():
         ("04_train", {"method": "rafe"}, "parameter method is 'rafe'; choose one of.*raf_pose"),
         ("05_evaluate", {"drive": "slow"}, "parameter drive is 'slow'; choose one of direct, relative"),
         ("01_subjects", {"subject": 4.22}, "parameter subject must be str"),
+        ("01_subjects", {"subject": "all"}, "parameter subject is 'all'; give one id"),
+        ("03_coverage", {"subject": "All"}, "parameter subject is 'All'; write 'all'"),
         ("08_your_video", {}, "set video"),
     ],
 )

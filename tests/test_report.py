@@ -1,14 +1,13 @@
 """Tables (means, block bootstrap, paired differences, Markdown) and figures (drawn, saved whole, noted)."""
 
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
-from raflib import report
+from raflib import coverage, report
 from raflib.errors import RafError
 
 
@@ -157,16 +156,6 @@ def test_coverage_figure_shows_every_subject_and_measure(tmp_path):
         report.coverage_figure(data[["subject", "method"]])
 
 
-def test_pca_figure_draws_queries_and_neighbours_and_is_the_same_twice():
-    rng = np.random.default_rng(0)
-    bank = SimpleNamespace(features=rng.normal(size=(400, 8)).astype(np.float32))
-    queries = rng.normal(size=(3, 8)).astype(np.float32)
-    neighbours = rng.integers(0, 400, size=(3, 10))
-    image = report.pca_figure(bank, queries, neighbours)
-    assert colour_count(image, "vanilla") > 100 and colour_count(image, "raf") > 100
-    assert np.array_equal(np.asarray(image), np.asarray(report.pca_figure(bank, queries, neighbours)))
-
-
 def test_training_curves_draw_a_line_a_run():
     log = pd.DataFrame(
         {"step": np.arange(0, 100, 5), "l1": np.linspace(0.1, 0.02, 20), "psnr": np.linspace(18, 28, 20)}
@@ -191,6 +180,52 @@ def test_manifest_keeps_other_entries_and_refuses_damage(tmp_path):
     with pytest.raises(RafError, match=r"manifest\.json"):
         report.manifest(tmp_path / "a.png", "05_evaluate", {})
     assert (tmp_path / "manifest.json").read_text() == "{"
+
+
+def test_changes_are_drawn_with_the_paper_below():
+    columns = pd.MultiIndex.from_product([["mmd", "b2t"], ["vanilla", "raf", "change", "low", "high"]])
+    rows = [[0.2, 0.15, -0.25, -0.4, -0.1] * 2] * 2
+    wide = pd.DataFrame(rows, index=["388", "422"], columns=columns)
+    wide.loc["Average"] = rows[0]
+    wide.loc["the paper's"] = [0.2, 0.1, -0.5, np.nan, np.nan] * 2
+    image = report.change_figure(wide)
+    single = report.change_figure(wide.drop(index="388"))
+    assert colour_count(image, "raf") > 1.7 * colour_count(single, "raf") > 0
+    assert image.size[1] > single.size[1]  # one subject is its own average, which is left out
+
+
+def test_sequences_and_dimensions_are_drawn_in_proportion():
+    sequences = pd.DataFrame(
+        {"sequence": ["EXP-1-head", "SEN-01"], "b2t_alone": [1.2, 0.9], "nearest_share": [0.9, 0.1]}
+    )
+    image = report.sequence_figure(sequences)
+    assert colour_count(image, "vanilla") > 500
+    with pytest.raises(RafError, match="nearest_share"):
+        report.sequence_figure(sequences.drop(columns="nearest_share"))
+    dimensions = pd.DataFrame(
+        {
+            "name": ["jawOpen", "mouthLeft", "browDownLeft"],
+            "low": 0.0,
+            "high": [0.5, 0.4, 0.1],
+            "target_low": 0.0,
+            "target_high": [0.7, 0.4, 0.9],
+            "outside": [0.2, 0.0, 0.5],
+            "share": [0.5, 0.3, 0.2],
+        }
+    )
+    image, fewer = report.dimension_figure(dimensions), report.dimension_figure(dimensions, count=1)
+    assert colour_count(image, "noise") > 1.5 * colour_count(fewer, "noise") > 0
+    assert colour_count(image, "vanilla") > 0
+
+
+def test_clips_are_lines_with_their_worst_frames(tmp_path):
+    train = np.random.default_rng(0).normal(size=(60, 4))
+    clips = {name: coverage.clip_distance(train, train[:30] + shift) for name, shift in (("near", 0.1), ("far", 3.0))}
+    image = report.clip_figure(clips, tmp_path / "clips.png")
+    assert Image.open(tmp_path / "clips.png").size == image.size
+    assert colour_count(image, "vanilla") > 50 < colour_count(report.clip_figure({"far": clips["far"]}), "vanilla")
+    with pytest.raises(RafError, match="no clips"):
+        report.clip_figure({})
 
 
 def test_differences_are_drawn_with_their_intervals(tmp_path):

@@ -14,10 +14,10 @@ from raflib.retrieval.mapped import MappedBank, write_mapped
 from raflib.sampler import RAF
 
 
-def make_piece(people, rows=30, width=8, seed=0, space="arkit52", turned=True):
+def make_piece(people, rows=30, width=8, seed=0, space="arkit52", turned=True, decimals=1):
     draw = np.random.default_rng([seed, len(people), *people[0].encode()])
     subjects = draw.permutation(np.repeat(people, rows))
-    features = np.round(draw.normal(size=(len(subjects), width)), 1).astype(np.float32)  # rounded: ties
+    features = np.round(draw.normal(size=(len(subjects), width)), decimals).astype(np.float32)  # ties
     sequence = draw.choice(["FREE", f"EXP-{people[0]}"], len(subjects))
     rotation = draw.normal(size=(len(subjects), 3)) if turned else None
     return ExpressionBank(features, subjects, sequence, draw.integers(99, size=len(subjects)), space, {}, rotation)

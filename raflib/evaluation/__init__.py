@@ -2,11 +2,12 @@
 
 from raflib.evaluation.agreement import tracker_agreement, true_actions
 from raflib.evaluation.metrics import REGISTRY, Metric, Target, describe, lpips, psnr, register, ssim
-from raflib.evaluation.protocols import correlations, evaluate, most_frontal, unseen_drivers
+from raflib.evaluation.protocols import BENCHMARK, correlations, evaluate, most_frontal, unseen_drivers
 from raflib.evaluation.tracked import calibrate, expression_distance, landmark_distance, rotation_distance
 from raflib.evaluation.truth import Performed, performed, pose_errors, transfer_expression, transfer_pose
 
 __all__ = [
+    "BENCHMARK",
     "REGISTRY",
     "Metric",
     "Performed",

@@ -1,9 +1,11 @@
 """The open expression bank: 200 random frames of each of 415 studio people, as the tracker reads them (paper §4.2, §5).
 
-`build` makes it, on all cores and with nothing lost when it is killed; `verify` films a few rows of one again.
+`build` makes it, on all cores and with nothing lost when it is killed; `verify` films a few rows of one again; `face`
+and `faces` show rows.
 """
 
 from raflib.openbank.building import FRAMES, PEOPLE, build
+from raflib.openbank.faces import face, faces
 from raflib.openbank.verifying import TOLERANCE, Verification, verify
 
-__all__ = ["FRAMES", "PEOPLE", "TOLERANCE", "Verification", "build", "verify"]
+__all__ = ["FRAMES", "PEOPLE", "TOLERANCE", "Verification", "build", "face", "faces", "verify"]

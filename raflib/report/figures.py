@@ -1,50 +1,24 @@
 """The figures of the paper, drawn one way everywhere, and the manifest that says how each was made.
 
-Figures are returned as pictures (a notebook shows them as they are) and written to `path` when one is given. Colours
-are Okabe and Ito's, which colour-blind readers can tell apart, and a method has the same one in every figure.
+Figures are returned as pictures (a notebook shows them as they are) and written to `path` when one is given.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int
-from matplotlib import font_manager, rc_context
+from matplotlib import rc_context
 from matplotlib.figure import Figure
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from raflib.errors import RafError
-from raflib.report.tables import LOWER_IS_BETTER, arrow, require_columns
-from raflib.runs import atomic_write, provenance, read_json, write_json
-
-PALETTE = {
-    "vanilla": "#0072B2",
-    "noise": "#E69F00",
-    "raf": "#009E73",
-    "control": "#7F7F7F",
-    "truth": "#000000",
-    "driver": "#56B4E9",
-}
-SPARE = ("#D55E00", "#CC79A7", "#56B4E9", "#F0E442")
-_INK, _QUIET = "#222222", "#8A8A8A"
-_STYLE = {
-    "font.family": "DejaVu Sans",
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": _QUIET,
-    "axes.labelcolor": _INK,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
-    "legend.frameon": False,
-    "figure.constrained_layout.use": True,
-}
+from raflib.report._drawing import INK, PALETTE, QUIET, SPARE, STYLE, drawn, font, saved
+from raflib.report.tables import arrow, require_columns
+from raflib.runs import provenance, read_json, write_json
 
 
 def strip(
@@ -62,9 +36,9 @@ def strip(
     for row in rows:
         if len(row) != len(columns):
             raise RafError(f"strip: a row has {len(row)} pictures but there are {len(columns)} columns")
-    gap, font = max(4, tile // 32), _font(max(11, tile // 13))
-    head = font.size + 2 * gap
-    left = max((int(font.getlength(label)) for label in labels), default=0) + 2 * gap if labels else gap
+    gap, face = max(4, tile // 32), font(max(11, tile // 13))
+    head = face.size + 2 * gap
+    left = max((int(face.getlength(label)) for label in labels), default=0) + 2 * gap if labels else gap
     first = next(picture for row in rows for picture in row if picture is not None)
     height = round(tile * first.shape[0] / first.shape[1])
     size = (left + len(columns) * (tile + gap), head + len(rows) * (height + gap))
@@ -72,11 +46,11 @@ def strip(
     draw = ImageDraw.Draw(sheet)
     for c, name in enumerate(columns):
         x = left + c * (tile + gap) + tile / 2
-        draw.text((x, head / 2), name, font=font, fill=_INK, anchor="mm")
+        draw.text((x, head / 2), name, font=face, fill=INK, anchor="mm")
     for r, row in enumerate(rows):
         y = head + r * (height + gap)
         if labels:
-            draw.text((gap, y + height / 2), labels[r], font=font, fill=_INK, anchor="lm")
+            draw.text((gap, y + height / 2), labels[r], font=face, fill=INK, anchor="lm")
         for c, picture in enumerate(row):
             x = left + c * (tile + gap)
             if picture is None:
@@ -85,83 +59,14 @@ def strip(
             if picture.dtype != np.uint8:
                 picture = (np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8)
             sheet.paste(Image.fromarray(picture).resize((tile, height), Image.Resampling.LANCZOS), (x, y))
-    return _saved(sheet, path)
-
-
-def coverage_figure(rows: pd.DataFrame, path: str | Path | None = None) -> Image.Image:
-    """Table 1 as a picture: per measure, each subject's Vanilla value and where +RAF moves it.
-
-    `rows` has `subject`, `method` ("vanilla", "raf") and a column a measure (mmd, kl, b2t).
-    """
-    measures = [name for name in LOWER_IS_BETTER if name in rows]
-    require_columns(rows, ["subject", "method"])
-    if not measures:
-        raise RafError(f"coverage figure: none of the columns {', '.join(LOWER_IS_BETTER)} is there")
-    wide = rows.pivot_table(index="subject", columns="method", values=measures, sort=False)
-    names = [str(name) for name in wide.index]
-    places = np.arange(len(names))
-    with rc_context(_STYLE):
-        figure = Figure(figsize=(2.6 * len(measures) + 0.6, 0.32 * len(names) + 1.3))
-        axes = figure.subplots(1, len(measures), sharey=True, squeeze=False)[0]
-        for ax, measure in zip(axes, measures, strict=True):
-            before, after = wide[measure, "vanilla"].to_numpy(), wide[measure, "raf"].to_numpy()
-            ax.hlines(places, before, after, color="#C8C8C8", linewidth=3, zorder=1)
-            ax.scatter(before, places, s=46, color=PALETTE["vanilla"], label="Vanilla", zorder=2)
-            ax.scatter(after, places, s=46, color=PALETTE["raf"], label="+RAF", marker="D", zorder=3)
-            change = 100 * (np.nanmean(after) / np.nanmean(before) - 1)
-            ax.set_title(f"{measure.upper()} ↓   ({change:+.0f} % on average)".replace("-", "−"), loc="left")
-            ax.set_xlim(0, 1.08 * np.nanmax([before, after]))
-            ax.set_ylim(len(names) - 0.5, -0.5)
-            ax.set_yticks(places, names)
-            ax.tick_params(length=0)
-            ax.grid(axis="x", color="#EEEEEE")
-            ax.set_axisbelow(True)
-        axes[0].set_ylabel("subject")
-        handles, texts = axes[0].get_legend_handles_labels()
-        figure.legend(handles, texts, loc="outside lower center", ncols=2)
-        return _drawn(figure, path)
-
-
-def pca_figure(
-    bank, queries: Float[np.ndarray, "Q d"], neighbours: Int[np.ndarray, "Q k"], path: str | Path | None = None
-) -> Image.Image:
-    """Figure 2: the bank in its first two principal components, queries as stars, their neighbours in their colour.
-
-    `bank` is an `ExpressionBank` (or anything with `features` [N,d]); `neighbours` are rows of it, found in the
-    original space, which is why they need not be the nearest in this plane.
-    """
-    features = np.asarray(bank.features, dtype=np.float64)
-    centre = features.mean(0)
-    _, vectors = np.linalg.eigh(np.cov(features - centre, rowvar=False))
-    axes2 = vectors[:, ::-1][:, :2]
-    # Signs of eigenvectors are arbitrary; the largest entry of each made positive draws the same picture everywhere.
-    axes2 = axes2 * np.sign(axes2[np.abs(axes2).argmax(0), [0, 1]])
-    points, stars = (features - centre) @ axes2, (np.asarray(queries) - centre) @ axes2
-    share = points.var(0) / features.var(0).sum() * 100
-    colours = [PALETTE["vanilla"], SPARE[0], PALETTE["raf"], PALETTE["noise"], *SPARE[1:]]
-    with rc_context(_STYLE):
-        figure = Figure(figsize=(5.4, 4.6))
-        ax = figure.subplots()
-        ax.scatter(*points.T, s=3, color="#D9D9D9", linewidths=0, rasterized=True)
-        for q, (star, near) in enumerate(zip(stars, neighbours, strict=True)):
-            colour = colours[q % len(colours)]
-            ax.scatter(*points[near].T, s=26, color=colour, edgecolor="white", linewidth=0.5, zorder=2)
-            ax.scatter(*star, s=210, marker="*", color=colour, edgecolor="black", linewidth=0.9, zorder=3)
-        ax.scatter([], [], s=90, marker="*", color="white", edgecolor="black", label="query")
-        ax.scatter([], [], s=26, color=_QUIET, label=f"its {np.shape(neighbours)[1]} nearest, other people")
-        ax.scatter([], [], s=10, color="#D9D9D9", label=f"bank ({len(features):,} frames)")
-        ax.legend(loc="best")
-        ax.set_xlabel(f"first principal component ({share[0]:.0f} % of variance)")
-        ax.set_ylabel(f"second ({share[1]:.0f} %)")
-        ax.set_aspect("equal", adjustable="datalim")
-        return _drawn(figure, path)
+    return saved(sheet, path)
 
 
 def training_curves(
     logs: Mapping[str, pd.DataFrame], columns: Sequence[str] = ("l1", "psnr"), path: str | Path | None = None
 ) -> Image.Image:
     """Training logs (`Run.log`), a panel a column, a line a run: thin as logged, thick as running mean."""
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         figure = Figure(figsize=(3.6 * len(columns), 2.9))
         axes = figure.subplots(1, len(columns), squeeze=False)[0]
         for ax, column in zip(axes, columns, strict=True):
@@ -175,7 +80,7 @@ def training_curves(
             ax.set_xlabel("step")
             ax.grid(color="#EEEEEE")
         axes[0].legend()
-        return _drawn(figure, path)
+        return drawn(figure, path)
 
 
 def differences_figure(
@@ -196,11 +101,11 @@ def differences_figure(
     columns, spare = min(columns, len(panels)), [name for name in names if name not in PALETTE]
     colours = {**PALETTE, **{name: SPARE[i % len(SPARE)] for i, name in enumerate(spare)}}
     lines = -(-len(panels) // columns)
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         figure = Figure(figsize=(2.7 * columns + 1.6, lines * (0.26 * len(names) + 0.7) + 0.3))
         axes = figure.subplots(lines, columns, sharey=True, squeeze=False).ravel()
         for ax, (title, values) in zip(axes, shown.items(), strict=False):
-            ax.axvline(0, color=_QUIET, linewidth=1)
+            ax.axvline(0, color=QUIET, linewidth=1)
             for name, row in values.iterrows():
                 place = names.index(name)
                 ax.plot([row["low"], row["high"]], [place, place], color=colours[name], linewidth=2)
@@ -215,7 +120,7 @@ def differences_figure(
         for ax in axes[len(panels) :]:
             ax.set_visible(False)
         figure.supxlabel(f"difference in {metric} {arrow(metric)}".rstrip(), fontsize=9)
-        return _drawn(figure, path)
+        return drawn(figure, path)
 
 
 def manifest(path: str | Path, notebook: str, parameters: Mapping[str, object]) -> None:
@@ -231,20 +136,3 @@ def manifest(path: str | Path, notebook: str, parameters: Mapping[str, object]) 
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     entries[path.name] = {"notebook": notebook, "parameters": dict(parameters), "sha256": digest, **provenance()}
     write_json(where, entries)
-
-
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    return ImageFont.truetype(font_manager.findfont("DejaVu Sans"), size)
-
-
-def _drawn(figure: Figure, path: str | Path | None, dpi: int = 160) -> Image.Image:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi, facecolor="white", metadata={"Software": None})
-    return _saved(Image.open(buffer).convert("RGB"), path)
-
-
-def _saved(image: Image.Image, path: str | Path | None) -> Image.Image:
-    if path is not None:
-        with atomic_write(path) as temporary:
-            image.save(temporary, format="PNG", optimize=True)
-    return image

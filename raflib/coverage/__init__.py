@@ -1,0 +1,53 @@
+"""Does a training set cover the expressions an avatar will be asked for? Table 1's metrics (paper §3, Appendix 0.A).
+
+Pure functions on arrays of expression features: `mmd`, `kl`, `b2t`; `table`, which draws equal-sized Vanilla and +RAF
+training sets and measures both; and what else one wants to know of one's own data: `effective_rank`,
+`precision_recall`, `beyond`, `by_sequence`, `by_dimension`, `clip_distance`. All are computed in float64, block by
+block, so that 20,000 × 100,000 frames fit in two gigabytes.
+"""
+
+from raflib.coverage.clip import ClipDistance, clip_distance
+from raflib.coverage.layout import PAPER, PAPER_ROW, table1, table1_text
+from raflib.coverage.metrics import TAIL_FLOOR, Projection, b2t, kl, log_density, mmd, pca
+from raflib.coverage.pairs import median_distance, nearest, nearest_distance
+from raflib.coverage.paper_table import METRICS, TrainingSets, further, table, training_sets
+from raflib.coverage.spread import (
+    PrecisionRecall,
+    beyond,
+    by_dimension,
+    by_sequence,
+    effective_rank,
+    precision_recall,
+    spacing,
+)
+
+__all__ = [
+    "METRICS",
+    "PAPER",
+    "PAPER_ROW",
+    "TAIL_FLOOR",
+    "ClipDistance",
+    "PrecisionRecall",
+    "Projection",
+    "TrainingSets",
+    "b2t",
+    "beyond",
+    "by_dimension",
+    "by_sequence",
+    "clip_distance",
+    "effective_rank",
+    "further",
+    "kl",
+    "log_density",
+    "median_distance",
+    "mmd",
+    "nearest",
+    "nearest_distance",
+    "pca",
+    "precision_recall",
+    "spacing",
+    "table",
+    "table1",
+    "table1_text",
+    "training_sets",
+]

@@ -1,0 +1,84 @@
+"""How far one driving clip is from a training set, frame by frame: before an avatar is driven, or trained at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from raflib.coverage.pairs import nearest
+from raflib.coverage.spread import spacing
+from raflib.errors import RafError
+
+STRETCHES = 10  # a recording without named sequences is cut into as many
+
+
+@dataclass(frozen=True, eq=False)
+class ClipDistance:
+    """How far a clip of T frames is from a training set.
+
+    Attributes:
+        distance: [T] L2 distance to the nearest training frame, in feature units; NaN where no face was found.
+        nearest: [T] that training frame's row; −1 where no face was found.
+        yardstick: the training set's own spacing, the 95th percentile of `raflib.coverage.spacing`.
+        worst: rows of the clip, farthest first, each at least `apart` frames from those before it.
+    """
+
+    distance: Float[np.ndarray, " T"]
+    nearest: Int[np.ndarray, " T"]
+    yardstick: float
+    worst: Int[np.ndarray, " W"]
+
+    @property
+    def mean(self) -> float:
+        """Mean distance over the frames with a face: the clip's B2T."""
+        return float(np.nanmean(self.distance))
+
+    @property
+    def beyond(self) -> float:
+        """Share of the frames with a face that lie beyond the yardstick."""
+        return float((self.distance > self.yardstick).sum() / np.isfinite(self.distance).sum())
+
+    def __str__(self) -> str:
+        faces = int(np.isfinite(self.distance).sum())
+        return (
+            f"{faces} of {len(self.distance)} frames with a face; mean distance {self.mean:.2f}, "
+            f"{100 * self.beyond:.0f} % beyond {self.yardstick:.2f}; farthest frames {', '.join(map(str, self.worst))}"
+        )
+
+
+def clip_distance(
+    train: Float[np.ndarray, "N d"],
+    clip: Float[np.ndarray, "T d"],
+    sequence: Iterable[str] | None = None,
+    worst: int = 5,
+    apart: int = 5,
+) -> ClipDistance:
+    """How far the frames of a driving `clip` are from the training frames `train`, and which are the worst.
+
+    Frames of the clip without a face (all NaN) stay in their places. `sequence` [N] names the recording of each
+    training frame, for the yardstick; without it the training frames are taken as one video, in order, and cut into
+    ten stretches of time. At most `worst` frames are named, `apart` frames from each other, since neighbours in time
+    show the same face. Raises RafError when no frame of the clip has a face, and for other widths, NaN in `train`, or
+    too few training frames.
+    """
+    train, clip = np.asarray(train), np.asarray(clip)
+    if clip.ndim != 2 or worst < 1 or apart < 1:
+        raise RafError(
+            f"clip_distance: clip of shape {clip.shape}, worst {worst}, apart {apart}; expected [T, d], and 1 or more"
+        )
+    seen = ~np.isnan(clip).all(1)
+    if not seen.any():
+        raise RafError(f"clip_distance: none of the {len(clip)} frames has a face; give a clip that shows one")
+    if sequence is None:
+        sequence = (np.arange(len(train)) * STRETCHES // max(len(train), 1)).astype(str)
+    distance, rows = np.full(len(clip), np.nan), np.full(len(clip), -1)
+    distance[seen], rows[seen] = nearest(clip[seen], train)
+    yardstick = float(np.quantile(spacing(train, sequence), 0.95))
+    picked: list[int] = []
+    for row in np.argsort(-np.where(seen, distance, -np.inf), kind="stable")[: seen.sum()]:
+        if len(picked) < worst and all(abs(row - other) >= apart for other in picked):
+            picked.append(int(row))
+    return ClipDistance(distance, rows, yardstick, np.array(picked))

@@ -1,0 +1,63 @@
+"""Rows of Table 1 laid out as the paper's, the average and the paper's own averages below, and as plain text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from raflib.coverage.intervals import ratio
+from raflib.coverage.paper_table import METRICS
+from raflib.errors import RafError
+
+if TYPE_CHECKING:
+    import pandas
+
+PAPER = {"mmd": (0.187, 0.141), "kl": (42.915, 26.105), "b2t": (1.011, 0.594)}
+"""The paper's averages over its five subjects, Vanilla and +RAF, on NeRSemble with its own features and bank."""
+PAPER_ROW = "the paper's"
+
+
+def table1(rows: pandas.DataFrame) -> pandas.DataFrame:
+    """Rows of `table` for one or more subjects laid out as the paper's Table 1: a row a subject, "Average", its own.
+
+    Columns are (metric, part): "vanilla", "raf", "change" (a share), its "low" and "high". A subject's interval is
+    `table`'s, for other drivers. The average's change is that of the averages, as in the paper, and its interval is for
+    other *subjects* (Student's, on the linearised ratio; NaN for a single one); drivers are partly shared between
+    subjects, so it is somewhat too narrow. The row `PAPER_ROW` holds the paper's averages and their changes. Raises
+    RafError when a subject and method are there twice or not at all.
+    """
+    import pandas
+
+    counts = rows.groupby(["subject", "metric", "method"], sort=False).size().unstack(fill_value=0)
+    if not {"vanilla", "raf"} <= set(counts) or (counts[["vanilla", "raf"]] != 1).any(axis=None):
+        raise RafError("table1: every subject needs each metric once for vanilla and for raf; give rows of `table`")
+    value, raf = rows.pivot(index="subject", columns=["metric", "method"], values="value"), rows[rows.method == "raf"]
+    wide = {}
+    for metric in METRICS:
+        before, after = (value[metric, method] for method in ("vanilla", "raf"))
+        known = raf[raf.metric == metric].set_index("subject").loc[value.index]
+        average = before.mean(), after.mean(), *ratio(before.to_numpy(), after.to_numpy())
+        paper = *PAPER[metric], PAPER[metric][1] / PAPER[metric][0] - 1, np.nan, np.nan
+        parts = before, after, known["change"], known["change_low"], known["change_high"]
+        for i, (name, part) in enumerate(zip(("vanilla", "raf", "change", "low", "high"), parts, strict=True)):
+            wide[metric, name] = [*part, average[i], paper[i]]
+    return pandas.DataFrame(wide, index=pandas.Index([*value.index, "Average", PAPER_ROW], name="subject"))
+
+
+def table1_text(wide: pandas.DataFrame) -> str:
+    """`table1` as plain text of 70 columns: a block a metric, changes in % with their intervals, notes below."""
+    single = len(wide) == 3  # one subject is its own average
+    lines = [f"{'':7}{'subject':16}{'vanilla':>9}{'raf':>9}{'change %':>10}   95 % interval"]
+    for metric in METRICS:
+        for i, (name, row) in enumerate(wide[metric].iterrows()):
+            if single and name == "Average":
+                continue
+            change, low, high = (f"{100 * row[part]:+.1f}".replace("-", "−") for part in ("change", "low", "high"))
+            interval = f"   [{low}, {high}]" if np.isfinite(row["low"]) else ""
+            label = "" if i else metric
+            values = f"{row['vanilla']:9.3f}{row['raf']:9.3f}{change:>10}"
+            lines.append(f"{label:7}{name:16}{values}{interval}".rstrip())
+    lines += ["", "Intervals of a subject: other drivers in place of these; of the average: other subjects."]
+    lines += ["The paper's: its averages on NeRSemble, with other features, people and bank. Compare changes only."]
+    return "\n".join(lines)

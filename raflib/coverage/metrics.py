@@ -1,0 +1,135 @@
+"""The three measures of Table 1 (paper §3, Appendix 0.A): MMD, KL, B2T, each on two arrays of expression features.
+
+The paper names the measures but not their settings; every choice made here is stated where it is made. Throughout, x is
+the training set [N,d], y the target (the drivers' frames) [M,d], ‖·‖ the Euclidean norm; lower is better.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from raflib.coverage.pairs import kernel_means, median_distance, nearest_distance, samples
+from raflib.errors import RafError
+
+TAIL_FLOOR = -100.0  # natural log; see `kl`
+
+
+def mmd(x: Float[np.ndarray, "N d"], y: Float[np.ndarray, "M d"], bandwidth: float | int | None = None) -> float:
+    """Maximum mean discrepancy between two samples with an RBF kernel; 0 for equal samples (Appendix 0.A).
+
+        MMD² = 1/N² Σᵢⱼ k(xᵢ,xⱼ) + 1/M² Σᵢⱼ k(yᵢ,yⱼ) − 2/(NM) Σᵢⱼ k(xᵢ,yⱼ),   k(a,b) = exp(−‖a−b‖² / (2h²))
+
+    and √MMD² is returned. The sums run over all pairs, each point with itself included: the biased V-statistic, which
+    is never negative and 0 for equal samples. (Leaving out i = j is unbiased for independent points only, and frames of
+    a video are not.) `bandwidth` h is in the features' own unit; by default it is the median distance between two
+    different points of the pooled sample (exact). To compare several training sets against one target give them all
+    the same bandwidth, as `table` does. Raises RafError for other shapes, NaN, or a bandwidth that is not positive.
+    """
+    x, y = samples(x, y)
+    bandwidth = median_distance(np.concatenate([x, y])) if bandwidth is None else bandwidth
+    if not 0 < bandwidth < np.inf:
+        raise RafError(f"mmd: bandwidth is {bandwidth}, expected a positive distance; if most frames coincide give one")
+    center = y.mean(0)  # distances do not change and rounding gets smaller
+    x, y = (x - center) / bandwidth, (y - center) / bandwidth
+    within = kernel_means(x, x).mean() + kernel_means(y, y).mean()
+    return float(np.sqrt(max(within - 2 * kernel_means(x, y).mean(), 0.0)))
+
+
+def kl(x: Float[np.ndarray, "N d"], y: Float[np.ndarray, "M d"], components: int = 8) -> float:
+    """KL(P_x ‖ P_y) in nats between kernel density estimates in a PCA space (Appendix 0.A: x subject, y target).
+
+        KL = 1/N Σᵢ [log p_x(zᵢ) − log p_y(zᵢ)],   zᵢ = Vᵀ(xᵢ − ȳ) / s
+        p_x(z) = 1/N Σⱼ 𝒩(z; zⱼ, b² S_x),   b = N^(−1/(c+4)),   and p_y likewise with M frames and S_y
+
+    PCA is fitted on y: ȳ its mean, V its c = `components` first axes, s their standard deviations, so that the target
+    has unit variance along each. Each density is a Gaussian KDE with its own sample's covariance S and Scott's
+    bandwidth b, the default of scipy's gaussian_kde. The expectation is over x's own points (a point's own kernel
+    counts in p_x). Log-densities below −100 (about 8 target standard deviations from everything) count as −100: far
+    tails of a KDE are arbitrary and one outlier would decide the result. Not symmetric. Raises RafError for other
+    shapes, NaN, more components than dimensions, or a sample without variance along the axes.
+    """
+    x, y = samples(x, y)
+    space = pca(y, components)
+    x, y = space.project(x) / space.scale, space.project(y) / space.scale
+    return float((log_density(x, x) - log_density(x, y)).mean())
+
+
+def b2t(train: Float[np.ndarray, "N d"], target: Float[np.ndarray, "M d"]) -> float:
+    """Mean distance from a target frame to the nearest training frame, in feature units (Appendix 0.A).
+
+    B2T = 1/M Σⱼ minᵢ ‖yⱼ − xᵢ‖
+    """
+    return float(nearest_distance(target, train).mean())
+
+
+@dataclass(frozen=True)
+class Projection:
+    """A PCA space: `mean` [d], orthonormal `axes` [d,c] by falling variance, their standard deviations `scale` [c]."""
+
+    mean: Float[np.ndarray, " d"]
+    axes: Float[np.ndarray, "d c"]
+    scale: Float[np.ndarray, " c"]
+
+    def project(self, points: Float[np.ndarray, "N d"]) -> Float[np.ndarray, "N c"]:
+        """Coordinates along the axes, in feature units."""
+        return (np.asarray(points, dtype=np.float64) - self.mean) @ self.axes
+
+
+def pca(points: Float[np.ndarray, "N d"], components: int = 2) -> Projection:
+    """The PCA space of `points`; each axis points where its largest coefficient is positive, so that figures repeat.
+
+    Raises RafError when `components` is not between 1 and d or an axis has no variance.
+    """
+    points, _ = samples(points, points)
+    if not 1 <= components <= points.shape[1]:
+        raise RafError(f"pca: components is {components}, expected 1 to {points.shape[1]}, the width of the features")
+    centered = points - points.mean(0)
+    variance, axes = np.linalg.eigh(centered.T @ centered / max(len(points) - 1, 1))
+    variance, axes = variance[::-1][:components], axes[:, ::-1][:, :components]
+    if not variance[-1] > 1e-12 * variance[0] > 0:
+        raise RafError(f"pca: the {len(points)} points do not vary along {components} axes; ask for fewer components")
+    axes = axes * np.sign(np.take_along_axis(axes, np.abs(axes).argmax(0)[None], 0))
+    return Projection(points.mean(0), axes, np.sqrt(variance))
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """The Gaussian kernel of a sample's KDE: `center` [c], `whiten` [c,c] (in whose space the kernel is the standard
+    normal's), and `constant`, the log of its normalisation."""
+
+    center: Float[np.ndarray, " c"]
+    whiten: Float[np.ndarray, "c c"]
+    constant: float
+
+    @classmethod
+    def of(cls, sample: Float[np.ndarray, "M c"]) -> Kernel:
+        """Own covariance, Scott's bandwidth; RafError when the sample does not vary along every axis."""
+        count, width = sample.shape
+        try:
+            lower = np.linalg.cholesky(np.cov(sample.T).reshape(width, width)) if count > 1 else None
+        except np.linalg.LinAlgError:
+            lower = None
+        if lower is None:
+            raise RafError(f"kl: {count} frames do not vary along {width} axes; use more frames or fewer components")
+        lower = lower * count ** (-1 / (width + 4))
+        constant = float(np.log(np.diag(lower)).sum() + width / 2 * np.log(2 * np.pi))
+        return cls(sample.mean(0), np.linalg.inv(lower).T, constant)
+
+    def white(self, points: Float[np.ndarray, "N c"]) -> Float[np.ndarray, "N c"]:
+        """`points` where the kernel is exp(−½‖·‖²)."""
+        return (points - self.center) @ self.whiten
+
+    def log(self, means: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
+        """Means of that exponential over a sample as log densities, floored at −100."""
+        with np.errstate(divide="ignore"):
+            return np.maximum(np.log(means) - self.constant, TAIL_FLOOR)
+
+
+def log_density(points: Float[np.ndarray, "N c"], sample: Float[np.ndarray, "M c"]) -> Float[np.ndarray, " N"]:
+    """log of the Gaussian KDE of `sample` (own covariance, Scott's bandwidth) at `points`, floored at −100."""
+    kernel = Kernel.of(sample)
+    white = kernel.white(sample)
+    return kernel.log(kernel_means(white if points is sample else kernel.white(points), white))

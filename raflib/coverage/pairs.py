@@ -1,0 +1,162 @@
+"""All pairs of two samples, block by block: kernel means, nearest and k-th nearest neighbours, the median distance.
+
+Nothing here holds a whole table of pairs. Squared distances come from one matrix product a block, whose buffer stays in
+a core's cache; sums are float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from jaxtyping import Float
+
+from raflib.errors import RafError
+
+BLOCK = 384  # points on each side of a block of pairs: 1.2 MB, which stays in a core's cache
+
+
+def samples(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both as float64 [*, d]; RafError for other shapes, no frames, NaN or infinity."""
+    x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1] or 0 in x.shape + y.shape:
+        raise RafError(f"coverage: shapes {x.shape} and {y.shape}, expected [N, d] and [M, d] with frames in both")
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        raise RafError("coverage: a sample holds NaN or infinity; leave undetected frames out")
+    return x, y
+
+
+def kernel_means(x: Float[np.ndarray, "N d"], y: Float[np.ndarray, "M d"]) -> Float[np.ndarray, " N"]:
+    """For each x_i the mean over j of exp(−½‖x_i − y_j‖²). Half the work when y is x."""
+    left, right = _factors(x, y)
+    sums, buffer = np.zeros(len(x)), np.empty(BLOCK * BLOCK)
+    for rows, columns in _block_pairs(len(x), len(y), symmetric=x is y):
+        kernel = _product(left[rows], right[:, columns], buffer)
+        np.exp(kernel, out=kernel)
+        sums[rows] += kernel.sum(1)
+        if x is y and rows != columns:
+            sums[columns] += kernel.sum(0)
+    return sums / len(y)
+
+
+def nearest(points: Float[np.ndarray, "M d"], among: Float[np.ndarray, "N d"]) -> tuple[np.ndarray, np.ndarray]:
+    """L2 distance [M] from each point to the nearest of `among`, and its row [M]. RafError for other shapes or NaN."""
+    from sklearn.metrics import pairwise_distances_argmin
+
+    points, among = samples(points, among)
+    rows = pairwise_distances_argmin(points, among)
+    return np.linalg.norm(points - among[rows], axis=1), rows
+
+
+def nearest_distance(points: Float[np.ndarray, "M d"], among: Float[np.ndarray, "N d"]) -> Float[np.ndarray, " M"]:
+    """L2 distance from each point to the nearest of `among`. Raises RafError for other shapes or NaN."""
+    return nearest(points, among)[0]
+
+
+def squared_radii(points: Float[np.ndarray, "N d"], k: int) -> Float[np.ndarray, " N"]:
+    """Squared distance from each point to its k-th nearest other point; k < N."""
+    left, right = _factors(points, points)
+    buffer, radii = np.empty(BLOCK * BLOCK), np.empty(len(points))
+    for top in range(0, len(points), BLOCK):
+        rows = slice(top, min(top + BLOCK, len(points)))
+        best = np.full((rows.stop - rows.start, k), np.inf)
+        for start in range(0, len(points), BLOCK):
+            columns = slice(start, min(start + BLOCK, len(points)))
+            product = _product(left[rows], right[:, columns], buffer)  # −½ squared distance: the largest is nearest
+            if rows == columns:
+                np.fill_diagonal(product, -np.inf)
+            changed = np.flatnonzero(-2 * product.max(1) < best.max(1))  # few, once some blocks have been seen
+            nearer = np.hstack([best[changed], -2 * product[changed]])
+            best[changed] = np.partition(nearer, k - 1, axis=1)[:, :k]
+        radii[rows] = best.max(1)
+    return np.maximum(radii, 0)
+
+
+def within_radii(
+    x: Float[np.ndarray, "N d"],
+    y: Float[np.ndarray, "M d"],
+    x_radii: Float[np.ndarray, " N"],
+    y_radii: Float[np.ndarray, " M"],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Whether each x lies in the ball (squared radius) around some y, [N], and each y in that around some x, [M].
+
+    A point on a sphere counts as inside, also when rounding says otherwise.
+    """
+    left, right = _factors(x, y)
+    slack = 1e-12 * (np.abs(left[:, -2]).max() + np.abs(right[-1]).max() + 1e-300)
+    x_inside, y_inside, buffer = np.zeros(len(x), bool), np.zeros(len(y), bool), np.empty(BLOCK * BLOCK)
+    x_half, y_half = -0.5 * x_radii - slack, -0.5 * y_radii - slack
+    for rows, columns in _block_pairs(len(x), len(y), symmetric=False):
+        product = _product(left[rows], right[:, columns], buffer)
+        x_inside[rows] |= (product >= y_half[columns]).any(1)
+        y_inside[columns] |= (product >= x_half[rows, None]).any(0)
+    return x_inside, y_inside
+
+
+def median_distance(points: Float[np.ndarray, "N d"]) -> float:
+    """The exact median of the distances between all pairs of different points, without holding them all.
+
+    A sample of pairs brackets the median; one pass counts the pairs below the bracket and keeps those inside it.
+    """
+    points = np.asarray(points, dtype=np.float64)
+    pairs = len(points) * (len(points) - 1) // 2
+    if pairs == 0:
+        raise RafError("median_distance: one point has no distances; give at least two")
+    points = points - points.mean(0)
+    lower, upper = _bracket(points)
+    while True:
+        below, inside = 0, []
+        for squared in _pair_distances(points):
+            below += np.count_nonzero(squared < lower)
+            inside.append(squared[(squared >= lower) & (squared <= upper)])
+        inside = np.concatenate(inside)
+        first, last = (pairs - 1) // 2 - below, pairs // 2 - below
+        if first >= 0 and last < len(inside):
+            inside.partition([first, last])
+            return float((np.sqrt(inside[first]) + np.sqrt(inside[last])) / 2)
+        lower, upper = (0.0, upper) if first < 0 else (lower, np.inf)
+
+
+def _block_pairs(rows: int, columns: int, symmetric: bool) -> Iterator[tuple[slice, slice]]:
+    """Blocks of a table of pairs; of a symmetric one only those on and above the diagonal."""
+    for top in range(0, rows, BLOCK):
+        for left in range(top if symmetric else 0, columns, BLOCK):
+            yield slice(top, min(top + BLOCK, rows)), slice(left, min(left + BLOCK, columns))
+
+
+def _factors(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Matrices whose product holds −½‖x_i − y_j‖²: the norms ride along as two columns, so one product does it all."""
+    half_x, half_y = -0.5 * (x * x).sum(1, keepdims=True), -0.5 * (y * y).sum(1, keepdims=True)
+    left = np.hstack([x, half_x, np.ones_like(half_x)])
+    return left, np.ascontiguousarray(np.hstack([y, np.ones_like(half_y), half_y]).T)
+
+
+def _pair_distances(points: np.ndarray) -> Iterator[np.ndarray]:
+    """Squared distances of all pairs of different points, some at a time; each array is overwritten by the next."""
+    left, right = _factors(points, points)
+    buffer = np.empty(BLOCK * BLOCK)
+    for rows, columns in _block_pairs(len(points), len(points), symmetric=True):
+        squared = _product(left[rows], right[:, columns], buffer)
+        squared *= -2
+        np.maximum(squared, 0, out=squared)
+        yield squared[np.triu_indices(len(squared), 1)] if rows == columns else squared.reshape(-1)
+
+
+def _product(left: np.ndarray, right: np.ndarray, buffer: np.ndarray) -> np.ndarray:
+    shape = len(left), right.shape[1]
+    return np.matmul(left, right, out=buffer[: shape[0] * shape[1]].reshape(shape))
+
+
+def _bracket(points: np.ndarray, sample: int = 1_000_000, spread: float = 0.0025) -> tuple[float, float]:
+    """Squared distances between which the median lies, almost surely: five standard errors around a sample's median."""
+    count = len(points)
+    if count * (count - 1) // 2 <= sample:
+        return 0.0, np.inf
+    draw = np.random.default_rng(0)
+    squared = []
+    for _ in range(10):
+        first, second = draw.integers(count, size=sample // 10), draw.integers(count - 1, size=sample // 10)
+        second += second >= first
+        squared.append(((points[first] - points[second]) ** 2).sum(1))
+    lower, upper = np.quantile(np.concatenate(squared), (0.5 - spread, 0.5 + spread))
+    return float(lower), float(upper)

@@ -1,0 +1,156 @@
+"""Table 1 (paper §3): equal-sized Vanilla and +RAF training sets of one subject against unseen drivers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float
+from tqdm import tqdm
+
+from raflib.coverage.intervals import jackknife, measures
+from raflib.coverage.spread import effective_rank, precision_recall
+from raflib.errors import RafError
+from raflib.leaks import refuse_leaks
+
+if TYPE_CHECKING:
+    import pandas
+
+    from raflib.bank import ExpressionBank
+
+METRICS = ("mmd", "kl", "b2t")
+COLUMNS = (
+    "subject", "method", "metric", "value", "low", "high", "change", "change_low", "change_high", "draws_sd", "n",
+    "leaked",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingSets:
+    """Equal-sized training sets of one subject: rows of `pool` [P,d] for each draw, `vanilla` and `raf` [n] each, the
+    `drivers` they are measured on, and how many rows of the bank `leaked`."""
+
+    pool: Float[np.ndarray, "P d"]
+    vanilla: list[np.ndarray]
+    raf: list[np.ndarray]
+    drivers: list[np.ndarray]
+    leaked: int
+
+    @property
+    def n(self) -> int:
+        """Vectors in a set."""
+        return len(self.vanilla[0])
+
+
+def training_sets(
+    expression: Float[np.ndarray, "T d"],
+    subject: str,
+    targets: Mapping[str, Float[np.ndarray, "M d"]] | Float[np.ndarray, "M d"],
+    bank: ExpressionBank,
+    n: int | None = None,
+    repeats: int = 20,
+    seed: int = 0,
+    feature_space: str | None = None,
+    allow_leak: bool = False,
+) -> TrainingSets:
+    """The sets that `table` measures, of the same arguments and with the same refusals."""
+    targets = targets if isinstance(targets, Mapping) else {"target": targets}
+    own, targets = _detected(expression), {name: _detected(frames) for name, frames in targets.items()}
+    people = {**targets, subject: np.concatenate([own, targets.get(subject, own[:0])])}
+    leaks = refuse_leaks("table: the bank", bank, people, allow_leak, excluded=subject)
+    leaked = len(set().union(*(leak.rows.tolist() for leak in leaks)))
+    n = len(own) // 2 * 2 if n is None else n
+    if n < 2 or n % 2 or n > len(own) or repeats < 1:
+        raise RafError(
+            f"table: n is {n} and repeats {repeats}, expected an even n from 2 to {len(own)} and repeats from 1"
+        )
+    neighbours = bank.features[bank.search(own, exclude=subject, feature_space=feature_space)[1][:, 0]]
+    draw = np.random.default_rng(seed)
+    vanilla = [draw.permutation(len(own))[:n] for _ in range(repeats)]
+    raf = [np.concatenate([chosen[: n // 2], chosen[: n // 2] + len(own)]) for chosen in vanilla]
+    drivers = [frames for frames in targets.values() if len(frames)] or [own[:0]]
+    return TrainingSets(np.concatenate([own, neighbours]), vanilla, raf, drivers, leaked)
+
+
+def table(
+    expression: Float[np.ndarray, "T d"],
+    subject: str,
+    targets: Mapping[str, Float[np.ndarray, "M d"]] | Float[np.ndarray, "M d"],
+    bank: ExpressionBank,
+    n: int | None = None,
+    repeats: int = 20,
+    seed: int = 0,
+    feature_space: str | None = None,
+    allow_leak: bool = False,
+) -> pandas.DataFrame:
+    """One subject's row of Table 1 in long form, with the columns `COLUMNS`.
+
+    `expression` are the subject's training frames, `targets` the unseen drivers' frames (by name, pooled). Vanilla is n
+    of the subject's frames drawn without replacement. +RAF keeps the first n/2 of that draw and adds the bank's nearest
+    neighbour, among other people, of each kept frame: the paper's "N/2 subject training expressions with N/2
+    nearest-neighbor expressions (for those sampled training frames)", read literally. n defaults to all detected
+    frames, made even (Vanilla is then the same in every draw). Undetected frames (NaN) are left out everywhere.
+    MMD's bandwidth is the target's median distance, KL's PCA the target's, so both methods are measured with one ruler.
+
+    `value` is the mean over `repeats` draws of the n vectors and `draws_sd` their standard deviation; `change` is the
+    share by which +RAF differs, value_raf / value_vanilla − 1 (NaN in the rows of Vanilla, and where that is not
+    positive). `low` … `high` and `change_low` … `change_high` are 95 % intervals for **other drivers**: what another
+    set of as many people would have given, for this subject's recording and this bank. They come from leaving out one
+    driver at a time (`intervals.jackknife`), everything computed anew, ruler included, for both methods on the same
+    drivers and draws, which makes the change's interval a paired one; the standard error of the mean over draws is
+    added. NaN for one driver. The training frames are not resampled: frames drawn twice would make every nearest
+    neighbour and density look worse.
+
+    Raises RafError when the bank holds a target's frames, by name or by their vectors, or the subject's under another
+    name, unless `allow_leak` (`leaked` counts those rows); when n is odd or larger than the training set; and for
+    another width or (if given) feature space.
+    """
+    import pandas
+    from threadpoolctl import threadpool_limits
+
+    sets = training_sets(expression, subject, targets, bank, n, repeats, seed, feature_space, allow_leak)
+    every = [sets.drivers]
+    if len(sets.drivers) > 1:
+        every += [sets.drivers[:d] + sets.drivers[d + 1 :] for d in range(len(sets.drivers))]
+    values = np.empty((len(every), 2, repeats, len(METRICS)))
+    with threadpool_limits(1):  # blocks of pairs are too small to share: threads would wait for each other
+        for d, some in enumerate(tqdm(every, desc=f"coverage of {subject}", unit="driver", delay=10)):
+            measure = measures(sets.pool, np.concatenate(some))
+            values[d] = [[measure(rows) for rows in draws] for draws in (sets.vanilla, sets.raf)]
+    means, by_draw = values.mean(2).swapaxes(0, 1), values[0]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        change = np.where(means[0] > 0, means[1] / means[0] - 1, np.nan)
+        noise = (by_draw[1] / by_draw[0]).std(0) / np.sqrt(max(repeats - 1, 1))
+    none, changes = np.full((3, len(METRICS)), np.nan), (change[0], *jackknife(change[0], change[1:], noise))
+    rows = []
+    for m, method in enumerate(("vanilla", "raf")):
+        value, deviation = means[m, 0], by_draw[m].std(0)
+        spread = jackknife(value, means[m, 1:], deviation / np.sqrt(max(repeats - 1, 1)))
+        numbers = [value, *spread, *(changes if m else none), deviation]
+        rows += [
+            (subject, method, metric, *row, sets.n, sets.leaked) for metric, *row in zip(METRICS, *numbers, strict=True)
+        ]
+    return pandas.DataFrame(rows, columns=list(COLUMNS))
+
+
+def further(sets: TrainingSets, subject: str) -> pandas.DataFrame:
+    """What else the same sets differ in: subject, method, effective_rank, precision, recall; means over the draws.
+
+    The row "drivers" has the effective rank of the drivers' frames, which is what a training set would need.
+    """
+    import pandas
+
+    target = np.concatenate(sets.drivers)
+    rows = []
+    for method, draws in (("vanilla", sets.vanilla), ("raf", sets.raf)):
+        values = [(effective_rank(sets.pool[r]), *precision_recall(sets.pool[r], target)) for r in draws]
+        rows.append((subject, method, *np.mean(values, axis=0)))
+    rows.append((subject, "drivers", effective_rank(target), np.nan, np.nan))
+    return pandas.DataFrame(rows, columns=["subject", "method", "effective_rank", "precision", "recall"])
+
+
+def _detected(expression: np.ndarray) -> np.ndarray:
+    expression = np.asarray(expression)
+    return expression[~np.isnan(expression).all(-1)]

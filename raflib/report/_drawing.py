@@ -1,0 +1,72 @@
+"""What all figures share: colours, lettering, and how a drawing becomes a picture and a file.
+
+Colours are Okabe and Ito's, which colour-blind readers can tell apart, and a method has the same one in every figure.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from matplotlib import font_manager
+from matplotlib.figure import Figure
+from PIL import Image, ImageFont
+
+from raflib.runs import atomic_write
+
+PALETTE = {
+    "vanilla": "#0072B2",
+    "noise": "#E69F00",
+    "raf": "#009E73",
+    "control": "#7F7F7F",
+    "truth": "#000000",
+    "driver": "#56B4E9",
+}
+SPARE = ("#D55E00", "#CC79A7", "#56B4E9", "#F0E442")
+QUERIES = (PALETTE["vanilla"], SPARE[0], PALETTE["raf"], PALETTE["noise"], *SPARE[1:])
+"""The colours of queries and of what was found for them, in their order."""
+INK, QUIET, FAINT = "#222222", "#8A8A8A", "#D9D9D9"
+STYLE = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": QUIET,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "legend.frameon": False,
+    "figure.constrained_layout.use": True,
+}
+
+
+def font(size: int) -> ImageFont.FreeTypeFont:
+    """The lettering of pictures put together here; matplotlib brings the file along."""
+    return ImageFont.truetype(font_manager.findfont("DejaVu Sans"), size)
+
+
+def portrait(picture: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "h w 3"]:
+    """The middle of a frontal picture, where the head is: three quarters of its width and height, slightly high."""
+    height, width = picture.shape[:2]
+    top, left = round(0.06 * height), round(0.125 * width)
+    return picture[top : top + round(0.75 * height), left : left + round(0.75 * width)]
+
+
+def drawn(figure: Figure, path: str | Path | None, dpi: int = 160) -> Image.Image:
+    """A matplotlib figure as a picture, written to `path` where one is given."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi, facecolor="white", metadata={"Software": None})
+    return saved(Image.open(buffer).convert("RGB"), path)
+
+
+def saved(image: Image.Image, path: str | Path | None) -> Image.Image:
+    """`image` itself, written to `path` where one is given: as JPEG for a name that ends in .jpg, else as PNG."""
+    if path is not None:
+        jpeg = {"format": "JPEG", "quality": 88, "subsampling": 0}
+        options = jpeg if str(path).endswith(".jpg") else {"format": "PNG"}
+        with atomic_write(path) as temporary:
+            image.save(temporary, optimize=True, **options)
+    return image

@@ -1,0 +1,109 @@
+"""The banks of the paper's ablation (§5, table 3, and the small bank of its user study), by name.
+
+    half1   half of the people, drawn at random: fewer people, the same variety
+    half2   half of the people, from one side of expression space: fewer people, and less variety
+    small   everybody, with a few frames each: the same people, fewer rows
+
+The paper says of its two half banks only that they hold about half of the identities and that one spans expressions
+better than the other; the rules are ours, and a variant's `provenance` repeats its own. The third ablation, top-5, is
+no bank but `RAF(bank, top_k=5)`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int
+
+from raflib.bank import ExpressionBank
+from raflib.errors import RafError
+from raflib.extensions import SAMPLERS
+from raflib.retrieval.mapped import HEADER
+from raflib.runs import data_root
+
+SHIPPED = "bank_arkit52.npz"
+FEW = 10
+"""Frames of a person in the bank `small`, of 200 in the bank that ships."""
+VARIANTS = {
+    "half1": "half of the people, drawn at random",
+    "half2": "half of the people, those whose mean expression lies farthest along the first principal component of "
+    "the persons' means (its largest entry positive)",
+    "small": f"everybody, {FEW} random frames each",
+}
+"""Name and rule of each variant."""
+
+
+def bank_variant(bank: ExpressionBank, name: str, seed: int = 0) -> ExpressionBank:
+    """The part of `bank` called `name` in `VARIANTS`, its rows in the order they had.
+
+    Half of an odd number of people is rounded up. `seed` draws the people of half1 and the frames of small; a person's
+    frames depend on `seed` and the name only, and who has no more than `FEW` keeps all. `provenance` gains `variant`,
+    `rule`, `seed` and `variant_of`, the start of the whole bank's checksum. Raises RafError for another name and for
+    half of a single person.
+    """
+    if name not in VARIANTS:
+        raise RafError(f"bank variant {name!r} is not known; choose one of {', '.join(VARIANTS)}")
+    if name != "small" and len(bank.people) < 2:
+        raise RafError(f"{name}: the bank holds {len(bank.people)} person, expected at least 2 to take half of")
+    if name == "small":
+        rows = np.concatenate([_few(bank, person, seed) for person in bank.people])
+    else:
+        order = np.random.default_rng(seed).permutation(len(bank.people)) if name == "half1" else _along(bank)
+        chosen = np.array(bank.people)[order[: -(-len(order) // 2)]]
+        rows = np.flatnonzero(np.isin(bank.subjects, chosen))
+    part = bank.restrict(rows=np.sort(rows))
+    told = {"variant": name, "rule": VARIANTS[name], "seed": seed, "variant_of": bank.checksum[:16]}
+    return replace(part, provenance={**bank.provenance, **told})
+
+
+def open_bank(name_or_path: str | Path = "") -> ExpressionBank:
+    """The bank that ships (""), its variant of that name (see `VARIANTS`), or the one saved in a file or folder.
+
+    Raises RafError for what is neither, and for a damaged file.
+    """
+    shipped = data_root() / SHIPPED
+    if str(name_or_path) in ("", *VARIANTS):
+        bank = ExpressionBank.load(shipped)
+        return bank_variant(bank, str(name_or_path)) if name_or_path else bank
+    return ExpressionBank.load(_stored(name_or_path))
+
+
+def bank_suffix(name_or_path: str | Path = "", method: str = "raf") -> str:
+    """What the name of a result's folder ends in, so that results of different banks do not overwrite each other.
+
+    "" for the bank that ships and for a method that uses none, "_half1" for a variant, for a file its name and the
+    start of its sha256. Raises RafError as `open_bank` does, but does not look into a file.
+    """
+    if not str(name_or_path) or not SAMPLERS[method].needs_bank():
+        return ""
+    if str(name_or_path) in VARIANTS:
+        return f"_{name_or_path}"
+    path = _stored(name_or_path)
+    content = path / HEADER if path.is_dir() else path
+    return f"_{path.stem}-{hashlib.sha256(content.read_bytes()).hexdigest()[:8]}"
+
+
+def _stored(name_or_path: str | Path) -> Path:
+    path = Path(name_or_path)
+    if not (path.is_file() or (path / HEADER).is_file()):
+        raise RafError(
+            f"bank {str(name_or_path)!r} is neither a variant ({', '.join(VARIANTS)}) nor a file or folder; leave it "
+            "empty for the bank that ships, or correct the path"
+        )
+    return path
+
+
+def _few(bank: ExpressionBank, person: str, seed: int) -> Int[np.ndarray, " R"]:
+    rows = np.flatnonzero(bank.subjects == person)
+    return np.random.default_rng([seed, *person.encode()]).permutation(rows)[:FEW]
+
+
+def _along(bank: ExpressionBank) -> Int[np.ndarray, " P"]:
+    """People from the far end of the first principal component of the persons' means; equal ones by name."""
+    means = np.stack([bank.features[bank.subjects == person].mean(0, dtype=np.float64) for person in bank.people])
+    _, vectors = np.linalg.eigh(np.cov(means, rowvar=False))
+    axis = vectors[:, -1] * np.sign(vectors[np.abs(vectors[:, -1]).argmax(), -1])
+    return np.argsort(-((means - means.mean(0)) @ axis), kind="stable")
