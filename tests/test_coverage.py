@@ -350,7 +350,7 @@ def test_table1_has_the_average_the_changes_and_the_papers(people):
         assert wide.loc["422", (metric, "low")] == rows.query("method == 'raf' and metric == @metric").change_low.item()
     text = coverage.table1_text(wide)
     assert all(len(line) <= 100 for line in text.splitlines())
-    assert text.count("the paper's") == 3 and text.count("Average") == 3 and "−24.6" in text and "-" not in text
+    assert text.count("the paper's ") == 3 and text.count("Average") == 3 and "−24.6" in text and "-" not in text
     assert "Average" not in coverage.table1_text(coverage.table1(rows)).split("intervals")[0]
     with pytest.raises(RafError, match="once for vanilla and for raf"):
         coverage.table1(pandas.concat([rows, rows]))

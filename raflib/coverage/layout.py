@@ -48,7 +48,7 @@ def table1(rows: pandas.DataFrame) -> pandas.DataFrame:
 
 
 def table1_text(wide: pandas.DataFrame) -> str:
-    """`table1` as plain text of at most 100 columns: a block a metric, changes in % with their intervals, notes below."""
+    """`table1` as plain text of up to 100 columns: a block a metric, changes in % with intervals, notes below."""
     single = len(wide) == 3  # one subject is its own average
     lines = [f"{'':7}{'subject':16}{'vanilla':>9}{'raf':>9}{'change %':>10}   {'other drivers':16} other draws"]
     for metric in METRICS:
@@ -59,12 +59,9 @@ def table1_text(wide: pandas.DataFrame) -> str:
             values = f"{row['vanilla']:9.3f}{row['raf']:9.3f}{change:>10}"
             spans = f"{_span(row['low'], row['high']):16} {_span(row['draws_low'], row['draws_high'])}"
             lines.append(f"{label:7}{name:16}{values}   {spans}".rstrip())
-    lines += [
-        "",
-        "95 % intervals: other drivers in place of these (of the average: other subjects), and the same drivers",
-    ]
-    lines += ["with the training vectors drawn again."]
-    lines += ["The paper's: its averages on NeRSemble, with other features, people and bank. Compare changes only."]
+    lines += ["", "95 % intervals: other drivers in place of these (in the average's row: other subjects),"]
+    lines += ["and these drivers with the training vectors drawn again. The paper's row: its averages on"]
+    lines += ["NeRSemble, with other features, people and bank; compare changes only."]
     return "\n".join(lines)
 
 
