@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,11 +22,11 @@ PAPER_ROW = "the paper's"
 def table1(rows: pandas.DataFrame) -> pandas.DataFrame:
     """Rows of `table` for one or more subjects laid out as the paper's Table 1: a row a subject, "Average", its own.
 
-    Columns are (metric, part): "vanilla", "raf", "change" (a share), its "low" and "high". A subject's interval is
-    `table`'s, for other drivers. The average's change is that of the averages, as in the paper, and its interval is for
-    other *subjects* (Student's, on the linearised ratio; NaN for a single one); drivers are partly shared between
-    subjects, so it is somewhat too narrow. The row `PAPER_ROW` holds the paper's averages and their changes. Raises
-    RafError when a subject and method are there twice or not at all.
+    Columns are (metric, part): "vanilla", "raf", "change" (a share), its "low" and "high" for other drivers and its
+    "draws_low" and "draws_high" for other draws, as `table` has them. The average's change is that of the averages, as
+    in the paper, and its interval is for other *subjects* (Student's, on the linearised ratio; NaN for a single one);
+    drivers are partly shared between subjects, so it is somewhat too narrow. The row `PAPER_ROW` holds the paper's
+    averages and their changes. Raises RafError when a subject and method are there twice or not at all.
     """
     import pandas
 
@@ -38,26 +39,35 @@ def table1(rows: pandas.DataFrame) -> pandas.DataFrame:
         before, after = (value[metric, method] for method in ("vanilla", "raf"))
         known = raf[raf.metric == metric].set_index("subject").loc[value.index]
         average = before.mean(), after.mean(), *ratio(before.to_numpy(), after.to_numpy())
-        paper = *PAPER[metric], PAPER[metric][1] / PAPER[metric][0] - 1, np.nan, np.nan
-        parts = before, after, known["change"], known["change_low"], known["change_high"]
-        for i, (name, part) in enumerate(zip(("vanilla", "raf", "change", "low", "high"), parts, strict=True)):
-            wide[metric, name] = [*part, average[i], paper[i]]
+        paper = *PAPER[metric], PAPER[metric][1] / PAPER[metric][0] - 1
+        parts = {"vanilla": before, "raf": after, "change": known["change"]}
+        parts |= {name: known[f"change_{name}"] for name in ("low", "high", "draws_low", "draws_high")}
+        for (name, part), *below in zip_longest(parts.items(), average, paper, fillvalue=np.nan):
+            wide[metric, name] = [*part, *below]
     return pandas.DataFrame(wide, index=pandas.Index([*value.index, "Average", PAPER_ROW], name="subject"))
 
 
 def table1_text(wide: pandas.DataFrame) -> str:
-    """`table1` as plain text of 70 columns: a block a metric, changes in % with their intervals, notes below."""
+    """`table1` as plain text of up to 100 columns: a block a metric, changes in % with intervals, notes below."""
     single = len(wide) == 3  # one subject is its own average
-    lines = [f"{'':7}{'subject':16}{'vanilla':>9}{'raf':>9}{'change %':>10}   95 % interval"]
+    lines = [f"{'':7}{'subject':16}{'vanilla':>9}{'raf':>9}{'change %':>10}   {'other drivers':16} other draws"]
     for metric in METRICS:
         for i, (name, row) in enumerate(wide[metric].iterrows()):
             if single and name == "Average":
                 continue
-            change, low, high = (f"{100 * row[part]:+.1f}".replace("-", "−") for part in ("change", "low", "high"))
-            interval = f"   [{low}, {high}]" if np.isfinite(row["low"]) else ""
-            label = "" if i else metric
+            label, change = "" if i else metric, _percent(row["change"])
             values = f"{row['vanilla']:9.3f}{row['raf']:9.3f}{change:>10}"
-            lines.append(f"{label:7}{name:16}{values}{interval}".rstrip())
-    lines += ["", "Intervals of a subject: other drivers in place of these; of the average: other subjects."]
-    lines += ["The paper's: its averages on NeRSemble, with other features, people and bank. Compare changes only."]
+            spans = f"{_span(row['low'], row['high']):16} {_span(row['draws_low'], row['draws_high'])}"
+            lines.append(f"{label:7}{name:16}{values}   {spans}".rstrip())
+    lines += ["", "95 % intervals: other drivers in place of these (in the average's row: other subjects),"]
+    lines += ["and these drivers with the training vectors drawn again. The paper's row: its averages on"]
+    lines += ["NeRSemble, with other features, people and bank; compare changes only."]
     return "\n".join(lines)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:+.1f}".replace("-", "−")
+
+
+def _span(low: float, high: float) -> str:
+    return f"[{_percent(low)}, {_percent(high)}]" if np.isfinite(low) else ""

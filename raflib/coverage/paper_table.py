@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from raflib.bank import ExpressionBank
 
 METRICS = ("mmd", "kl", "b2t")
+OUTER = (0.025, 0.975)
 COLUMNS = (
-    "subject", "method", "metric", "value", "low", "high", "change", "change_low", "change_high", "draws_sd", "n",
-    "leaked",
+    "subject", "method", "metric", "value", "low", "high", "draws_low", "draws_high", "change", "change_low",
+    "change_high", "change_draws_low", "change_draws_high", "n", "leaked",
 )  # fmt: skip
 
 
@@ -94,14 +95,15 @@ def table(
     frames, made even (Vanilla is then the same in every draw). Undetected frames (NaN) are left out everywhere.
     MMD's bandwidth is the target's median distance, KL's PCA the target's, so both methods are measured with one ruler.
 
-    `value` is the mean over `repeats` draws of the n vectors and `draws_sd` their standard deviation; `change` is the
-    share by which +RAF differs, value_raf / value_vanilla − 1 (NaN in the rows of Vanilla, and where that is not
-    positive). `low` … `high` and `change_low` … `change_high` are 95 % intervals for **other drivers**: what another
-    set of as many people would have given, for this subject's recording and this bank. They come from leaving out one
-    driver at a time (`intervals.jackknife`), everything computed anew, ruler included, for both methods on the same
-    drivers and draws, which makes the change's interval a paired one; the standard error of the mean over draws is
-    added. NaN for one driver. The training frames are not resampled: frames drawn twice would make every nearest
-    neighbour and density look worse.
+    `value` is the mean over `repeats` draws of the n vectors; `change` is the share by which +RAF differs,
+    value_raf / value_vanilla − 1 (NaN in the rows of Vanilla, and where that is not positive). There are two 95 %
+    intervals of each. `draws_low` … `draws_high` and `change_draws_low` … `change_draws_high` are for **other draws**:
+    the percentiles over the draws, both methods on the same ones. `low` … `high` and `change_low` … `change_high` are
+    for **other drivers**: what another set of as many people would have given, for this subject's recording and this
+    bank. They come from leaving out one driver at a time (`intervals.jackknife`), everything computed anew, ruler
+    included, for both methods on the same drivers and draws, which makes the change's interval a paired one; the
+    standard error of the mean over draws is added. NaN for one driver. No frame is drawn twice, as a bootstrap's would
+    be: that makes every nearest neighbour and density look worse.
 
     Raises RafError when the bank holds a target's frames, by name or by their vectors, or the subject's under another
     name, unless `allow_leak` (`leaked` counts those rows); when n is odd or larger than the training set; and for
@@ -122,13 +124,14 @@ def table(
     means, by_draw = values.mean(2).swapaxes(0, 1), values[0]
     with np.errstate(divide="ignore", invalid="ignore"):
         change = np.where(means[0] > 0, means[1] / means[0] - 1, np.nan)
-        noise = (by_draw[1] / by_draw[0]).std(0) / np.sqrt(max(repeats - 1, 1))
-    none, changes = np.full((3, len(METRICS)), np.nan), (change[0], *jackknife(change[0], change[1:], noise))
+        paired = by_draw[1] / by_draw[0] - 1
+    noise = paired.std(0) / np.sqrt(max(repeats - 1, 1))
+    changes = change[0], *jackknife(change[0], change[1:], noise), *np.quantile(paired, OUTER, axis=0)
     rows = []
     for m, method in enumerate(("vanilla", "raf")):
-        value, deviation = means[m, 0], by_draw[m].std(0)
-        spread = jackknife(value, means[m, 1:], deviation / np.sqrt(max(repeats - 1, 1)))
-        numbers = [value, *spread, *(changes if m else none), deviation]
+        value, noise = means[m, 0], by_draw[m].std(0) / np.sqrt(max(repeats - 1, 1))
+        spread = *jackknife(value, means[m, 1:], noise), *np.quantile(by_draw[m], OUTER, axis=0)
+        numbers = [value, *spread, *(changes if m else np.full((5, len(METRICS)), np.nan))]
         rows += [
             (subject, method, metric, *row, sets.n, sets.leaked) for metric, *row in zip(METRICS, *numbers, strict=True)
         ]
