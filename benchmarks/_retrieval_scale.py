@@ -110,7 +110,10 @@ def report(found: list[dict[str, float]]) -> None:
     print("MODEL, fitted to the last column: seconds on one core for N rows and Q queries")
     print(f"  exact  {row_seconds:.3g} Q N")
     print(f"  ivf    build {build:.3g} (N^1.5 + {LEARNED} N), search {look:.3g} Q (effort + 1) N^0.5")
-    print(f"  disk   {last['bytes']:.0f} N bytes; memory of ivf {4 * WIDTH + 8} N, of hnsw {4 * WIDTH + 272} N bytes")
+    print(f"  disk   {last['bytes']:.0f} N bytes")
+    print(
+        f"  memory {4 * WIDTH + 8} N bytes of ivf, {4 * WIDTH + 272} N of hnsw, besides the peaks while building, above"
+    )
     print(
         f"EXTRAPOLATED, never run: {QUERIES} queries; {CORES} cores taken as {CORES} times one; ivf at an effort of 32,"
     )
