@@ -16,7 +16,7 @@ from __future__ import annotations
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,8 +39,8 @@ class Fingerprints:
     """What is kept of a bank to recognise its rows: `subjects` and `sequence` [N] as there, `row` [N] 64 bits of each
     vector (0: belongs to nobody), and the bank's `checksum`. A hundredth of the space, and no expression in it."""
 
-    subjects: np.ndarray
-    sequence: np.ndarray
+    subjects: Sequence[str] | np.ndarray
+    sequence: Sequence[str] | np.ndarray
     row: UInt64[np.ndarray, " N"]
     checksum: str
 

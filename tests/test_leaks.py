@@ -10,6 +10,7 @@ from raflib.bank import ExpressionBank
 from raflib.config import train_config
 from raflib.errors import RafError
 from raflib.leaks import Fingerprints, find_leaks, fingerprints, refuse_leaks
+from raflib.retrieval import write_mapped
 from raflib.runs import data_root
 from raflib.sampler import RAF, Vanilla
 from raflib.training import Run, fit
@@ -212,3 +213,11 @@ def test_a_run_without_a_bank_knows_of_none(capture, tmp_path):
     assert run.bank is None and "leaks" not in run.info and not (tmp_path / "run" / "bank_fingerprints.npz").exists()
     clean = make_bank(B001=vectors(20, 1))
     assert fit(capture, RAF(clean), CONFIG, tmp_path / "raf", progress=False).info["leaks"] == []
+
+
+def test_a_bank_left_on_the_disk_is_looked_through_too(tmp_path):
+    bank = make_bank(B001=vectors(50, 1), E01=vectors(7, 2))
+    write_mapped(tmp_path / "bank", [bank])
+    (named, equal) = find_leaks(ExpressionBank.load(tmp_path / "bank"), {"E01": None, "422": bank.features[5:40]})
+    assert (named.by, named.rows.tolist()) == ("name", list(range(50, 57)))
+    assert (equal.by, equal.rows.tolist(), equal.held_as) == ("vectors", list(range(5, 40)), ("B001",))
