@@ -38,6 +38,7 @@ class CoverageParameters:
     subject: str = "422"
     profile: str = "demo"
     bank: str = ""
+    top_k: int = 1
     repeats: int = 20
     seed: int = 0
 
@@ -65,6 +66,7 @@ class EvaluateParameters:
     method: str = "raf"
     profile: str = "demo"
     bank: str = ""
+    top_k: int = 1
     seed: int = 0
     drivers: str = ""
     drive: str = "direct"

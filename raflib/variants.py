@@ -71,19 +71,21 @@ def open_bank(name_or_path: str | Path = "") -> ExpressionBank:
     return ExpressionBank.load(_stored(name_or_path))
 
 
-def bank_suffix(name_or_path: str | Path = "", method: str = "raf") -> str:
+def bank_suffix(name_or_path: str | Path = "", method: str = "raf", top_k: int = 1) -> str:
     """What the name of a result's folder ends in, so that results of different banks do not overwrite each other.
 
     "" for the bank that ships and for a method that uses none, "_half1" for a variant, for a file its name and the
-    start of its sha256. Raises RafError as `open_bank` does, but does not look into a file.
+    start of its sha256; then "_top5" and the like for a `top_k` above 1 of a method that has it. Raises RafError
+    as `open_bank` does, but does not look into a file.
     """
+    several = f"_top{top_k}" if top_k > 1 and "top_k" in SAMPLERS[method].options() else ""
     if not str(name_or_path) or not SAMPLERS[method].needs_bank():
-        return ""
+        return several
     if str(name_or_path) in VARIANTS:
-        return f"_{name_or_path}"
+        return f"_{name_or_path}{several}"
     path = _stored(name_or_path)
     content = path / HEADER if path.is_dir() else path
-    return f"_{path.stem}-{hashlib.sha256(content.read_bytes()).hexdigest()[:8]}"
+    return f"_{path.stem}-{hashlib.sha256(content.read_bytes()).hexdigest()[:8]}{several}"
 
 
 def _stored(name_or_path: str | Path) -> Path:

@@ -165,6 +165,19 @@ def test_table_is_the_three_metrics_of_the_two_sets(people):
     assert (table.n == 60).all() and (table.leaked == 0).all()
 
 
+def test_sets_of_several_nearest_draw_evenly_among_them(people):
+    own, bank, targets = people
+    sets = coverage.training_sets(own, "422", targets, bank, n=100, repeats=40, top_k=3)
+    rows = bank.search(own, k=3, exclude="422")[1]
+    ranks = []
+    for vanilla, raf in zip(sets.vanilla, sets.raf, strict=True):
+        assert (raf[:50] == vanilla[:50]).all()
+        for frame, row in zip(raf[:50], raf[50:], strict=True):
+            (rank,) = np.flatnonzero((bank.features[rows[frame]] == sets.pool[row]).all(1))
+            ranks.append(rank)
+    assert (np.bincount(ranks) > 0.29 * len(ranks)).all() and len(np.bincount(ranks)) == 3
+
+
 def test_table_shows_what_wider_people_add_and_how_sure_it_is(people):
     own, bank, targets = people
     rows = coverage.table(own, "422", targets, bank, n=80, repeats=10)

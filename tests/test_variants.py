@@ -85,6 +85,7 @@ def test_suffixes_tell_banks_apart(tmp_path):
     suffixes = [bank_suffix(name) for name in names]
     assert suffixes[:4] == ["", "_half1", "_half2", "_small"] and len(set(suffixes)) == 6
     assert all(suffix.startswith("_bank-") for suffix in suffixes[4:])
-    assert bank_suffix("half1", method="vanilla") == ""
+    assert bank_suffix("half1", method="vanilla") == bank_suffix(method="vanilla", top_k=5) == ""
+    assert bank_suffix("half1", top_k=5) == "_half1_top5" and bank_suffix(top_k=5) == "_top5"
     with pytest.raises(RafError, match="nor a file"):
         bank_suffix(tmp_path / "c.npz")

@@ -55,6 +55,7 @@ def training_sets(
     seed: int = 0,
     feature_space: str | None = None,
     allow_leak: bool = False,
+    top_k: int = 1,
 ) -> TrainingSets:
     """The sets that `table` measures, of the same arguments and with the same refusals."""
     targets = targets if isinstance(targets, Mapping) else {"target": targets}
@@ -67,10 +68,15 @@ def training_sets(
         raise RafError(
             f"table: n is {n} and repeats {repeats}, expected an even n from 2 to {len(own)} and repeats from 1"
         )
-    neighbours = bank.features[bank.search(own, exclude=subject, feature_space=feature_space)[1][:, 0]]
+    rows = bank.search(own, k=top_k, exclude=subject, feature_space=feature_space)[1]
+    neighbours = bank.features[rows.T.ravel()]  # everybody's nearest, then everybody's second, …
     draw = np.random.default_rng(seed)
     vanilla = [draw.permutation(len(own))[:n] for _ in range(repeats)]
-    raf = [np.concatenate([chosen[: n // 2], chosen[: n // 2] + len(own)]) for chosen in vanilla]
+    which = draw.integers(1, top_k + 1, (repeats, n // 2))
+    raf = [
+        np.concatenate([chosen[: n // 2], chosen[: n // 2] + len(own) * rank])
+        for chosen, rank in zip(vanilla, which, strict=True)
+    ]
     drivers = [frames for frames in targets.values() if len(frames)] or [own[:0]]
     return TrainingSets(np.concatenate([own, neighbours]), vanilla, raf, drivers, leaked)
 
@@ -85,14 +91,16 @@ def table(
     seed: int = 0,
     feature_space: str | None = None,
     allow_leak: bool = False,
+    top_k: int = 1,
 ) -> pandas.DataFrame:
     """One subject's row of Table 1 in long form, with the columns `COLUMNS`.
 
     `expression` are the subject's training frames, `targets` the unseen drivers' frames (by name, pooled). Vanilla is n
     of the subject's frames drawn without replacement. +RAF keeps the first n/2 of that draw and adds the bank's nearest
     neighbour, among other people, of each kept frame: the paper's "N/2 subject training expressions with N/2
-    nearest-neighbor expressions (for those sampled training frames)", read literally. n defaults to all detected
-    frames, made even (Vanilla is then the same in every draw). Undetected frames (NaN) are left out everywhere.
+    nearest-neighbor expressions (for those sampled training frames)", read literally; with `top_k` > 1 one of that many
+    nearest, evenly (§5). n defaults to all detected frames, made even (Vanilla is then the same in every draw).
+    Undetected frames (NaN) are left out everywhere.
     MMD's bandwidth is the target's median distance, KL's PCA the target's, so both methods are measured with one ruler.
 
     `value` is the mean over `repeats` draws of the n vectors; `change` is the share by which +RAF differs,
@@ -112,7 +120,7 @@ def table(
     import pandas
     from threadpoolctl import threadpool_limits
 
-    sets = training_sets(expression, subject, targets, bank, n, repeats, seed, feature_space, allow_leak)
+    sets = training_sets(expression, subject, targets, bank, n, repeats, seed, feature_space, allow_leak, top_k)
     every = [sets.drivers]
     if len(sets.drivers) > 1:
         every += [sets.drivers[:d] + sets.drivers[d + 1 :] for d in range(len(sets.drivers))]
