@@ -2,18 +2,26 @@
 
 Six people who had no part in the model are filmed by four cameras at 256², four frames of every sequence, and tracked.
 Their recordings are fitted in several ways; `exact` is a control that fits the projections of the true landmarks. The
-fitted expression becomes actions by a ridge regression learned on other people fitted the same way; it is judged by the
+fitted expression becomes actions by a ridge regression learned on other people in other sequences, fitted the same way,
+about each one's mean: what is constant in a person is their face, and the tracker's idea of it. It is judged by the
 correlation with the true actions within each person, over the actions the face can express in that recording: those
-that move landmarks by more than a millimetre (RMS, fully shown) and vary by more than `VARIES` (deviation).
-`scores` are the tracker's own 52, put through the same regression. Beside that, the first `LARGE` coefficients of each
-way are correlated with those of `exact`. `frontal` has one view, which knows neither size nor distance: its landmarks
-are laid onto the true ones, frame by frame, before they are compared.
+that move landmarks by more than a millimetre (RMS, fully shown) and vary by more than `VARIES` (deviation). `curved` is
+the fit of `views` read by a Gaussian-kernel regression, which no linear model can be asked for; `scores` are the
+tracker's own 52, put through the same ridge regression.
 
-python benchmarks/face_model.py
+Of each action, both sides together, the table says which `share` of its true motion triangulated landmarks make, and
+how `clear` that is: the motion they make over what they do along its direction for no action's sake (deviations).
+
+Beside that, the first `LARGE` coefficients of each way are correlated with those of `exact`. `frontal` has one view,
+which knows neither size nor distance: its landmarks are laid onto the true ones, frame by frame, before they are
+compared.
+
+python benchmarks/face_model.py [--size 512] [--views 8]
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from pathlib import Path
@@ -25,6 +33,7 @@ os.environ.setdefault("NUMBA_NUM_THREADS", "1")
 sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != Path(__file__).resolve().parent]
 
 import numpy as np  # noqa: E402
+from scipy.spatial.distance import cdist  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
 from raflib import studio  # noqa: E402
@@ -32,30 +41,46 @@ from raflib.geometry import rigid_align  # noqa: E402
 from raflib.sources.studio import FRONTAL, TRACKING_CAMERAS  # noqa: E402
 from raflib.studio.landmarks import binding  # noqa: E402
 from raflib.tracking import FaceTracker, fit_points, fit_views, open_model  # noqa: E402
+from raflib.tracking.landmarks import RIGID  # noqa: E402
 from raflib.tracking.multiview import triangulate_robust  # noqa: E402
 
 PEOPLE = tuple(f"V{number:02d}" for number in range(1, 7))
 OTHERS = tuple(f"M{number:03d}" for number in range(1, 13))
 WAYS = ("exact", "views", "points", "frontal", "scores")
-RIDGE, VARIES, LARGE = 1.0, 0.05, 8
+RIDGE, VARIES, LARGE, REACHED = 1.0, 0.05, 8, 0.9
+WIDTH, KERNEL_RIDGE = 2.0, 0.1  # the width in median distances
+
+
+def stations(size: int, views: int) -> list:
+    """The cameras a capture is tracked by, then those nearest to the frontal one."""
+    cameras = {camera.name: camera for camera in studio.rig(size)}
+    axis = cameras[FRONTAL].extrinsic[2, :3]
+    facing = {name: round(float(camera.extrinsic[2, :3] @ axis), 6) for name, camera in cameras.items()}
+    others = sorted(set(cameras) - set(TRACKING_CAMERAS), key=lambda name: (-facing[name], name))
+    return [cameras[name] for name in (*TRACKING_CAMERAS, *others)[:views]]
 
 
 def watch(subject: str, per_sequence: int, cameras: list, tracker) -> dict[str, np.ndarray]:
-    """A person's moments in which every view has a face: `pixels` [T,V,478,2], tracker's `scores`, true `landmarks` and
-    `actions`."""
-    person, seen = studio.Identity(subject), {"pixels": [], "scores": [], "landmarks": [], "actions": []}
+    """A person's moments in which the frontal view and another have a face: `pixels` [T,V,478,2], NaN in views without
+    one, `solid` [T,478,3] triangulated, the tracker's `scores`, true `landmarks` and `actions`, the `sequence` [T]."""
+    person, seen = (
+        studio.Identity(subject),
+        {"pixels": [], "scores": [], "landmarks": [], "actions": [], "sequence": []},
+    )
     frontal = [camera.name for camera in cameras].index(FRONTAL)
-    for sequence in studio.SEQUENCES:
+    for number, sequence in enumerate(studio.SEQUENCES):
         shown = studio.act(subject, sequence)
-        for frame in np.linspace(0, len(shown.actions) - 1, per_sequence).round().astype(int):
+        for frame in (len(shown.actions) * (np.arange(per_sequence) + 0.5) / per_sequence).astype(int):
             act = shown.actions[frame], shown.angles[frame]
             found = [tracker(studio.render(person, *act, camera)[0]) for camera in cameras]
-            if all(found):
-                seen["pixels"].append([one.points for one in found])
+            if found[frontal] and sum(map(bool, found)) > 1:
+                seen["pixels"].append([one.points if one else np.full((478, 2), np.nan) for one in found])
                 seen["scores"].append(found[frontal].expression)
                 seen["landmarks"].append(studio.landmarks(person, *act))
                 seen["actions"].append(act[0])
-    return {name: np.array(values, np.float64) for name, values in seen.items()}
+                seen["sequence"].append(number)
+    seen = {name: np.array(values, np.float64) for name, values in seen.items()}
+    return seen | {"solid": triangulated(seen["pixels"], cameras)}
 
 
 def fitted(way: str, seen: dict[str, np.ndarray], cameras: list) -> tuple[np.ndarray, np.ndarray | None]:
@@ -69,7 +94,7 @@ def fitted(way: str, seen: dict[str, np.ndarray], cameras: list) -> tuple[np.nda
     elif way == "views":
         found = fit_views(model, seen["pixels"], cameras, progress=False)
     elif way == "points":
-        found = fit_points(model, triangulated(seen["pixels"], cameras), progress=False)
+        found = fit_points(model, seen["solid"], progress=False)
     else:
         front = [camera.name for camera in cameras].index(FRONTAL)
         found = fit_views(model, seen["pixels"][:, front], [cameras[front]], progress=False)
@@ -78,26 +103,44 @@ def fitted(way: str, seen: dict[str, np.ndarray], cameras: list) -> tuple[np.nda
 
 def triangulated(pixels: np.ndarray, cameras: list) -> np.ndarray:
     """Landmarks [T,478,3], NaN where the views disagree."""
-    solid = [triangulate_robust(points, cameras)[0] for points in pixels]
+    solid = []
+    for points in pixels:
+        views = np.flatnonzero(np.isfinite(points).all((1, 2)))
+        solid.append(triangulate_robust(points[views], [cameras[view] for view in views])[0])
     return np.array([np.full((478, 3), np.nan) if points is None else points for points in solid])
 
 
-def regression(features: list[np.ndarray], actions: list[np.ndarray]) -> np.ndarray:
-    """Ridge weights [d+1,52] from features to actions, the constant last."""
-    known = np.concatenate([np.append(part, np.ones((len(part), 1)), 1) for part in features])
-    keep = np.isfinite(known).all(1)
-    known, wanted = known[keep], np.concatenate(actions)[keep]
-    penalty = RIDGE * np.eye(known.shape[1])
-    penalty[-1, -1] = 0
-    return np.linalg.solve(known.T @ known + penalty, known.T @ wanted)
+def about_mean(values: list[np.ndarray]) -> np.ndarray:
+    """What several people do about each one's mean, one after another; NaN stays NaN."""
+    return np.concatenate([part - np.nanmean(part, 0) for part in values])
 
 
-def correlations(features: np.ndarray, actions: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """[52] within one person, NaN where the action varies too little."""
-    keep = np.isfinite(features).all(1)
-    guess, true = np.append(features[keep], np.ones((keep.sum(), 1)), 1) @ weights, actions[keep]
-    result = [np.corrcoef(guess[:, index], true[:, index])[0, 1] for index in range(true.shape[1])]
-    return np.where(true.std(0) > VARIES, result, np.nan)
+def linear(known: np.ndarray, wanted: np.ndarray, asked: np.ndarray) -> np.ndarray:
+    """Ridge regression of `wanted` on `known`, at `asked`."""
+    return asked @ np.linalg.solve(known.T @ known + RIDGE * np.eye(known.shape[1]), known.T @ wanted)
+
+
+def curved(known: np.ndarray, wanted: np.ndarray, asked: np.ndarray) -> np.ndarray:
+    """The same with a Gaussian kernel."""
+    width = WIDTH * np.median(cdist(known[::5], known[::5]))
+    near, far = (np.exp(-((cdist(points, known) / width) ** 2)) for points in (known, asked))
+    return far @ np.linalg.solve(near + KERNEL_RIDGE * np.eye(len(known)), wanted)
+
+
+def correlations(learned: list, others: list[dict], features: list, people: list[dict], read=linear) -> np.ndarray:
+    """[P,52] of the actions that `read` makes of `features` [T,d] a person with the true ones; NaN where one varies too
+    little. It learns from other people, `learned` [T,d] each, in other sequences."""
+    known, wanted = about_mean(learned), about_mean([seen["actions"] for seen in others])
+    when, whole = np.concatenate([seen["sequence"] for seen in others]), np.isfinite(known).all(1)
+    table = np.full((len(people), wanted.shape[1]), np.nan)
+    for row, (asked, seen) in enumerate(zip(features, people, strict=True)):
+        asked, guess = about_mean([asked]), np.full(seen["actions"].shape, np.nan)
+        for number in np.unique(seen["sequence"]):
+            kept, here = whole & (when != number), (seen["sequence"] == number) & np.isfinite(asked).all(1)
+            guess[here] = read(known[kept], wanted[kept], asked[here])
+        varies = np.flatnonzero(seen["actions"].std(0) > VARIES)
+        table[row, varies] = [correlation(guess[:, index], seen["actions"][:, index]) for index in varies]
+    return table
 
 
 def correlation(first: np.ndarray, second: np.ndarray) -> float:
@@ -126,36 +169,68 @@ def laid_on(found: np.ndarray, true: np.ndarray) -> np.ndarray:
     )
 
 
+def clearness(people: list[dict[str, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """`share` and `clear` of each action [52]; NaN if it moves no landmark."""
+    actions = about_mean([seen["actions"] for seen in people])
+    true, tracked = (about_mean([on_head(seen[name]) for seen in people]) for name in ("landmarks", "solid"))
+    actions, true, tracked = (values[np.isfinite(tracked).all(1)] for values in (actions, true, tracked))
+    wanted, made = (linear(actions, moved, np.eye(actions.shape[1])) for moved in (true, tracked))
+    length = np.linalg.norm(wanted, axis=1)
+    length[length < 1e-9] = np.nan
+    direction = wanted / length[:, None]
+    share = (made * direction).sum(1) / length
+    clear = share * length * actions.std(0) / ((tracked - actions @ made) @ direction.T).std(0)
+    sides = [name.removesuffix("Left").removesuffix("Right") for name in studio.ACTIONS]
+    both = np.array([[one == other for other in sides] for one in sides], float)
+    both[:, np.isnan(share)] = 0
+    return tuple(both @ np.nan_to_num(values) / np.where(both.any(1), both.sum(1), np.nan) for values in (share, clear))
+
+
+def on_head(landmarks: np.ndarray) -> np.ndarray:
+    """Landmarks [T,478,3] as coordinates [T,1434] on a still head, laid onto the model by what does not move."""
+    rigid, model = list(RIGID), open_model().mean / 10
+    still = np.full(landmarks.shape, np.nan)
+    for row in np.flatnonzero(np.isfinite(landmarks).all((1, 2))):
+        turn, place, _ = rigid_align(landmarks[row, rigid], model[rigid])
+        still[row] = landmarks[row] @ turn.T + place
+    return still.reshape(len(landmarks), -1)
+
+
 def main() -> None:
-    cameras = [camera for camera in studio.rig(256) if camera.name in TRACKING_CAMERAS]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--size", type=int, default=256, help="pixels a side of the pictures")
+    parser.add_argument("--views", type=int, default=4, choices=range(2, 17), metavar="2..16", help="cameras")
+    arguments = parser.parse_args()
+    cameras = stations(arguments.size, arguments.views)
     with FaceTracker() as tracker:
         others = [watch(subject, 2, cameras, tracker) for subject in tqdm(OTHERS, desc="others", unit="person")]
         people = [watch(subject, 4, cameras, tracker) for subject in tqdm(PEOPLE, desc="people", unit="person")]
-    raw = [millimetres(triangulated(seen["pixels"], cameras), seen["landmarks"]) for seen in people]
+    raw = [millimetres(seen["solid"], seen["landmarks"]) for seen in people]
     errors, tables, large = {}, {}, {}
     for way in tqdm(WAYS, desc="fitting", unit="way"):
         learned = [fitted(way, seen, cameras)[0] for seen in others]
-        weights = regression(learned, [seen["actions"] for seen in others])
         results = [fitted(way, seen, cameras) for seen in people]
         pairs = list(zip(results, people, strict=True))
-        tables[way] = np.array([correlations(found[0], seen["actions"], weights) for found, seen in pairs])
+        tables[way] = correlations(learned, others, [found[0] for found in results], people)
+        if way == "views":
+            tables["curved"] = correlations(learned, others, [found[0] for found in results], people, curved)
         if way == "scores":
             continue
         large[way] = [found[0][:, :LARGE] for found in results]
         if way == "frontal":
             pairs = [((None, laid_on(found[1], seen["landmarks"])), seen) for found, seen in pairs]
         errors[way] = [millimetres(found[1], seen["landmarks"]) for found, seen in pairs]
-    report(tables, errors, large, raw)
+    report(tables, errors, large, raw, *clearness(others))
 
 
-def report(tables: dict, errors: dict, large: dict, raw: list[float]) -> None:
+def report(tables: dict, errors: dict, large: dict, raw: list[float], share: np.ndarray, clear: np.ndarray) -> None:
     """Actions one by one, people one by one, then the figures."""
     sizes = action_sizes()
-    print("action                 mm   " + "".join(f"{way:>9}" for way in WAYS))
+    print("action                 mm  share clear" + "".join(f"{way:>9}" for way in tables))
     for index in np.argsort(-sizes):
         if np.isfinite(tables["exact"][:, index]).any():
-            row = "".join(f"{np.nanmedian(tables[way][:, index]):9.2f}" for way in WAYS)
-            print(f"{studio.ACTIONS[index]:22s} {sizes[index]:4.1f} {row}")
+            row = "".join(f"{np.nanmedian(table[:, index]):9.2f}" for table in tables.values())
+            print(f"{studio.ACTIONS[index]:22s} {sizes[index]:4.1f} {share[index]:5.2f} {clear[index]:5.2f}{row}")
     print(f"mm a person: triangulated {np.round(raw, 2)}")
     print("; ".join(f"{way} {np.round(values, 2)}" for way, values in errors.items()))
     figures = {"landmark_mm_triangulated": np.median(raw)}
@@ -165,7 +240,10 @@ def report(tables: dict, errors: dict, large: dict, raw: list[float]) -> None:
         each = [[correlation(*pair) for pair in zip(a.T, b.T, strict=True)] for a, b in both]
         print(f"{way}: first coefficients {np.median(each, 0).round(2)}")
         figures[f"coefficient_correlation_{way}"] = np.median(each)
-    figures |= {f"action_correlation_{way}": np.nanmedian(table[:, sizes > 1]) for way, table in tables.items()}
+    expressed = np.isfinite(tables["exact"]) & (sizes > 1)
+    for way, table in tables.items():
+        figures[f"action_correlation_{way}"] = np.median(table[expressed])
+        figures[f"actions_over_{REACHED}_{way}"] = np.mean(table[expressed] >= REACHED)
     for name, value in figures.items():
         print(f"figure {name} = {value:.3f}")
 
