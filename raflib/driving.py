@@ -18,6 +18,7 @@ from jaxtyping import Float
 from raflib.coverage import pca
 from raflib.errors import RafError
 from raflib.people import REST, neutral
+from raflib.sampler import enrol
 
 DRIVES: dict[str, type[DrivingMap]] = {}
 """Every driving map by its name."""
@@ -32,10 +33,7 @@ class DrivingMap:
     name: ClassVar[str]
 
     def __init_subclass__(cls) -> None:
-        known = DRIVES.get(cls.name, cls)
-        if (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
-            raise RafError(f"{cls.__qualname__}: the name {cls.name!r} is {known.__qualname__}'s; choose another")
-        DRIVES[cls.name] = cls
+        enrol(cls, DRIVES)
 
     def __call__(
         self,

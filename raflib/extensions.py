@@ -13,13 +13,14 @@ from math import lgamma
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from raflib.bank import ExpressionBank
 from raflib.entanglement import pose_slope, without_pose
 from raflib.errors import RafError
 from raflib.people import REST, neutral
+from raflib.retrieval import nearest_people
 from raflib.sampler import PAPER, RAF, SAMPLERS, Conditioner, FromBank, RAFConditioner, Recording, Sampler, replaced
 
 __all__ = ["PAPER", "SAMPLERS", "sampler_from_name"]
@@ -128,6 +129,11 @@ class PeopleRAF(FromBank):
     def condition(self, recording: Recording) -> RAFConditioner:
         """With each frame's best row of its nearest people looked up."""
         self.nearest(recording)  # refuses a bank that does not fit
+        others = len(set(self.bank.people) - {recording.subject})
+        if others < self.people:
+            raise RafError(
+                f"raf_people: people is {self.people}, the bank has {others} without {recording.subject!r}; lower it"
+            )
         found = nearest_people(self.bank, recording.own, self.people, recording.subject)
         return RAFConditioner(recording, self.bank, self.p, found)
 
@@ -243,30 +249,3 @@ class RandomConditioner(Conditioner):
 def _in_memory(bank: ExpressionBank) -> ExpressionBank:
     """The bank as an ordinary one, whose features can be changed; RafError where it is too large for that."""
     return bank if type(bank) is ExpressionBank else bank.restrict()
-
-
-def nearest_people(
-    bank: ExpressionBank, queries: Float[np.ndarray, "Q d"], k: int, exclude: str, chunk: int = 64
-) -> tuple[Float[np.ndarray, "Q k"], Int[np.ndarray, "Q k"]]:
-    """(distances, rows): for each query the k people other than `exclude` with the nearest row, and that row of each.
-
-    By distances in float64, nearest person first. Raises RafError for fewer than k people.
-    """
-    kept = np.flatnonzero(bank.subjects != exclude)
-    names, person = np.unique(bank.subjects[kept], return_inverse=True)
-    if k > len(names):
-        raise RafError(f"raf_people: people is {k}, the bank has {len(names)} without {exclude!r}; lower it")
-    order = np.argsort(person, kind="stable")
-    kept, starts = kept[order], np.searchsorted(person[order], np.arange(len(names)))
-    ends = np.append(starts[1:], len(kept))
-    features, queries = bank.features[kept].astype(np.float64), np.asarray(queries, dtype=np.float64)
-    norms, rows = (features**2).sum(1), np.empty((len(queries), k), dtype=np.int64)
-    for first in range(0, len(queries), chunk):
-        # Squared distances less the query's own square, which changes no order.
-        squared = norms - 2 * queries[first : first + chunk] @ features.T
-        best = np.argsort(np.minimum.reduceat(squared, starts, axis=1), axis=1, kind="stable")[:, :k]
-        for query, people in enumerate(best):
-            rows[first + query] = [
-                kept[starts[one] + squared[query, starts[one] : ends[one]].argmin()] for one in people
-            ]
-    return np.linalg.norm(queries[:, None] - bank.features[rows], axis=-1), rows

@@ -190,6 +190,14 @@ def replaced(chance: Float[Tensor, " B"], generator: torch.Generator) -> Bool[Te
     return torch.rand(len(chance), generator=generator, device=generator.device).cpu() < chance
 
 
+def enrol(cls: type, registry: dict[str, type]) -> None:
+    """Enter a class under its `name`; RafError when another class has it. Defining a class again is no other."""
+    known = registry.get(cls.name, cls)
+    if (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
+        raise RafError(f"{cls.__qualname__}: the name {cls.name!r} is {known.__qualname__}'s; choose another")
+    registry[cls.name] = cls
+
+
 class Sampler:
     """What every sampler is: a frozen dataclass of its options with a `name`, under which it is in `SAMPLERS`.
 
@@ -201,10 +209,7 @@ class Sampler:
 
     def __init_subclass__(cls) -> None:
         if "name" in cls.__dict__:
-            known = SAMPLERS.get(cls.name, cls)
-            if (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
-                raise RafError(f"{cls.__qualname__}: the name {cls.name!r} is {known.__qualname__}'s; choose another")
-            SAMPLERS[cls.name] = cls
+            enrol(cls, SAMPLERS)
 
     @classmethod
     def options(cls) -> tuple[str, ...]:

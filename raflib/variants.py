@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Int
 
 from raflib.bank import ExpressionBank
+from raflib.coverage import pca
 from raflib.errors import RafError
 from raflib.extensions import SAMPLERS
 from raflib.retrieval.mapped import HEADER
@@ -106,6 +107,4 @@ def _few(bank: ExpressionBank, person: str, seed: int) -> Int[np.ndarray, " R"]:
 def _along(bank: ExpressionBank) -> Int[np.ndarray, " P"]:
     """People from the far end of the first principal component of the persons' means; equal ones by name."""
     means = np.stack([bank.features[bank.subjects == person].mean(0, dtype=np.float64) for person in bank.people])
-    _, vectors = np.linalg.eigh(np.cov(means, rowvar=False))
-    axis = vectors[:, -1] * np.sign(vectors[np.abs(vectors[:, -1]).argmax(), -1])
-    return np.argsort(-((means - means.mean(0)) @ axis), kind="stable")
+    return np.argsort(-pca(means, 1).project(means)[:, 0], kind="stable")

@@ -131,7 +131,7 @@ def evaluate(
     table = pd.DataFrame(rows)
     order = [*KEYS, "detected", "reference_detected"]
     table = table[[*order, *(name for name in table if name not in order)]]
-    return table.sort_values([*KEYS[6:], "condition"], kind="stable", ignore_index=True)
+    return table.sort_values([*KEYS[KEYS.index("driver") :], "condition"], kind="stable", ignore_index=True)
 
 
 def correlations(

@@ -6,14 +6,17 @@ Colours are Okabe and Ito's, which colour-blind readers can tell apart, and a me
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 from matplotlib import font_manager
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image, ImageFont
 
+from raflib.errors import RafError
 from raflib.runs import atomic_write
 
 PALETTE = {
@@ -53,6 +56,19 @@ def portrait(picture: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "h w 3"]:
     height, width = picture.shape[:2]
     top, left = round(0.06 * height), round(0.125 * width)
     return picture[top : top + round(0.75 * height), left : left + round(0.75 * width)]
+
+
+def require_faces(what: str, rows: Iterable[int], faces: Mapping[int, np.ndarray]) -> None:
+    """RafError naming the first of `rows` that `faces` does not show."""
+    if absent := sorted(set(rows) - {int(row) for row in faces}):
+        raise RafError(f"{what}: no face of row {absent[0]}; show it with openbank.faces first")
+
+
+def plain_axes(ax: Axes) -> None:
+    """Nothing but faint vertical lines behind what is drawn."""
+    ax.tick_params(length=0)
+    ax.grid(axis="x", color="#EEEEEE")
+    ax.set_axisbelow(True)
 
 
 def drawn(figure: Figure, path: str | Path | None, dpi: int = 160) -> Image.Image:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from raflib.errors import RafError
-from raflib.report._drawing import INK, PALETTE, QUIET, SPARE, STYLE, drawn
+from raflib.report._drawing import INK, PALETTE, QUERIES, QUIET, SPARE, STYLE, drawn, plain_axes
 from raflib.report.tables import LOWER_IS_BETTER, require_columns
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def coverage_figure(rows: pd.DataFrame, path: str | Path | None = None) -> Image
             ax.set_xlim(0, 1.08 * np.nanmax([before, after]))
             ax.set_ylim(len(names) - 0.5, -0.5)
             ax.set_yticks(places, names)
-            _plain(ax)
+            plain_axes(ax)
         axes[0].set_ylabel("subject")
         handles, texts = axes[0].get_legend_handles_labels()
         figure.legend(handles, texts, loc="outside lower center", ncols=2)
@@ -79,7 +79,7 @@ def change_figure(wide: pd.DataFrame, path: str | Path | None = None) -> Image.I
             ax.set_title(f"change of {metric.upper()}, %", loc="left")
             ax.set_ylim(len(wide) - 0.5, -0.5)
             ax.set_yticks(places, [str(name) for name in wide.index])
-            _plain(ax)
+            plain_axes(ax)
         figure.supxlabel("left of the line: +RAF is closer to the drivers; bars are 95 % intervals", fontsize=8)
         return drawn(figure, path)
 
@@ -100,7 +100,7 @@ def sequence_figure(rows: pd.DataFrame, path: str | Path | None = None) -> Image
         left.set_yticks(places, rows["sequence"])
         left.set_ylim(len(rows) - 0.4, -0.6)
         for ax in (left, right):
-            _plain(ax)
+            plain_axes(ax)
         return drawn(figure, path)
 
 
@@ -124,7 +124,7 @@ def dimension_figure(rows: pd.DataFrame, path: str | Path | None = None, count: 
         left.set_yticks(places, rows["name"])
         left.set_ylim(len(rows) - 0.4, -0.6)
         for ax in (left, right):
-            _plain(ax)
+            plain_axes(ax)
         figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=2)
         return drawn(figure, path)
 
@@ -136,12 +136,11 @@ def clip_figure(clips: Mapping[str, ClipDistance], path: str | Path | None = Non
     """
     if not clips:
         raise RafError("clip figure: no clips were given; pass at least one of raflib.coverage.clip_distance")
-    colours = [PALETTE["vanilla"], SPARE[0], PALETTE["raf"], PALETTE["noise"], *SPARE[1:]]
     with rc_context(STYLE):
         figure = Figure(figsize=(7.2, 2.6))
         ax = figure.subplots()
         for i, (name, clip) in enumerate(clips.items()):
-            colour = colours[i % len(colours)]
+            colour = QUERIES[i % len(QUERIES)]
             ax.plot(clip.distance, color=colour, linewidth=1.5, label=f"{name} ({100 * clip.beyond:.0f} % beyond)")
             ax.scatter(clip.worst, clip.distance[clip.worst], s=28, color=colour, zorder=3)
         yardstick = next(iter(clips.values())).yardstick
@@ -151,9 +150,3 @@ def clip_figure(clips: Mapping[str, ClipDistance], path: str | Path | None = Non
         ax.set_ylabel("distance to training")
         ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
         return drawn(figure, path)
-
-
-def _plain(ax) -> None:
-    ax.tick_params(length=0)
-    ax.grid(axis="x", color="#EEEEEE")
-    ax.set_axisbelow(True)

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 
 from raflib.errors import RafError
-from raflib.report._drawing import INK, PALETTE, QUIET, SPARE, STYLE, drawn, font, saved
+from raflib.report._drawing import INK, PALETTE, QUIET, SPARE, STYLE, drawn, font, plain_axes, saved
 from raflib.report.tables import arrow, require_columns
 from raflib.runs import provenance, read_json, write_json
 
@@ -114,9 +114,7 @@ def differences_figure(
             ax.set_yticks(range(len(names)), names)
             ax.set_ylim(len(names) - 0.5, -0.5)
             ax.locator_params(axis="x", nbins=5)
-            ax.tick_params(length=0)
-            ax.grid(axis="x", color="#EEEEEE")
-            ax.set_axisbelow(True)
+            plain_axes(ax)
         for ax in axes[len(panels) :]:
             ax.set_visible(False)
         figure.supxlabel(f"difference in {metric} {arrow(metric)}".rstrip(), fontsize=9)

@@ -11,7 +11,8 @@ from PIL import Image, ImageDraw
 
 from raflib.bank import ExpressionBank
 from raflib.errors import RafError
-from raflib.report._drawing import INK, PALETTE, QUIET, font, saved
+from raflib.report._drawing import INK, PALETTE, QUIET, font, require_faces, saved
+from raflib.retrieval import nearest_people
 
 
 def nearest(
@@ -24,22 +25,7 @@ def nearest(
     """
     if not spread:
         return bank.search(queries, k, exclude)[1]
-    others = [person for person in bank.people if person != exclude]
-    if len(others) < k:
-        raise RafError(
-            f"nearest: {k} people asked for, the bank holds {len(others)} besides {exclude!r}; ask for fewer"
-        )
-    available = len(bank) - int((bank.subjects == exclude).sum())
-    found = np.empty((len(queries), k), np.int64)
-    waiting, width = np.arange(len(queries)), 8 * k
-    while len(waiting):
-        rows = bank.search(queries[waiting], min(width, available), exclude)[1]
-        first = [np.sort(np.unique(bank.subjects[line], return_index=True)[1])[:k] for line in rows]
-        for query, line, places in zip(waiting, rows, first, strict=True):
-            if len(places) == k:
-                found[query] = line[places]
-        waiting, width = waiting[[len(places) < k for places in first]], 4 * width
-    return found
+    return nearest_people(bank, queries, k, exclude)[1]
 
 
 def gallery(
@@ -62,8 +48,7 @@ def gallery(
             f"gallery: {len(queries)} queries, {len(rows)} lines of rows, {len(pictures)} pictures, {len(labels)} "
             "labels; give one of each a line"
         )
-    if absent := sorted(set(rows.ravel().tolist()) - {int(row) for row in faces}):
-        raise RafError(f"gallery: no face of row {absent[0]}; show it with openbank.faces first")
+    require_faces("gallery", rows.ravel().tolist(), faces)
     gap, large, small = tile // 16, font(max(11, tile // 10)), font(max(9, tile // 13))
     words = large.size + 2 * small.size + 2 * gap
     left = max(int(large.getlength(line)) for label in labels for line in label.split("\n")) + 2 * gap

@@ -17,8 +17,9 @@ from matplotlib.colors import LinearSegmentedColormap, LogNorm
 from matplotlib.figure import Figure, SubFigure
 from PIL import Image
 
+from raflib.coverage import Projection, pca
 from raflib.errors import RafError
-from raflib.report._drawing import INK, QUERIES, QUIET, STYLE, drawn
+from raflib.report._drawing import INK, QUERIES, QUIET, STYLE, drawn, require_faces
 
 CELLS = 64
 """Hexagons across the plane in which rows are counted: 83,000 dots on top of each other would show only an outline."""
@@ -28,11 +29,9 @@ SHOWN = 3
 
 
 @dataclass(frozen=True, eq=False)
-class Plane:
-    """The plane of a bank's largest variance: its `centre` [d], two `axes` [d,2], their `share` [2] of the variance."""
+class Plane(Projection):
+    """The plane of a bank's largest variance: a PCA space with the `share` [2] of the variance along either axis."""
 
-    centre: Float64[np.ndarray, " d"]
-    axes: Float64[np.ndarray, "d 2"]
     share: Float64[np.ndarray, "2"]
 
     @classmethod
@@ -41,16 +40,12 @@ class Plane:
         features = np.asarray(features, dtype=np.float64)
         if min(features.shape) < 2:
             raise RafError(f"plane: features of shape {features.shape}, expected at least 2 rows and 2 dimensions")
-        centre = features.mean(0)
-        values, vectors = np.linalg.eigh(np.cov(features - centre, rowvar=False))
-        axes = vectors[:, ::-1][:, :2]
-        # Signs of eigenvectors are arbitrary; with the largest entry of each positive the picture is always the same.
-        axes = axes * np.sign(axes[np.abs(axes).argmax(0), [0, 1]])
-        return cls(centre, axes, values[::-1][:2] / values.sum())
+        space = pca(features, 2)
+        return cls(space.mean, space.axes, space.scale, space.scale**2 / features.var(0, ddof=1).sum())
 
     def __call__(self, features: Float[np.ndarray, "N d"]) -> Float64[np.ndarray, "N 2"]:
         """Where features lie in the plane."""
-        return (np.asarray(features, np.float64) - self.centre) @ self.axes
+        return self.project(features)
 
     def name_axes(self) -> tuple[str, str]:
         """What to write beside the axes."""
@@ -100,8 +95,7 @@ def pca_figure(
         ax.set(xlabel=plane.name_axes()[0], ylabel=plane.name_axes()[1], aspect="equal")
         if right is not None:
             lines = [_nearest_people(bank, query, near) for query, near in zip(queries, neighbours, strict=True)]
-            if absent := sorted({row for line in lines for row in line} - {int(row) for row in faces or {}}):
-                raise RafError(f"pca figure: no face of row {absent[0]}; show it with openbank.faces first")
+            require_faces("pca figure", [row for line in lines for row in line], faces or {})
             shown = [[(faces[row], f"{apart:.2f}") for row, apart in line.items()] for line in lines]
             _margin(right, pictures, shown, labels)
         return drawn(figure, path)

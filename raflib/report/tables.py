@@ -13,11 +13,10 @@ import pandas as pd
 
 from raflib.errors import RafError
 from raflib.evaluation.metrics import REGISTRY
+from raflib.evaluation.protocols import KEYS
 
 LOWER_IS_BETTER = ("mmd", "kl", "b2t")
 """Measures of `raflib.coverage`; directions of other columns come from the metric registry."""
-
-_KEYS = ("subject", "method", "seed", "drive", "condition", "protocol", "driver", "sequence", "frame", "camera")
 
 
 def arrow(tag: str) -> str:
@@ -81,7 +80,7 @@ def compare(
     require_columns(rows, [column, *metrics])
     if baseline not in set(rows[column]):
         raise RafError(f"compare: no row has {column} = {baseline!r}; found {', '.join(sorted(set(rows[column])))}")
-    keys = [key for key in _KEYS if key in rows and key != column]
+    keys = [key for key in KEYS if key in rows and key != column]
     sides = {name: group.set_index(keys)[metrics] for name, group in rows.groupby(column, sort=False)}
     result, names = [], []
     for name in [name for name in sides if name != baseline]:

@@ -46,6 +46,7 @@ _WHERE = {
     "approximate": "indexes",
     "build_shards": "sharded",
     "locate": "sharded",
+    "nearest_people": "people",
     "sharded_search": "sharded",
     "write_mapped": "mapped",
 }
