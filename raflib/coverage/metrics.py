@@ -15,6 +15,8 @@ from raflib.coverage.pairs import kernel_means, median_distance, nearest_distanc
 from raflib.errors import RafError
 
 TAIL_FLOOR = -100.0  # natural log; see `kl`
+SURE = 1e-4  # MMD² from which float32 kernels give the MMD to 1e-6: they miss it by some 1e-9
+NEAR = 64.0  # squared distance from the target's mean, in bandwidths, up to which that was found
 
 
 def mmd(x: Float[np.ndarray, "N d"], y: Float[np.ndarray, "M d"], bandwidth: float | int | None = None) -> float:
@@ -34,8 +36,15 @@ def mmd(x: Float[np.ndarray, "N d"], y: Float[np.ndarray, "M d"], bandwidth: flo
         raise RafError(f"mmd: bandwidth is {bandwidth}, expected a positive distance; if most frames coincide give one")
     center = y.mean(0)  # distances do not change and rounding gets smaller
     x, y = (x - center) / bandwidth, (y - center) / bandwidth
-    within = kernel_means(x, x).mean() + kernel_means(y, y).mean()
-    return float(np.sqrt(max(within - 2 * kernel_means(x, y).mean(), 0.0)))
+    near = max((sample * sample).sum(1).max() for sample in (x, y)) < NEAR
+    squared = _squared_mmd(x, y, np.float32) if near else 0.0
+    return float(np.sqrt(squared if squared > SURE else max(_squared_mmd(x, y, np.float64), 0.0)))
+
+
+def _squared_mmd(x: np.ndarray, y: np.ndarray, dtype: type) -> float:
+    """MMD² with bandwidth 1."""
+    across, *within = (kernel_means(*pair, dtype).mean() for pair in ((x, y), (x, x), (y, y)))
+    return sum(within) - 2 * across
 
 
 def kl(x: Float[np.ndarray, "N d"], y: Float[np.ndarray, "M d"], components: int = 8) -> float:

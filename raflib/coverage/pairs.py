@@ -1,7 +1,7 @@
 """All pairs of two samples, block by block: kernel means, nearest and k-th nearest neighbours, the median distance.
 
 Nothing here holds a whole table of pairs. Squared distances come from one matrix product a block, whose buffer stays in
-a core's cache; sums are float64.
+a core's cache; sums over blocks are float64.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from raflib.errors import RafError
+from raflib.retrieval.exact import Table, search
 
 BLOCK = 384  # points on each side of a block of pairs: 1.2 MB, which stays in a core's cache
 
@@ -26,25 +27,33 @@ def samples(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return x, y
 
 
-def kernel_means(x: Float[np.ndarray, "N d"], y: Float[np.ndarray, "M d"]) -> Float[np.ndarray, " N"]:
-    """For each x_i the mean over j of exp(−½‖x_i − y_j‖²). Half the work when y is x."""
-    left, right = _factors(x, y)
-    sums, buffer = np.zeros(len(x)), np.empty(BLOCK * BLOCK)
+def kernel_means(
+    x: Float[np.ndarray, "N d"], y: Float[np.ndarray, "M d"], dtype: type = np.float64
+) -> Float[np.ndarray, " N"]:
+    """For each x_i the mean over j of exp(−½‖x_i − y_j‖²). Half the work when y is x, half the time in float32.
+
+    In float32 an exponent is off by about 1e-7 (|x_i|² + |y_j|²), one way as often as the other.
+    """
+    left, right = (factor.astype(dtype) for factor in _factors(x, y))
+    sums, buffer, ones = np.zeros(len(x)), np.empty(BLOCK * BLOCK, dtype), np.ones(BLOCK, dtype)
     for rows, columns in _block_pairs(len(x), len(y), symmetric=x is y):
         kernel = _product(left[rows], right[:, columns], buffer)
         np.exp(kernel, out=kernel)
-        sums[rows] += kernel.sum(1)
+        sums[rows] += kernel @ ones[: kernel.shape[1]]
         if x is y and rows != columns:
-            sums[columns] += kernel.sum(0)
+            sums[columns] += ones[: kernel.shape[0]] @ kernel
     return sums / len(y)
 
 
 def nearest(points: Float[np.ndarray, "M d"], among: Float[np.ndarray, "N d"]) -> tuple[np.ndarray, np.ndarray]:
-    """L2 distance [M] from each point to the nearest of `among`, and its row [M]. RafError for other shapes or NaN."""
-    from sklearn.metrics import pairwise_distances_argmin
+    """L2 distance [M] from each point to the nearest of `among`, and its row [M]. RafError for other shapes or NaN.
 
+    The bank's exact search, on features rounded to float32 about their mean; the distances are of the unrounded ones.
+    """
     points, among = samples(points, among)
-    rows = pairwise_distances_argmin(points, among)
+    center = among.mean(0)
+    lines = Table.of((among - center).astype(np.float32), np.zeros(len(among), "<U1"))
+    rows = search(lines, (points - center).astype(np.float32), 1, None)[1][:, 0]
     return np.linalg.norm(points - among[rows], axis=1), rows
 
 
