@@ -102,13 +102,66 @@ class RelativeRAF(RAF):
     def condition(self, recording: Recording) -> RAFConditioner:
         """Neighbours whose rest was moved onto the subject's."""
         bank = _in_memory(self.bank)
-        moved = bank.features.astype(np.float64)
-        for person in bank.people:
-            theirs = bank.subjects == person
-            moved[theirs] -= neutral(bank.features[theirs], REST)
-        there = replace(bank, features=moved + neutral(recording.own, REST))
+        there = replace(bank, features=bank.features - _rests(bank) + neutral(recording.own, REST))
         found = replace(self, bank=there).nearest(recording, self.top_k)
         return RAFConditioner(recording, bank, self.p, found, offered=there.features)
+
+
+@dataclass(frozen=True)
+class AlignedRAF(RAF):
+    """RAF whose neighbours show the same change from *their* rest, fed as they are.
+
+    The search is `RelativeRAF`'s, on f_i − n(person i) + n(subject); what conditions a step is f_i itself.
+
+    Why: the nearest row of all is of somebody whose resting face the tracker reads like the subject's, so RAF seldom
+    shows the constant that sets a driver apart. The nearest *change* is anybody's, and comes with their constant.
+    Refuted if `person_shift` does as well: then the constants help and retrieval is idle.
+    """
+
+    name = "raf_aligned"
+
+    def condition(self, recording: Recording) -> RAFConditioner:
+        """Neighbours by their change from rest."""
+        bank = _in_memory(self.bank)
+        there = replace(bank, features=bank.features - _rests(bank) + neutral(recording.own, REST))
+        return RAFConditioner(recording, bank, self.p, replace(self, bank=there).nearest(recording, self.top_k))
+
+
+@dataclass(frozen=True)
+class PersonShift(FromBank):
+    """A control: with probability `p` the frame's own expression on the rest of a random person: e − n(subject) + n(i).
+
+    Why: the trackers' idea of a face is the same constant in all of a driver's frames. A network that saw its own
+    pictures under many such constants cannot read them as expressions. Nothing else of other people is used.
+    Refuted if drivers differ by how they move (gains, habits) rather than by a constant.
+    """
+
+    name = "person_shift"
+
+    def condition(self, recording: Recording) -> ShiftConditioner:
+        """With everybody's rest taken."""
+        self.nearest(recording)  # refuses a bank that does not fit
+        bank = self.bank.restrict(exclude=recording.subject)
+        first = np.unique(bank.subjects, return_index=True)[1]
+        return ShiftConditioner(recording, _rests(bank)[first] - neutral(recording.own, REST), self.p)
+
+
+class ShiftConditioner(Conditioner):
+    """Own expression, or moved by a random one of `shifts` [P,d]."""
+
+    def __init__(self, recording: Recording, shifts: Float[np.ndarray, "P d"], p: float):
+        super().__init__(recording)
+        self.shifts = torch.as_tensor(shifts, dtype=torch.float32)
+        self.chance[self._usable] = p
+
+    def _draw(self, frames: Tensor, generator: torch.Generator) -> Tensor:
+        other = replaced(self.chance[frames], generator)
+        people = torch.randint(len(self.shifts), frames.shape, generator=generator, device=generator.device).cpu()
+        return self.expression[frames] + self.shifts[people] * other[:, None]
+
+    def summary(self) -> dict[str, float | int]:
+        """How many frames and people there are."""
+        return {**super().summary(), "distinct_people": len(self.shifts)}
 
 
 @dataclass(frozen=True)
@@ -249,3 +302,9 @@ class RandomConditioner(Conditioner):
 def _in_memory(bank: ExpressionBank) -> ExpressionBank:
     """The bank as an ordinary one, whose features can be changed; RafError where it is too large for that."""
     return bank if type(bank) is ExpressionBank else bank.restrict()
+
+
+def _rests(bank: ExpressionBank) -> Float[np.ndarray, "N d"]:
+    """For each row its person's neutral."""
+    people, code = np.unique(bank.subjects, return_inverse=True)
+    return np.stack([neutral(bank.features[bank.subjects == person], REST) for person in people])[code]

@@ -25,6 +25,10 @@ def samples(n=230, m=410, width=12, seed=0, shift=0.3):
     return draw.normal(size=(n, width)) @ mix, draw.normal(size=(m, width)) @ mix * 1.2 + shift
 
 
+def table_of(*arguments, **options):
+    return coverage.table(coverage.training_sets(*arguments, **options))
+
+
 def mmd_by_sklearn(x, y, bandwidth):
     gamma = 1 / (2 * bandwidth**2)
     means = [rbf_kernel(a, b, gamma=gamma).mean() for a, b in ((x, x), (y, y), (x, y))]
@@ -159,7 +163,7 @@ def people():
 def test_table_is_the_three_metrics_of_the_two_sets(people):
     own, bank, targets = people
     own = np.concatenate([own, np.full((3, 10), np.nan, np.float32)])  # undetected frames are left out
-    table = coverage.table(own, "422", targets, bank, n=60, repeats=1, seed=4)
+    table = table_of(own, "422", targets, bank, n=60, repeats=1, seed=4)
     assert table.columns.tolist() == list(paper_table.COLUMNS)
     chosen = np.random.default_rng(4).permutation(120)[:60]
     kept = own[chosen[:30]]
@@ -189,12 +193,12 @@ def test_sets_of_several_nearest_draw_evenly_among_them(people):
 
 def test_table_shows_what_wider_people_add_and_how_sure_it_is(people):
     own, bank, targets = people
-    rows = coverage.table(own, "422", targets, bank, n=80, repeats=10)
+    rows = table_of(own, "422", targets, bank, n=80, repeats=10)
     value = rows.pivot(index="metric", columns="method", values="value")
     assert (value["raf"] < value["vanilla"]).all()
     assert (rows.low <= rows.value).all() and (rows.value <= rows.high).all() and (rows.low < rows.high).all()
-    assert rows.equals(coverage.table(own, "422", targets, bank, n=80, repeats=10))
-    full = coverage.table(own, "422", targets, bank, repeats=2)
+    assert rows.equals(table_of(own, "422", targets, bank, n=80, repeats=10))
+    full = table_of(own, "422", targets, bank, repeats=2)
     assert (full.n == 120).all()
     other = rows.assign(subject="443", value=rows.value + 1)
     wide = coverage.table1(pandas.concat([rows, other]))
@@ -206,8 +210,8 @@ def test_a_driver_in_the_bank_is_refused_unless_allowed(people):
     own, bank, targets = people
     leaking = {**targets, "B2": targets["E01"]}
     with pytest.raises(RafError, match="B2"):
-        coverage.table(own, "422", leaking, bank, n=20, repeats=1)
-    assert (coverage.table(own, "422", leaking, bank, n=20, repeats=1, allow_leak=True).leaked == 300).all()
+        table_of(own, "422", leaking, bank, n=20, repeats=1)
+    assert (table_of(own, "422", leaking, bank, n=20, repeats=1, allow_leak=True).leaked == 300).all()
 
 
 def test_a_driver_or_the_subject_under_another_name_is_refused(people):
@@ -216,12 +220,12 @@ def test_a_driver_or_the_subject_under_another_name_is_refused(people):
     for vectors, words in ((few, "E01 under the name X01 .7 equal"), (own[:2], "422 under the name X01 .2 equal")):
         other = ExpressionBank(vectors, ["X01"] * len(vectors), ["FREE"] * len(vectors), range(len(vectors)), "arkit52")
         with pytest.raises(RafError, match=words):
-            coverage.table(own, "422", targets, bank.merge(other), n=20, repeats=1)
-        rows = coverage.table(own, "422", targets, bank.merge(other), n=20, repeats=1, allow_leak=True)
+            table_of(own, "422", targets, bank.merge(other), n=20, repeats=1)
+        rows = table_of(own, "422", targets, bank.merge(other), n=20, repeats=1, allow_leak=True)
         assert (rows.leaked == len(vectors)).all()
     mine = ExpressionBank(own, ["422"] * 120, ["FREE"] * 120, range(120), "arkit52")  # never searched: no leak
     with_own = bank.restrict(exclude="422").merge(mine)
-    assert (coverage.table(own, "422", targets, with_own, n=20, repeats=1).leaked == 0).all()
+    assert (table_of(own, "422", targets, with_own, n=20, repeats=1).leaked == 0).all()
 
 
 def test_errors_name_what_is_wrong(people):
@@ -236,9 +240,9 @@ def test_errors_name_what_is_wrong(people):
         (lambda: coverage.kl(x, np.zeros_like(y), 2), "do not vary"),
         (lambda: coverage.kl(x[:1], y, 2), "do not vary"),
         (lambda: coverage.b2t(x[:0], y), "frames in both"),
-        (lambda: coverage.table(own, "422", targets, bank, n=7), "n is 7"),
-        (lambda: coverage.table(own, "422", targets, bank, n=500), "500"),
-        (lambda: coverage.table(own, "422", targets, bank, feature_space="bfm64"), "bfm64"),
+        (lambda: table_of(own, "422", targets, bank, n=7), "n is 7"),
+        (lambda: table_of(own, "422", targets, bank, n=500), "500"),
+        (lambda: table_of(own, "422", targets, bank, feature_space="bfm64"), "bfm64"),
     ]:
         with pytest.raises(RafError, match=word) as error:
             call()
@@ -324,7 +328,7 @@ def test_intervals_cover_what_other_drivers_give_about_as_often_as_they_say():
     own = 0.7 + draw.normal(scale=0.5, size=(40, 9))
     bank = ExpressionBank(draw.normal(size=(300, 9)), ["B1"] * 300, ["S"] * 300, np.arange(300), "s")
     rows = pandas.concat(
-        coverage.table(own, "422", drivers_of([1, s]), bank, repeats=4, seed=s).assign(world=s) for s in range(80)
+        table_of(own, "422", drivers_of([1, s]), bank, repeats=4, seed=s).assign(world=s) for s in range(80)
     )
     for method, value, low, high in (
         ("vanilla", "value", "low", "high"),
@@ -342,7 +346,7 @@ def test_intervals_cover_what_other_drivers_give_about_as_often_as_they_say():
 def test_a_change_is_surer_than_two_values_and_one_driver_has_no_interval(people):
     own, bank, _ = people
     targets = drivers_of(3, width=10)
-    rows = coverage.table(own, "422", targets, bank, repeats=8)
+    rows = table_of(own, "422", targets, bank, repeats=8)
     raf, vanilla = (rows[rows.method == method].set_index("metric") for method in ("raf", "vanilla"))
     np.testing.assert_allclose(raf.change, raf.value / vanilla.value - 1)
     assert vanilla.change.isna().all() and vanilla.change_draws_low.isna().all()
@@ -352,7 +356,7 @@ def test_a_change_is_surer_than_two_values_and_one_driver_has_no_interval(people
     np.testing.assert_allclose(raf.change_draws_high, raf.draws_high / vanilla.value - 1)
     sure = (raf.change_high - raf.change_low) * vanilla.value
     assert (sure[["mmd", "b2t"]] < 0.5 * (raf.high - raf.low)[["mmd", "b2t"]]).all()
-    alone = coverage.table(own, "422", np.concatenate(list(targets.values())), bank, repeats=8)
+    alone = table_of(own, "422", np.concatenate(list(targets.values())), bank, repeats=8)
     np.testing.assert_allclose(alone.value, rows.value)
     assert alone[["low", "high", "change_low", "change_high"]].isna().all(axis=None)
     assert alone.change.notna().sum() == 3
@@ -360,7 +364,7 @@ def test_a_change_is_surer_than_two_values_and_one_driver_has_no_interval(people
 
 def test_table1_has_the_average_the_changes_and_the_papers(people):
     own, bank, targets = people
-    rows = coverage.table(own, "422", targets, bank, repeats=3)
+    rows = table_of(own, "422", targets, bank, repeats=3)
     other = rows.assign(subject="443", value=rows.value * np.where(rows.method == "raf", 0.8, 1.1))
     wide = coverage.table1(pandas.concat([rows, other]))
     assert wide.index.tolist() == ["422", "443", "Average", coverage.PAPER_ROW]
@@ -438,7 +442,7 @@ def test_further_measures_are_those_of_the_same_sets(people):
     own, bank, targets = people
     sets = coverage.training_sets(own, "422", targets, bank, n=60, repeats=2, seed=4)
     assert sets.n == 60 and len(sets.raf) == 2
-    rows, target = coverage.further(sets, "422").set_index("method"), np.concatenate(list(targets.values()))
+    rows, target = coverage.further(sets).set_index("method"), np.concatenate(list(targets.values()))
     for method, draws in (("vanilla", sets.vanilla), ("raf", sets.raf)):
         values = [(coverage.effective_rank(x), *coverage.precision_recall(x, target)) for x in sets.pool[draws]]
         assert rows.loc[method, ["effective_rank", "precision", "recall"]].tolist() == pytest.approx(np.mean(values, 0))

@@ -64,7 +64,8 @@ def distances(bank, expression):
 def test_the_registry_is_the_one_list_of_methods():
     assert METHODS[:3] == PAPER == ("vanilla", "noise", "raf")
     assert set(BEYOND) == {
-        "raf_pose", "raf_relative", "raf_people", "raf_interpolated", "raf_adaptive", "noise_matched", "raf_random",
+        "raf_pose", "raf_relative", "raf_aligned", "person_shift", "raf_people", "raf_interpolated", "raf_adaptive",
+        "noise_matched", "raf_random",
     }  # fmt: skip
     for cls in SAMPLERS.values():
         assert cls.__doc__ and ("bank" in cls.options()) is False
@@ -178,6 +179,26 @@ def test_relative_codes_keep_the_subjects_rest(bank, recording):
     # (norms change the order of frames by calm, so only rows at rest in both can be expected to be the same)
     assert "B4" in biased.subjects[bound("raf_relative", biased, recording).neighbours[recording.seen]]
     assert "B4" not in biased.subjects[bound("raf", biased, recording).neighbours[recording.seen]]
+
+
+def test_aligned_neighbours_are_the_relative_ones_as_they_are(bank, recording):
+    condition, relative = bound("raf_aligned", bank, recording), bound("raf_relative", bank, recording)
+    np.testing.assert_array_equal(condition.neighbours, relative.neighbours)
+    given = draws(condition, 20)
+    given = given[np.abs(given - recording.expression[20]).max(1) > 0]
+    np.testing.assert_array_equal(given, np.tile(bank.features[condition.neighbours[20, 0]], (len(given), 1)))
+
+
+def test_shifts_put_the_expression_on_anybodys_rest_but_the_subjects(bank, recording):
+    condition = bound("person_shift", bank, recording, p=1.0)
+    rest = neutral(recording.expression[recording.seen], REST)
+    others = [name for name in bank.people if name != "422"]
+    expected = np.stack([neutral(bank.features[bank.subjects == name], REST) for name in others]) - rest
+    apart = np.linalg.norm((draws(condition, 8) - recording.expression[8])[:, None] - expected, axis=-1)
+    assert apart.min(1).max() < 1e-5
+    shares = np.bincount(apart.argmin(1), minlength=len(others)) / len(apart)
+    np.testing.assert_allclose(shares, 1 / len(others), atol=0.03)
+    assert condition.summary()["distinct_people"] == PEOPLE - 1
 
 
 def test_people_are_the_nearest_and_different(bank, recording):

@@ -30,9 +30,10 @@ COLUMNS = (
 
 @dataclass(frozen=True, eq=False)
 class TrainingSets:
-    """Equal-sized training sets of one subject: rows of `pool` [P,d] for each draw, `vanilla` and `raf` [n] each, the
+    """Equal-sized training sets of one `subject`: rows of `pool` [P,d] for each draw, `vanilla` and `raf` [n] each, the
     `drivers` they are measured on, and how many rows of the bank `leaked`."""
 
+    subject: str
     pool: Float[np.ndarray, "P d"]
     vanilla: list[np.ndarray]
     raf: list[np.ndarray]
@@ -57,16 +58,28 @@ def training_sets(
     allow_leak: bool = False,
     top_k: int = 1,
 ) -> TrainingSets:
-    """The sets that `table` measures, of the same arguments and with the same refusals."""
+    """What Table 1 compares, drawn `repeats` times.
+
+    `expression` are the subject's training frames, `targets` the unseen drivers' frames (by name, pooled). Vanilla is n
+    of the subject's frames drawn without replacement. +RAF keeps the first n/2 of that draw and adds the bank's nearest
+    neighbour, among other people, of each kept frame: the paper's "N/2 subject training expressions with N/2
+    nearest-neighbor expressions (for those sampled training frames)", read literally; with `top_k` > 1 one of that many
+    nearest, evenly (§5). n defaults to all detected frames, made even (Vanilla is then the same in every draw).
+    Undetected frames (NaN) are left out everywhere.
+
+    Raises RafError when the bank holds a target's frames, by name or by their vectors, or the subject's under another
+    name, unless `allow_leak` (`leaked` counts those rows); when n is odd or larger than the training set; and for
+    another width or (if given) feature space.
+    """
     targets = targets if isinstance(targets, Mapping) else {"target": targets}
     own, targets = _detected(expression), {name: _detected(frames) for name, frames in targets.items()}
     people = {**targets, subject: np.concatenate([own, targets.get(subject, own[:0])])}
-    leaks = refuse_leaks("table: the bank", bank, people, allow_leak, excluded=subject)
+    leaks = refuse_leaks("training_sets: the bank", bank, people, allow_leak, excluded=subject)
     leaked = len(set().union(*(leak.rows.tolist() for leak in leaks)))
     n = len(own) // 2 * 2 if n is None else n
     if n < 2 or n % 2 or n > len(own) or repeats < 1:
         raise RafError(
-            f"table: n is {n} and repeats {repeats}, expected an even n from 2 to {len(own)} and repeats from 1"
+            f"training_sets: n is {n} and repeats {repeats}, expected an even n from 2 to {len(own)} and repeats from 1"
         )
     rows = bank.search(own, k=top_k, exclude=subject, feature_space=feature_space)[1]
     neighbours = bank.features[rows.T.ravel()]  # everybody's nearest, then everybody's second, …
@@ -78,32 +91,15 @@ def training_sets(
         for chosen, rank in zip(vanilla, which, strict=True)
     ]
     drivers = [frames for frames in targets.values() if len(frames)] or [own[:0]]
-    return TrainingSets(np.concatenate([own, neighbours]), vanilla, raf, drivers, leaked)
+    return TrainingSets(subject, np.concatenate([own, neighbours]), vanilla, raf, drivers, leaked)
 
 
-def table(
-    expression: Float[np.ndarray, "T d"],
-    subject: str,
-    targets: Mapping[str, Float[np.ndarray, "M d"]] | Float[np.ndarray, "M d"],
-    bank: ExpressionBank,
-    n: int | None = None,
-    repeats: int = 20,
-    seed: int = 0,
-    feature_space: str | None = None,
-    allow_leak: bool = False,
-    top_k: int = 1,
-) -> pandas.DataFrame:
+def table(sets: TrainingSets) -> pandas.DataFrame:
     """One subject's row of Table 1 in long form, with the columns `COLUMNS`.
 
-    `expression` are the subject's training frames, `targets` the unseen drivers' frames (by name, pooled). Vanilla is n
-    of the subject's frames drawn without replacement. +RAF keeps the first n/2 of that draw and adds the bank's nearest
-    neighbour, among other people, of each kept frame: the paper's "N/2 subject training expressions with N/2
-    nearest-neighbor expressions (for those sampled training frames)", read literally; with `top_k` > 1 one of that many
-    nearest, evenly (§5). n defaults to all detected frames, made even (Vanilla is then the same in every draw).
-    Undetected frames (NaN) are left out everywhere.
     MMD's bandwidth is the target's median distance, KL's PCA the target's, so both methods are measured with one ruler.
 
-    `value` is the mean over `repeats` draws of the n vectors; `change` is the share by which +RAF differs,
+    `value` is the mean over the draws; `change` is the share by which +RAF differs,
     value_raf / value_vanilla − 1 (NaN in the rows of Vanilla, and where that is not positive). There are two 95 %
     intervals of each. `draws_low` … `draws_high` and `change_draws_low` … `change_draws_high` are for **other draws**:
     the percentiles over the draws, both methods on the same ones. `low` … `high` and `change_low` … `change_high` are
@@ -112,21 +108,17 @@ def table(
     included, for both methods on the same drivers and draws, which makes the change's interval a paired one; the
     standard error of the mean over draws is added. NaN for one driver. No frame is drawn twice, as a bootstrap's would
     be: that makes every nearest neighbour and density look worse.
-
-    Raises RafError when the bank holds a target's frames, by name or by their vectors, or the subject's under another
-    name, unless `allow_leak` (`leaked` counts those rows); when n is odd or larger than the training set; and for
-    another width or (if given) feature space.
     """
     import pandas
     from threadpoolctl import threadpool_limits
 
-    sets = training_sets(expression, subject, targets, bank, n, repeats, seed, feature_space, allow_leak, top_k)
+    repeats = len(sets.vanilla)
     every = [sets.drivers]
     if len(sets.drivers) > 1:
         every += [sets.drivers[:d] + sets.drivers[d + 1 :] for d in range(len(sets.drivers))]
     values = np.empty((len(every), 2, repeats, len(METRICS)))
     with threadpool_limits(1):  # blocks of pairs are too small to share: threads would wait for each other
-        for d, some in enumerate(tqdm(every, desc=f"coverage of {subject}", unit="driver", delay=10)):
+        for d, some in enumerate(tqdm(every, desc=f"coverage of {sets.subject}", unit="driver", delay=10)):
             measure = measures(sets.pool, np.concatenate(some))
             values[d] = [[measure(rows) for rows in draws] for draws in (sets.vanilla, sets.raf)]
     means, by_draw = values.mean(2).swapaxes(0, 1), values[0]
@@ -141,12 +133,13 @@ def table(
         spread = *jackknife(value, means[m, 1:], noise), *np.quantile(by_draw[m], OUTER, axis=0)
         numbers = [value, *spread, *(changes if m else np.full((5, len(METRICS)), np.nan))]
         rows += [
-            (subject, method, metric, *row, sets.n, sets.leaked) for metric, *row in zip(METRICS, *numbers, strict=True)
+            (sets.subject, method, metric, *row, sets.n, sets.leaked)
+            for metric, *row in zip(METRICS, *numbers, strict=True)
         ]
     return pandas.DataFrame(rows, columns=list(COLUMNS))
 
 
-def further(sets: TrainingSets, subject: str) -> pandas.DataFrame:
+def further(sets: TrainingSets) -> pandas.DataFrame:
     """What else the same sets differ in: subject, method, effective_rank, precision, recall; means over the draws.
 
     The row "drivers" has the effective rank of the drivers' frames, which is what a training set would need.
@@ -157,8 +150,8 @@ def further(sets: TrainingSets, subject: str) -> pandas.DataFrame:
     rows = []
     for method, draws in (("vanilla", sets.vanilla), ("raf", sets.raf)):
         values = [(effective_rank(sets.pool[r]), *precision_recall(sets.pool[r], target)) for r in draws]
-        rows.append((subject, method, *np.mean(values, axis=0)))
-    rows.append((subject, "drivers", effective_rank(target), np.nan, np.nan))
+        rows.append((sets.subject, method, *np.mean(values, axis=0)))
+    rows.append((sets.subject, "drivers", effective_rank(target), np.nan, np.nan))
     return pandas.DataFrame(rows, columns=["subject", "method", "effective_rank", "precision", "recall"])
 
 
