@@ -12,9 +12,10 @@ tracker's own 52, put through the same ridge regression.
 Of each action, both sides together, the table says which `share` of its true motion triangulated landmarks make, and
 how `clear` that is: the motion they make over what they do along its direction for no action's sake (deviations).
 
-Beside that, the first `LARGE` coefficients of each way are correlated with those of `exact`. `frontal` has one view,
-which knows neither size nor distance: its landmarks are laid onto the true ones, frame by frame, before they are
-compared.
+Beside that, the model's own expression: the first `LARGE` coefficients of each way are correlated with those of
+`exact`, within each person; `coefficient_share` says how much of the expression's motion (squared) is theirs. `frontal`
+has one view, which knows neither size nor distance: its landmarks are laid onto the true ones, frame by frame, before
+they are compared.
 
 python benchmarks/face_model.py [--size 512] [--views 8]
 """
@@ -217,23 +218,25 @@ def main() -> None:
         if way == "scores":
             continue
         large[way] = [found[0][:, :LARGE] for found in results]
+        if way == "exact":
+            moved = about_mean([found[0] for found in results]).var(0) * (open_model().expression ** 2).sum((1, 2))
         if way == "frontal":
             pairs = [((None, laid_on(found[1], seen["landmarks"])), seen) for found, seen in pairs]
         errors[way] = [millimetres(found[1], seen["landmarks"]) for found, seen in pairs]
-    report(tables, errors, large, raw, *clearness(others))
+    figures = {"landmark_mm_triangulated": np.median(raw), "coefficient_share": moved[:LARGE].sum() / moved.sum()}
+    print(f"mm a person: triangulated {np.round(raw, 2)}")
+    report(figures, tables, errors, large, *clearness(others))
 
 
-def report(tables: dict, errors: dict, large: dict, raw: list[float], share: np.ndarray, clear: np.ndarray) -> None:
-    """Actions one by one, people one by one, then the figures."""
+def report(figures: dict, tables: dict, errors: dict, large: dict, share: np.ndarray, clear: np.ndarray) -> None:
+    """Actions one by one, people one by one, then `figures` and more."""
     sizes = action_sizes()
     print("action                 mm  share clear" + "".join(f"{way:>9}" for way in tables))
     for index in np.argsort(-sizes):
         if np.isfinite(tables["exact"][:, index]).any():
             row = "".join(f"{np.nanmedian(table[:, index]):9.2f}" for table in tables.values())
             print(f"{studio.ACTIONS[index]:22s} {sizes[index]:4.1f} {share[index]:5.2f} {clear[index]:5.2f}{row}")
-    print(f"mm a person: triangulated {np.round(raw, 2)}")
     print("; ".join(f"{way} {np.round(values, 2)}" for way, values in errors.items()))
-    figures = {"landmark_mm_triangulated": np.median(raw)}
     figures |= {f"landmark_mm_{way}": np.median(values) for way, values in errors.items()}
     for way in list(large)[1:]:
         both = zip(large[way], large["exact"], strict=True)
