@@ -409,7 +409,8 @@ def test_pose_errors_leave_out_the_constant_motion_between_frames():
 
 
 @pytest.mark.slow
-def test_the_studio_films_the_target_doing_what_the_driver_did(target):
+def test_the_studio_films_the_target_doing_what_the_driver_did(target, tmp_path, monkeypatch):
+    monkeypatch.setenv("RAF_CACHE", str(tmp_path))
     front = next(camera for camera in studio.rig(96) if camera.name == "222200037")
     actions, angles = np.zeros((3, 52), np.float32), np.zeros((3, 3), np.float32)
     actions[1, studio.ACTIONS.index("jawOpen")] = 0.9
@@ -438,6 +439,29 @@ def test_the_studio_films_the_target_doing_what_the_driver_did(target):
     assert turns[0] < 0.1 and turns[1] < 3 and 11 < turns[2] < 18
     with pytest.raises(RafError, match="E01 has no truth"):
         performed(target, capture("E01", 1), np.arange(1), [front])
+
+    monkeypatch.setattr("raflib.tracking.track_views", lambda *_: pytest.fail("filmed again"))
+    again = performed(target, driver, np.arange(3), [front], progress=False)
+    for name in ("images", "pose", "scale", "landmarks", "detected"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(shown, name))
+    changed = replace(driver, truth=replace(driver.truth, angles=angles + 1))
+    for other in [
+        (replace(target, neutral=neutral + 1e-3), driver, np.arange(3), [front]),
+        (target, changed, np.arange(3), [front]),
+        (target, driver, np.arange(2), [front]),
+        (target, driver, np.arange(3), [front.resized(64)]),
+    ]:
+        with pytest.raises(pytest.fail.Exception, match="filmed again"):
+            performed(*other, progress=False)
+    monkeypatch.setattr("raflib.evaluation.truth.KEPT_BYTES", 0)
+    with pytest.raises(pytest.fail.Exception, match="filmed again"):
+        performed(target, driver, np.arange(3), [front], progress=False)
+    monkeypatch.undo()
+    monkeypatch.setenv("RAF_CACHE", str(tmp_path))
+    (kept,) = (tmp_path / "performed").iterdir()
+    kept.write_bytes(kept.read_bytes()[:-100])
+    with pytest.raises(RafError, match=f"{kept.name}: damaged"):
+        performed(target, driver, np.arange(3), [front], progress=False)
 
 
 def test_unseen_drivers_are_the_paper_s_without_the_subject():

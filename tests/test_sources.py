@@ -1,5 +1,6 @@
 """Sources: the registry, the picture store, studio captures and videos, their caches and their errors."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -141,6 +142,21 @@ def test_second_opening_does_not_track(capture, folder, monkeypatch):
         np.testing.assert_array_equal(getattr(again, name), getattr(capture, name))
     with pytest.raises(AssertionError, match="tracked again"):  # other settings are other tracks
         monkeypatch.setitem(studio.PROFILES, "tiny", replace(SMALL, tracking_size=200))
+        open_capture("studio", "422", "tiny", folder)
+
+
+def test_what_other_code_made_is_not_taken(capture, folder, tmp_path, monkeypatch):
+    known = studio.made_by()
+    for name in ("head_model.npz", "landmarks.npz"):
+        shutil.copy(studio.data_root() / name, tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(studio, "data_root", lambda: tmp_path)
+        assert studio.made_by.__wrapped__() == known
+        (tmp_path / "landmarks.npz").write_bytes(b"others")
+        assert studio.made_by.__wrapped__() != known
+    monkeypatch.setattr(studio, "made_by", lambda: "another studio")
+    monkeypatch.setattr(studio, "FaceTracker", no_tracking)
+    with pytest.raises(AssertionError, match="tracked again"):
         open_capture("studio", "422", "tiny", folder)
 
 

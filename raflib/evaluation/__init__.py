@@ -4,7 +4,8 @@ from raflib.evaluation.agreement import tracker_agreement, true_actions
 from raflib.evaluation.metrics import REGISTRY, Metric, Target, describe, lpips, psnr, register, ssim
 from raflib.evaluation.protocols import BENCHMARK, correlations, evaluate, most_frontal, unseen_drivers
 from raflib.evaluation.tracked import calibrate, expression_distance, landmark_distance, rotation_distance
-from raflib.evaluation.truth import Performed, performed, pose_errors, transfer_expression, transfer_pose
+from raflib.evaluation.transfer import transfer_expression, transfer_pose
+from raflib.evaluation.truth import Performed, performed, pose_errors
 
 __all__ = [
     "BENCHMARK",

@@ -26,7 +26,8 @@ from raflib.driving import DrivingMap, drive_from_name
 from raflib.errors import RafError
 from raflib.evaluation.metrics import REGISTRY, Metric, Target, resolve
 from raflib.evaluation.tracked import ACTIONS, observe, tracking
-from raflib.evaluation.truth import Performed, performed, transfer_pose
+from raflib.evaluation.transfer import transfer_pose
+from raflib.evaluation.truth import Performed, performed
 from raflib.geometry import Camera
 from raflib.leaks import refuse_leaks
 from raflib.pictures import face_box, most_frontal

@@ -3,14 +3,16 @@
 The open studio owns every performance, so it can film the *target* doing what the *driver* did: same actions (the style
 of the driver included), same head angles. That picture is the truth of cross-driving. The avatar is given the pose that
 the training's tracker finds on those very pictures, so that the expression alone crosses identities and a metric does
-not pay for a pose that nobody could have known. Other sources have no such truth: `transfer_pose` carries the driver's
-head motion over to the target's mean pose instead.
+not pay for a pose that nobody could have known. For sources without truth `raflib.evaluation.transfer` carries the
+driver's head motion over to the target's mean pose.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,7 +21,13 @@ from tqdm import tqdm
 
 from raflib.capture import Capture
 from raflib.errors import RafError
-from raflib.geometry import Camera, axis_angle_to_matrix, matrix_to_axis_angle, nearest_rotation, rigid_align
+from raflib.evaluation.transfer import rotations
+from raflib.geometry import Camera, matrix_to_axis_angle, nearest_rotation, rigid_align
+from raflib.runs import cache_root
+
+KEPT_BYTES = 2**25
+"""Pictures of a driver up to this size are kept for the next avatar's evaluation."""
+FILMED = ("images", "pose", "landmarks")
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,22 +60,40 @@ def performed(
     """The studio's target person performing rows `rows` of the driver's true performance, seen by `cameras`.
 
     Pictures for the tracker are taken by the views that the studio's captures are tracked with; poses are those of
-    `aligned_pose`, made finer by the target's head map where it has one. Raises RafError when a capture has no truth,
-    or when a camera is not of one size with the others.
+    `aligned_pose`, made finer by the target's head map where it has one. Kept in `cache_root()/performed` unless they
+    are many, or `tracker` is not the project's. Raises RafError when a capture has no truth, when a camera is not of
+    one size with the others, or for a damaged file (naming it).
     """
-    from raflib import studio
-    from raflib.sources.studio import FRONTAL, TRACKING_CAMERAS, StudioProfile
-    from raflib.tracking import FaceTracker, grey, track_views
+    from raflib.sources._store import load_tracks, save_tracks
+    from raflib.tracking import FaceTracker
 
     for capture in (target, driver):
         if capture.truth is None:
             raise RafError(f"capture {capture.subject} has no truth; only the studio can show a performance again")
     if len({(camera.width, camera.height) for camera in cameras}) > 1:
         raise RafError("performed: the wanted cameras have different sizes; ask for one size at a time")
+    path, filmed = _file(target, driver, rows, cameras), None
+    size = 3 * len(rows) * sum(camera.width * camera.height for camera in cameras)
+    kept = size <= KEPT_BYTES and (tracker is None or type(tracker) is FaceTracker)
+    if kept:
+        filmed = load_tracks(path, FILMED)
+    if filmed is None:
+        filmed = _film(target, driver, rows, cameras, tracker, progress)
+        if kept:
+            save_tracks(path, **filmed)
+    scale = np.full(len(rows), _unit(target), dtype=np.float32)
+    return Performed(**filmed, scale=scale, detected=np.isfinite(filmed["pose"]).all(1))
+
+
+def _film(target: Capture, driver: Capture, rows, cameras, tracker, progress: bool) -> dict[str, np.ndarray]:
+    """`FILMED` of `performed`."""
+    from raflib import studio
+    from raflib.sources.studio import FRONTAL, TRACKING_CAMERAS, StudioProfile
+    from raflib.tracking import FaceTracker, grey, track_views
+
     views = [camera for camera in studio.rig(StudioProfile.tracking_size) if camera.name in TRACKING_CAMERAS]
     frontal = [camera.name for camera in views].index(FRONTAL)
-    identity = studio.Identity(target.subject)
-    unit = float(np.median(target.scale[target.detected]))
+    identity, unit = studio.Identity(target.subject), _unit(target)
     images, poses, landmarks, greys = [], [], [], []
     own = tracker is None
     tracker = FaceTracker() if own else tracker
@@ -87,8 +113,32 @@ def performed(
     found = np.stack(poses)
     if target.head_map is not None:
         found, _ = target.head_map.locate(np.stack(greys), found, views)
-    scale = np.full(len(rows), unit, dtype=np.float32)
-    return Performed(np.stack(images), found, scale, np.stack(landmarks), np.isfinite(found).all(1))
+    return dict(zip(FILMED, (np.stack(images), found, np.stack(landmarks)), strict=True))
+
+
+def _unit(target: Capture) -> float:
+    """Metres a canonical unit."""
+    return float(np.median(target.scale[target.detected]))
+
+
+def _file(target: Capture, driver: Capture, rows, cameras: Sequence[Camera]) -> Path:
+    """Where `performed` of these arguments is kept: a name of everything that it follows from."""
+    from raflib.sources.studio import HEAD_MAP, made_by
+
+    rows = np.asarray(rows)
+    digest = hashlib.sha256(
+        repr((made_by(), target.subject, [*target.groups["rigid"]], target.head_map is None)).encode()
+    )
+    arrays = [driver.truth.actions[rows], driver.truth.angles[rows], target.neutral, np.float64(_unit(target))]
+    for camera in cameras:
+        digest.update(repr((camera.width, camera.height)).encode())
+        arrays += [camera.intrinsic, camera.extrinsic]
+    if target.head_map is not None:
+        arrays += [getattr(target.head_map, name) for name in HEAD_MAP]
+    for values in arrays:
+        values = np.ascontiguousarray(values)
+        digest.update(repr((values.shape, values.dtype.str)).encode() + values.tobytes())
+    return cache_root() / "performed" / f"{target.subject}-{driver.subject}-{digest.hexdigest()[:16]}.npz"
 
 
 def aligned_pose(
@@ -105,45 +155,6 @@ def aligned_pose(
     return np.concatenate([axis_angle, translation]).astype(np.float32)
 
 
-def transfer_pose(
-    driver: Capture, target: Capture, rows: Int[np.ndarray, "F"]
-) -> tuple[Float[np.ndarray, "F 6"], Float[np.ndarray, "F"]]:
-    """Poses [F,6] and scales [F] for the target from the driver's head motion in `rows`.
-
-    Rotation and translation relative to the driver's own mean are applied to the target's mean, in world axes; means
-    are over each capture's detected frames. Distances are taken as they are, in metres.
-    """
-    driver_rotation, driver_place = _mean_pose(driver)
-    target_rotation, target_place = _mean_pose(target)
-    rotations = _rotations(driver.pose[rows])
-    turned = rotations @ driver_rotation.T @ target_rotation
-    moved = driver.pose[rows, 3:] - driver_place + target_place
-    axis_angle = matrix_to_axis_angle(torch.from_numpy(turned)).numpy()
-    scale = np.full(len(rows), np.median(target.scale[target.detected]), dtype=np.float32)
-    return np.concatenate([axis_angle, moved], 1).astype(np.float32), scale
-
-
-def transfer_expression(
-    driver: Capture, target: Capture, rows: Int[np.ndarray, "F"], share: float = 0.98
-) -> Float[np.ndarray, "F d"]:
-    """Expression features for the target from the driver's in `rows`, where nobody knows the truth.
-
-    Two trackers' biases differ by person even at rest, and an avatar knows nothing of features its recording never
-    showed. So the driver's features are taken relative to their median over the driver's frames, put on the target's
-    median over training frames, and each is held within the range that the middle `share` of the target's training
-    frames covers. Benchmarks do not use this: there the driver's features go over as they are (paper §5).
-    """
-    if driver.feature_space != target.feature_space:
-        raise RafError(
-            f"driver {driver.subject} has {driver.feature_space} features but {target.subject} {target.feature_space}; "
-            "track them with one tracker"
-        )
-    own = target.expression[target.train]
-    moved = driver.expression[rows] - np.median(driver.expression[driver.detected], axis=0) + np.median(own, axis=0)
-    low, high = np.quantile(own, [(1 - share) / 2, (1 + share) / 2], axis=0)
-    return np.clip(moved, low, high).astype(np.float32)
-
-
 def pose_errors(capture: Capture) -> tuple[Float[np.ndarray, "T"], Float[np.ndarray, "T"]]:
     """How far tracked head poses are from the true ones: degrees [T] and millimetres [T], NaN where there is no face.
 
@@ -152,7 +163,7 @@ def pose_errors(capture: Capture) -> tuple[Float[np.ndarray, "T"], Float[np.ndar
     """
     if capture.truth is None:
         raise RafError(f"capture {capture.subject} has no truth; only the studio knows the true head pose")
-    tracked, true = _rotations(np.nan_to_num(capture.pose)), _rotations(capture.truth.pose)
+    tracked, true = rotations(np.nan_to_num(capture.pose)), rotations(capture.truth.pose)
     place, true_place = capture.pose[:, 3:].astype(np.float64), capture.truth.pose[:, 3:].astype(np.float64)
     fit = capture.train
     constant = nearest_rotation(np.einsum("tji,tjk->ik", tracked[fit], true[fit]))
@@ -161,15 +172,3 @@ def pose_errors(capture: Capture) -> tuple[Float[np.ndarray, "T"], Float[np.ndar
     offset = np.linalg.lstsq(tracked[fit].reshape(-1, 3), (true_place - place)[fit].ravel(), rcond=None)[0]
     millimetres = 1000 * np.linalg.norm(tracked @ offset + place - true_place, axis=1)
     return np.where(capture.detected, degrees, np.nan), np.where(capture.detected, millimetres, np.nan)
-
-
-def _rotations(pose: Float[np.ndarray, "F 6"]) -> Float[np.ndarray, "F 3 3"]:
-    return axis_angle_to_matrix(torch.from_numpy(np.asarray(pose[:, :3], dtype=np.float64))).numpy()
-
-
-def _mean_pose(capture: Capture) -> tuple[Float[np.ndarray, "3 3"], Float[np.ndarray, "3"]]:
-    """Mean rotation (the rotation nearest to the mean matrix) and mean translation over detected frames."""
-    seen = capture.pose[capture.detected]
-    if not len(seen):
-        raise RafError(f"capture {capture.subject}: no detected frame to take a mean pose from")
-    return nearest_rotation(_rotations(seen).mean(0)), seen[:, 3:].astype(np.float64).mean(0)

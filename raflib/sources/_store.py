@@ -120,4 +120,4 @@ def load_tracks(path: Path, names: Iterable[str]) -> dict[str, np.ndarray] | Non
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in names}
     except (BadZipFile, zlib.error, KeyError, ValueError, OSError, EOFError) as error:
-        raise RafError(f"{path}: damaged track cache ({error}); delete this file and open the capture again") from None
+        raise RafError(f"{path}: damaged cache ({error}); delete this file and try again") from None

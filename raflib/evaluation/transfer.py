@@ -1,0 +1,65 @@
+"""Motion and expression carried from a driver to a target where nobody knows what the target would have done.
+
+Benchmarks use `transfer_pose` for captures without truth; the studio's have one (`raflib.evaluation.truth`).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+
+from raflib.capture import Capture
+from raflib.errors import RafError
+from raflib.geometry import axis_angle_to_matrix, matrix_to_axis_angle, nearest_rotation
+
+
+def transfer_pose(
+    driver: Capture, target: Capture, rows: Int[np.ndarray, "F"]
+) -> tuple[Float[np.ndarray, "F 6"], Float[np.ndarray, "F"]]:
+    """Poses [F,6] and scales [F] for the target from the driver's head motion in `rows`.
+
+    Rotation and translation relative to the driver's own mean are applied to the target's mean, in world axes; means
+    are over each capture's detected frames. Distances are taken as they are, in metres.
+    """
+    driver_rotation, driver_place = _mean_pose(driver)
+    target_rotation, target_place = _mean_pose(target)
+    turned = rotations(driver.pose[rows]) @ driver_rotation.T @ target_rotation
+    moved = driver.pose[rows, 3:] - driver_place + target_place
+    axis_angle = matrix_to_axis_angle(torch.from_numpy(turned)).numpy()
+    scale = np.full(len(rows), np.median(target.scale[target.detected]), dtype=np.float32)
+    return np.concatenate([axis_angle, moved], 1).astype(np.float32), scale
+
+
+def transfer_expression(
+    driver: Capture, target: Capture, rows: Int[np.ndarray, "F"], share: float = 0.98
+) -> Float[np.ndarray, "F d"]:
+    """Expression features for the target from the driver's in `rows`, where nobody knows the truth.
+
+    Two trackers' biases differ by person even at rest, and an avatar knows nothing of features its recording never
+    showed. So the driver's features are taken relative to their median over the driver's frames, put on the target's
+    median over training frames, and each is held within the range that the middle `share` of the target's training
+    frames covers. Benchmarks do not use this: there the driver's features go over as they are (paper §5).
+    """
+    if driver.feature_space != target.feature_space:
+        raise RafError(
+            f"driver {driver.subject} has {driver.feature_space} features but {target.subject} {target.feature_space}; "
+            "track them with one tracker"
+        )
+    own = target.expression[target.train]
+    moved = driver.expression[rows] - np.median(driver.expression[driver.detected], axis=0) + np.median(own, axis=0)
+    low, high = np.quantile(own, [(1 - share) / 2, (1 + share) / 2], axis=0)
+    return np.clip(moved, low, high).astype(np.float32)
+
+
+def rotations(pose: Float[np.ndarray, "F 6"]) -> Float[np.ndarray, "F 3 3"]:
+    """Rotation matrices of poses, float64."""
+    return axis_angle_to_matrix(torch.from_numpy(np.asarray(pose[:, :3], dtype=np.float64))).numpy()
+
+
+def _mean_pose(capture: Capture) -> tuple[Float[np.ndarray, "3 3"], Float[np.ndarray, "3"]]:
+    """Mean rotation (the rotation nearest to the mean matrix) and mean translation over detected frames."""
+    seen = capture.pose[capture.detected]
+    if not len(seen):
+        raise RafError(f"capture {capture.subject}: no detected frame to take a mean pose from")
+    return nearest_rotation(rotations(seen).mean(0)), seen[:, 3:].astype(np.float64).mean(0)
