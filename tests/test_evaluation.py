@@ -34,6 +34,7 @@ from raflib.evaluation import (
     transfer_pose,
     unseen_drivers,
 )
+from raflib.evaluation.metrics import Target
 from raflib.evaluation.protocols import pick_frames
 from raflib.evaluation.truth import aligned_pose
 from raflib.geometry import Camera
@@ -213,6 +214,15 @@ def test_metrics_describe_themselves_and_keep_their_tags_apart():
     assert "mine" not in REGISTRY
 
 
+def test_expression_is_compared_with_the_driver_or_with_the_truth():
+    faces = [SimpleNamespace(expression=np.full(52, value)) for value in (0.5, 0.3, 0.1)]
+    (rendered, true, driver), picture = faces, np.zeros((1, 1, 3))
+    target = Target(face=true, driver_face=driver)
+    assert REGISTRY["aed/arkit52/l1"].function(picture, rendered, target) == pytest.approx(0.4)
+    assert REGISTRY["aed/arkit52/l1/truth"].function(picture, rendered, target) == pytest.approx(0.2)
+    assert np.isnan(REGISTRY["aed/arkit52/l1/truth"].function(picture, rendered, replace(target, face=None)))
+
+
 # --- self-driving ----------------------------------------------------------------------------------------------------
 
 
@@ -335,6 +345,7 @@ def test_cross_driving_against_a_truth(target):
     assert all(pose[3] == 0.5 for pose in run.poses)  # the pose found on the true pictures, not the driver's
     means = table.groupby("condition").mean(numeric_only=True)
     assert means.loc["truth", "psnr/face"] == np.inf and means.loc["truth", "aed/arkit52/l1"] == 0
+    assert means.loc["truth", "aed/arkit52/l1/truth"] == 0
     assert means.loc["avatar", "psnr/face"] > means.loc["control", "psnr/face"]
     assert means.loc["avatar", "aed/arkit52/l1"] < means.loc["control", "aed/arkit52/l1"]
 

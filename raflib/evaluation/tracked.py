@@ -1,7 +1,8 @@
 """Metrics in the tracker's space: expression, head pose and landmarks of a rendered frame against the wanted ones.
 
 The paper measures AED and APD with DECA, which cannot be shipped; these use MediaPipe's face landmarker on both
-pictures and say so in their tags. `aed` and `apd` compare with the *driver's* frame (paper §5), `lmd` with the true
+pictures and say so in their tags. `aed` and `apd` compare with the *driver's* frame (paper §5), which also rewards an
+avatar for carrying over what the tracker misreads in the driver's face; `…/truth` and `lmd` compare with the true
 picture from the same camera. A frame without a detected face has no value (NaN): it is counted, never scored 0. Before
 quoting a number, look at its scale with `calibrate`: what an identical pair and a shuffled pair score.
 """
@@ -135,6 +136,15 @@ register(
         "mean |difference| of MediaPipe's 52 blendshape scores, render against the driver's picture",
         _tracked_metric(expression_distance, "expression", "driver_face"),
         frozenset({"tracker"}),
+    )
+)
+register(
+    Metric(
+        "aed/arkit52/l1/truth",
+        "lower",
+        "mean |difference| of MediaPipe's 52 blendshape scores, render against the true picture",
+        _tracked_metric(expression_distance, "expression", "face"),
+        frozenset({"tracker", "truth"}),
     )
 )
 register(
