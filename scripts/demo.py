@@ -26,6 +26,8 @@ from raflib.sampler import PAPER
 
 HEARTBEAT = 30.0
 """Seconds between progress lines of a running step."""
+LAUNCH = threading.Lock()
+"""Held while a kernel starts: two that start at once may choose the same free port, and read each other's messages."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,10 @@ def execute(step: Step, root: Path, folder: Path, threads: int, stop: threading.
     limits = {f"{library}_NUM_THREADS": str(threads) for library in ("OMP", "NUMBA", "MKL", "OPENBLAS")}
     print(f"[{step.name}] started", flush=True)
     with open(log, "wb") as stream:
-        process = subprocess.Popen(command, stdout=stream, stderr=stream, env={**os.environ, **limits}, cwd=root)
+        with LAUNCH:
+            process = subprocess.Popen(command, stdout=stream, stderr=stream, env={**os.environ, **limits}, cwd=root)
+            while process.poll() is None and b"Executing Cell" not in log.read_bytes() and not stop.wait(0.1):
+                pass
         try:
             beat = start + HEARTBEAT
             while process.poll() is None and not stop.wait(0.5):

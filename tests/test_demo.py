@@ -63,6 +63,20 @@ def test_a_step_stops_when_another_failed(root):
     assert not demo.finished(step, root, root)
 
 
+def test_kernels_start_one_after_the_other(root, monkeypatch):
+    real, launched, early = demo.subprocess.Popen, [], []
+
+    def launch(command, **options):
+        early.extend(log for log, process in launched if process.poll() is None and b"Cell 1" not in log.read_bytes())
+        launched.append((Path(options["stdout"].name), process := real(command, **options)))
+        return process
+
+    monkeypatch.setattr(demo.subprocess, "Popen", launch)
+    steps = [demo.Step("good", {"subject": str(number), "where": str(root / "ran")}) for number in range(3)]
+    demo.run_stage([[step] for step in steps], root, root, 2)
+    assert sorted((root / "ran").read_text()) == ["0", "1", "2"] and len(launched) == 3 and not early
+
+
 def test_the_plan_trains_before_it_evaluates():
     stages = [[[step.notebook for step in chain] for chain in stage] for stage in demo.plan("422", "demo", 1)]
     order = {name: index for index, stage in enumerate(stages) for chain in stage for name in chain}
