@@ -1,4 +1,4 @@
-"""Samplers beyond the paper: other ways to choose what conditions a training step, and two controls.
+"""Samplers beyond the paper: other ways to choose what conditions a training step, and three controls.
 
 All have the interface of `raflib.sampler`; `sampler_from_name` makes every one. Another one is one class more: a
 frozen dataclass on `FromBank` (or `Sampler`) with `name` and `condition`; notebooks and `make beyond` know it from
@@ -102,7 +102,7 @@ class RelativeRAF(RAF):
     def condition(self, recording: Recording) -> RAFConditioner:
         """Neighbours whose rest was moved onto the subject's."""
         bank = _in_memory(self.bank)
-        there = replace(bank, features=bank.features - _rests(bank) + neutral(recording.own, REST))
+        there = _on_rest_of(recording, bank)
         found = replace(self, bank=there).nearest(recording, self.top_k)
         return RAFConditioner(recording, bank, self.p, found, offered=there.features)
 
@@ -123,7 +123,7 @@ class AlignedRAF(RAF):
     def condition(self, recording: Recording) -> RAFConditioner:
         """Neighbours by their change from rest."""
         bank = _in_memory(self.bank)
-        there = replace(bank, features=bank.features - _rests(bank) + neutral(recording.own, REST))
+        there = _on_rest_of(recording, bank)
         return RAFConditioner(recording, bank, self.p, replace(self, bank=there).nearest(recording, self.top_k))
 
 
@@ -302,6 +302,11 @@ class RandomConditioner(Conditioner):
 def _in_memory(bank: ExpressionBank) -> ExpressionBank:
     """The bank as an ordinary one, whose features can be changed; RafError where it is too large for that."""
     return bank if type(bank) is ExpressionBank else bank.restrict()
+
+
+def _on_rest_of(recording: Recording, bank: ExpressionBank) -> ExpressionBank:
+    """The bank with everybody's rest exchanged for the recorded subject's."""
+    return replace(bank, features=bank.features - _rests(bank) + neutral(recording.own, REST))
 
 
 def _rests(bank: ExpressionBank) -> Float[np.ndarray, "N d"]:

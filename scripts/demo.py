@@ -28,6 +28,8 @@ HEARTBEAT = 30.0
 """Seconds between progress lines of a running step."""
 LAUNCH = threading.Lock()
 """Held while a kernel starts: two that start at once may choose the same free port, and read each other's messages."""
+LAUNCH_SECONDS = 60.0
+"""After which a kernel that has not started keeps others waiting no longer."""
 
 
 @dataclass(frozen=True)
@@ -96,18 +98,22 @@ def execute(step: Step, root: Path, folder: Path, threads: int, stop: threading.
         print(f"[{step.name}] done before", flush=True)
         return 0.0
     (folder / f"{step.name}.json").unlink(missing_ok=True)
-    mark, log, start = fingerprint(step, root), folder / f"{step.name}.log", time.monotonic()
+    mark, log = fingerprint(step, root), folder / f"{step.name}.log"
     command = [sys.executable, "-m", "papermill", "--log-output", "--no-progress-bar"]
     command += [str(root / "notebooks" / f"{step.notebook}.ipynb"), str(folder / f"{step.name}.ipynb")]
     for key, value in step.parameters.items():
         command += ["-p" if key == "threads" else "-r", key, value]
     limits = {f"{library}_NUM_THREADS": str(threads) for library in ("OMP", "NUMBA", "MKL", "OPENBLAS")}
-    print(f"[{step.name}] started", flush=True)
     with open(log, "wb") as stream:
         with LAUNCH:
+            if stop.is_set():
+                return 0.0
+            start = time.monotonic()
+            print(f"[{step.name}] started", flush=True)
             process = subprocess.Popen(command, stdout=stream, stderr=stream, env={**os.environ, **limits}, cwd=root)
-            while process.poll() is None and b"Executing Cell" not in log.read_bytes() and not stop.wait(0.1):
-                pass
+            while process.poll() is None and not stop.wait(0.1):
+                if b"Executing Cell" in log.read_bytes() or time.monotonic() > start + LAUNCH_SECONDS:
+                    break
         try:
             beat = start + HEARTBEAT
             while process.poll() is None and not stop.wait(0.5):

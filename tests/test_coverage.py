@@ -15,7 +15,7 @@ from sklearn.metrics.pairwise import rbf_kernel
 
 from raflib import coverage
 from raflib.bank import ExpressionBank
-from raflib.coverage import intervals, pairs, paper_table
+from raflib.coverage import intervals, metrics, pairs, paper_table
 from raflib.errors import RafError
 
 
@@ -60,6 +60,37 @@ def test_mmd_of_samples_near_and_far_keeps_its_precision(shift, bandwidth):
     assert coverage.mmd(x, y, bandwidth) == pytest.approx(mmd_by_sklearn(x, y, bandwidth), abs=1e-7)
 
 
+@pytest.mark.parametrize("width", [1, 52, 200])
+@pytest.mark.parametrize("kind", ["plain", "duplicates", "far frames", "two clusters"])
+def test_mmd_is_good_to_a_millionth_whatever_its_precision(kind, width, monkeypatch):
+    draw = np.random.default_rng(width)
+    x, y = draw.normal(size=(700, width)), draw.normal(size=(900, width)) * 1.1
+    if kind == "far frames":
+        x[:70] = draw.normal(size=width) * 10
+    elif kind != "plain":  # all pairs of the same two places are rounded alike: errors do not average out
+        places = draw.normal(size=(5, width))
+        if kind == "two clusters":
+            places = 7.9 * places[:2] / np.linalg.norm(places[:2], axis=1, keepdims=True)
+        x, y = places[draw.integers(len(places), size=700)], places[draw.integers(len(places), size=900)]
+    for bandwidth in (0.03, 1.0, np.sqrt(width), 30.0):
+        assert coverage.mmd(x, y, bandwidth) == pytest.approx(mmd_by_sklearn(x, y, bandwidth), abs=1e-6)
+        monkeypatch.setattr(metrics, "NARROW", np.inf)  # also where float32 would not be tried
+        assert coverage.mmd(x, y, bandwidth) == pytest.approx(mmd_by_sklearn(x, y, bandwidth), abs=3e-6)
+        monkeypatch.undo()
+    with pytest.raises(RafError, match="bandwidth is 1e-08, the samples are"):
+        coverage.mmd(x, y, 1e-8)
+
+
+def test_mmd_uses_float32_where_it_can(monkeypatch):
+    real, used = metrics._squared_mmd, []
+    monkeypatch.setattr(metrics, "_squared_mmd", lambda x, y, t: used.append((len(x), t)) or real(x, y, t))
+    x, y = samples(n=700, m=900)
+    coverage.mmd(x, y)
+    assert used == [(512, np.float32), (512, np.float64), (700, np.float32)]
+    coverage.mmd(x, x)
+    assert used[-1] == (700, np.float64)
+
+
 @pytest.mark.parametrize("components", [1, 4, 8, 12])
 def test_kl_equals_scipy(components):
     x, y = samples()
@@ -80,6 +111,18 @@ def test_b2t_equals_brute_force():
     assert coverage.b2t(x, y) == pytest.approx(cdist(y, x).min(1).mean(), abs=1e-12)
     assert coverage.b2t(y, y) == 0
     assert coverage.b2t(np.concatenate([x, y]), y) == 0
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-3, 1e5, 1e30])
+@pytest.mark.parametrize("offset", [0.0, 1e4])
+def test_the_nearest_row_is_found_in_any_unit(scale, offset):
+    x, y = ((part + offset) * scale for part in samples())
+    apart = cdist(y / scale, x / scale)
+    distance, rows = coverage.nearest(y, x)
+    np.testing.assert_allclose(distance / scale, apart.min(1), rtol=1e-6)
+    np.testing.assert_array_equal(rows, apart.argmin(1))
+    np.testing.assert_array_equal(coverage.nearest(y, y[:1])[1], 0)
+    assert coverage.nearest_distance(y[:1], y[:1]) == 0
 
 
 @pytest.mark.parametrize("metric", [coverage.mmd, coverage.kl, coverage.b2t])

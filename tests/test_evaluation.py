@@ -464,6 +464,9 @@ def test_the_studio_films_the_target_doing_what_the_driver_did(target, tmp_path,
     ]:
         with pytest.raises(pytest.fail.Exception, match="filmed again"):
             performed(*other, progress=False)
+    monkeypatch.setattr("raflib.sources.studio.made_by", lambda: "another studio")
+    with pytest.raises(pytest.fail.Exception, match="filmed again"):
+        performed(target, driver, np.arange(3), [front], progress=False)
     monkeypatch.setattr("raflib.evaluation.truth.KEPT_BYTES", 0)
     with pytest.raises(pytest.fail.Exception, match="filmed again"):
         performed(target, driver, np.arange(3), [front], progress=False)

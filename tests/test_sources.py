@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -153,6 +154,18 @@ def test_what_other_code_made_is_not_taken(capture, folder, tmp_path, monkeypatc
         patched.setattr(studio, "data_root", lambda: tmp_path)
         assert studio.made_by.__wrapped__() == known
         (tmp_path / "landmarks.npz").write_bytes(b"others")
+        assert studio.made_by.__wrapped__() != known
+        (tmp_path / "landmarks.npz").unlink()
+        with pytest.raises(RafError) as error:
+            studio.made_by.__wrapped__()
+        one_line(error, "landmarks.npz", "restore")
+    package = tmp_path / "raflib"
+    shutil.copytree(Path(studio.__file__).parents[1], package, ignore=shutil.ignore_patterns("__pycache__"))
+    with monkeypatch.context() as patched:
+        patched.setattr(studio, "__file__", str(package / "sources" / "studio.py"))
+        assert studio.made_by.__wrapped__() == known
+        with open(package / "tracking" / "face.py", "a") as file:
+            file.write("# other code")
         assert studio.made_by.__wrapped__() != known
     monkeypatch.setattr(studio, "made_by", lambda: "another studio")
     monkeypatch.setattr(studio, "FaceTracker", no_tracking)

@@ -15,8 +15,8 @@ from raflib.coverage.pairs import kernel_means, median_distance, nearest_distanc
 from raflib.errors import RafError
 
 TAIL_FLOOR = -100.0  # natural log; see `kl`
-SURE = 1e-4  # MMD² from which float32 kernels give the MMD to 1e-6: they miss it by some 1e-9
-NEAR = 64.0  # squared distance from the target's mean, in bandwidths, up to which that was found
+SAMPLED = 512  # frames of either sample on which `mmd` measures the error of float32
+NARROW, TOO_NARROW = 8, 1e5  # RMS distances from the target's mean, in bandwidths: float32 is not tried, float64 fails
 
 
 def mmd(x: Float[np.ndarray, "N d"], y: Float[np.ndarray, "M d"], bandwidth: float | int | None = None) -> float:
@@ -28,7 +28,9 @@ def mmd(x: Float[np.ndarray, "N d"], y: Float[np.ndarray, "M d"], bandwidth: flo
     is never negative and 0 for equal samples. (Leaving out i = j is unbiased for independent points only, and frames of
     a video are not.) `bandwidth` h is in the features' own unit; by default it is the median distance between two
     different points of the pooled sample (exact). To compare several training sets against one target give them all
-    the same bandwidth, as `table` does. Raises RafError for other shapes, NaN, or a bandwidth that is not positive.
+    the same bandwidth, as `table` does. Kernels are computed in float32 where that gives the result to 1e-6, which is
+    measured on 512 random frames of either sample, and else in float64. Raises RafError for other shapes, NaN, or a
+    bandwidth that is not positive or of which the samples are a hundred thousand wide.
     """
     x, y = samples(x, y)
     bandwidth = median_distance(np.concatenate([x, y])) if bandwidth is None else bandwidth
@@ -36,9 +38,20 @@ def mmd(x: Float[np.ndarray, "N d"], y: Float[np.ndarray, "M d"], bandwidth: flo
         raise RafError(f"mmd: bandwidth is {bandwidth}, expected a positive distance; if most frames coincide give one")
     center = y.mean(0)  # distances do not change and rounding gets smaller
     x, y = (x - center) / bandwidth, (y - center) / bandwidth
-    near = max((sample * sample).sum(1).max() for sample in (x, y)) < NEAR
-    squared = _squared_mmd(x, y, np.float32) if near else 0.0
-    return float(np.sqrt(squared if squared > SURE else max(_squared_mmd(x, y, np.float64), 0.0)))
+    wide = np.sqrt(max((sample * sample).sum(1).mean() for sample in (x, y)))
+    if wide > TOO_NARROW:
+        raise RafError(f"mmd: bandwidth is {bandwidth}, the samples are {wide:.0g} times as wide; give a larger one")
+    squared = _single_mmd(x, y) if wide < NARROW else None
+    return float(np.sqrt(max(_squared_mmd(x, y, np.float64) if squared is None else squared, 0.0)))
+
+
+def _single_mmd(x: np.ndarray, y: np.ndarray) -> float | None:
+    """MMD² with bandwidth 1 from kernels in float32; None where its root would not be good to 1e-6."""
+    draw = np.random.default_rng(0)
+    some = [sample[draw.permutation(len(sample))[:SAMPLED]] for sample in (x, y)]
+    error = abs(_squared_mmd(*some, np.float32) - _squared_mmd(*some, np.float64))
+    squared = _squared_mmd(x, y, np.float32)
+    return squared if error < 2e-7 * np.sqrt(max(squared, 0.0)) else None  # a tenth of what moves the root by 1e-6
 
 
 def _squared_mmd(x: np.ndarray, y: np.ndarray, dtype: type) -> float:

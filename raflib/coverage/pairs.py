@@ -32,12 +32,19 @@ def kernel_means(
 ) -> Float[np.ndarray, " N"]:
     """For each x_i the mean over j of exp(−½‖x_i − y_j‖²). Half the work when y is x, half the time in float32.
 
-    In float32 an exponent is off by about 1e-7 (|x_i|² + |y_j|²), one way as often as the other.
+    In float32 an exponent is off by about 1e-7 (|x_i|² + |y_j|²): as often up as down where points differ, but always
+    alike for points that are the same.
     """
     left, right = (factor.astype(dtype) for factor in _factors(x, y))
     sums, buffer, ones = np.zeros(len(x)), np.empty(BLOCK * BLOCK, dtype), np.ones(BLOCK, dtype)
+    largest = -min(left[:, -2].min(), right[-1].min())
+    rough = np.finfo(dtype).eps * largest > 1e-7  # then rounding may make squared distances seem negative
     for rows, columns in _block_pairs(len(x), len(y), symmetric=x is y):
         kernel = _product(left[rows], right[:, columns], buffer)
+        if rough:
+            np.minimum(kernel, 0, out=kernel)
+        if x is y and rows == columns:
+            np.fill_diagonal(kernel, 0)
         np.exp(kernel, out=kernel)
         sums[rows] += kernel @ ones[: kernel.shape[1]]
         if x is y and rows != columns:
@@ -48,12 +55,14 @@ def kernel_means(
 def nearest(points: Float[np.ndarray, "M d"], among: Float[np.ndarray, "N d"]) -> tuple[np.ndarray, np.ndarray]:
     """L2 distance [M] from each point to the nearest of `among`, and its row [M]. RafError for other shapes or NaN.
 
-    The bank's exact search, on features rounded to float32 about their mean; the distances are of the unrounded ones.
+    The bank's exact search finds the rows, on features in float32: of two rows that are equally near to a ten-millionth
+    of the largest feature (about the mean) either may be taken. Distances are float64's.
     """
     points, among = samples(points, among)
     center = among.mean(0)
-    lines = Table.of((among - center).astype(np.float32), np.zeros(len(among), "<U1"))
-    rows = search(lines, (points - center).astype(np.float32), 1, None)[1][:, 0]
+    largest = max(np.abs(points - center).max(), np.abs(among - center).max()) or 1.0
+    here, there = (((features - center) / largest).astype(np.float32) for features in (points, among))
+    rows = search(Table.of(there, np.zeros(len(there), "<U1")), here, 1, None)[1][:, 0]
     return np.linalg.norm(points - among[rows], axis=1), rows
 
 

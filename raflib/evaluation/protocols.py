@@ -4,7 +4,7 @@
   pictures.
 * **cross**: it is driven by the FREE sequences of other people. Expression and pose are compared with the *driver's*
   frame. Where the source owns the performance there is a truth too, the target performing the driver's exact expression
-  (`raflib.evaluation.truth`), and picture and landmark metrics are measured against that.
+  (`raflib.evaluation.truth`); picture and landmark metrics and `aed/…/truth` are measured against that.
 
 Every evaluation also renders the **control**: the same avatar, pose and camera with the expression held at its training
 mean. A method that does not beat it has learnt nothing about expression; read every number next to that row.

@@ -61,8 +61,8 @@ def performed(
 
     Pictures for the tracker are taken by the views that the studio's captures are tracked with; poses are those of
     `aligned_pose`, made finer by the target's head map where it has one. Kept in `cache_root()/performed` unless they
-    are many, or `tracker` is not the project's. Raises RafError when a capture has no truth, when a camera is not of
-    one size with the others, or for a damaged file (naming it).
+    are many, or `tracker` is another than a `FaceTracker` of single images. Raises RafError when a capture has no
+    truth, when a camera is not of one size with the others, or for a damaged file (naming it).
     """
     from raflib.sources._store import load_tracks, save_tracks
     from raflib.tracking import FaceTracker
@@ -74,7 +74,7 @@ def performed(
         raise RafError("performed: the wanted cameras have different sizes; ask for one size at a time")
     path, filmed = _file(target, driver, rows, cameras), None
     size = 3 * len(rows) * sum(camera.width * camera.height for camera in cameras)
-    kept = size <= KEPT_BYTES and (tracker is None or type(tracker) is FaceTracker)
+    kept = size <= KEPT_BYTES and (tracker is None or (type(tracker) is FaceTracker and tracker.mode == "image"))
     if kept:
         filmed = load_tracks(path, FILMED)
     if filmed is None:

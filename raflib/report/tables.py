@@ -135,7 +135,8 @@ def require_columns(rows: pd.DataFrame, columns: Sequence[str]) -> None:
     """RafError naming the first of `columns` that `rows` lacks, or saying that there are no rows."""
     missing = [name for name in columns if name not in rows]
     if missing:
-        raise RafError(f"report: column {missing[0]!r} is not in the rows; found {', '.join(map(str, rows.columns))}")
+        found = ", ".join(map(str, rows.columns))
+        raise RafError(f"report: column {missing[0]!r} is not in the rows; found {found}; if it is new, evaluate again")
     if not len(rows):
         raise RafError("report: there are no rows to summarise; evaluate a run first")
 

@@ -98,11 +98,15 @@ def made_by() -> str:
     """A key of what pictures and tracks of any performance follow from: code, the head's data, the tracker, versions.
 
     Whatever is kept for later use is named by it, so that nothing made by other code is taken for this code's.
+    Raises RafError for missing data.
     """
     package = Path(__file__).parents[1]
     code = [*(package / "studio").glob("*.py"), *(package / "tracking").glob("*.py"), package / "geometry.py"]
     digest = hashlib.sha256(repr((MODEL_SHA256, sorted(package_versions(ARITHMETIC).items()))).encode())
-    for path in [*sorted(code), Path(__file__), data_root() / "head_model.npz", data_root() / "landmarks.npz"]:
+    data = [data_root() / name for name in ("head_model.npz", "landmarks.npz")]
+    if missing := [path for path in data if not path.is_file()]:
+        raise RafError(f"{missing[0]}: no such file; it ships with the project, restore it")
+    for path in [*sorted(code), Path(__file__), *data]:
         digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
 
