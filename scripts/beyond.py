@@ -24,7 +24,7 @@ def plan(subject: str, profile: str, threads: int, methods: list[str], drives: l
         [[Step("01_subjects", base)]],
         [[Step("03_coverage", base)]],
         [chain(base, method, threads, drives) for method in methods],
-        [[Step("09_beyond", base)]],
+        [[Step("09_beyond", base, gathers=True)]],
     ]
 
 

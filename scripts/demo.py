@@ -34,11 +34,13 @@ LAUNCH_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Step:
-    """One notebook with its parameters. `label` tells the three trainings apart."""
+    """One notebook with its parameters. `label` tells the three trainings apart; a step that `gathers` what other runs
+    left is run every time."""
 
     notebook: str
     parameters: dict[str, str] = field(default_factory=dict)
     label: str = ""
+    gathers: bool = False
 
     @property
     def name(self) -> str:
@@ -55,7 +57,7 @@ def plan(subject: str, profile: str, threads: int) -> list[list[list[Step]]]:
             [Step("03_coverage", base)],
             *(chain(base, method, threads) for method in PAPER),
         ],  # coverage first: evaluation needs the drivers it tracks
-        [[Step("06_tables", base)]],
+        [[Step("06_tables", base, gathers=True)]],
     ]
 
 
@@ -78,9 +80,9 @@ def fingerprint(step: Step, root: Path) -> str:
 
 
 def finished(step: Step, root: Path, folder: Path) -> bool:
-    """Whether an earlier run of this very step ended well."""
+    """Whether an earlier run of this very step ended well and would say the same again."""
     receipt = folder / f"{step.name}.json"
-    if not receipt.is_file():
+    if step.gathers or not receipt.is_file():
         return False
     try:
         return read_json(receipt).get("fingerprint") == fingerprint(step, root)

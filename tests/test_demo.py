@@ -45,6 +45,17 @@ def test_a_finished_step_runs_once_until_something_changes(root, capfd):
     assert (root / "ran").read_text() == "074074"
 
 
+def test_what_gathers_results_runs_every_time(root, capfd):
+    step = demo.Step("good", {"subject": "074", "where": str(root / "ran")}, gathers=True)
+    for _ in range(2):
+        demo.run_stage([[step]], root, root, 1)
+    assert (root / "ran").read_text() == "074074"
+    last = [
+        plan("422", "tiny", 1, *more)[-1][0][0] for plan, *more in ((demo.plan,), (beyond.plan, ["raf"], ["direct"]))
+    ]
+    assert [(step.notebook, step.gathers) for step in last] == [("06_tables", True), ("09_beyond", True)]
+
+
 def test_a_failing_notebook_is_named_and_leaves_no_receipt(root, capfd):
     steps = [demo.Step("bad", {"subject": "1"}), demo.Step("good", {"subject": "1", "where": str(root / "ran")})]
     with pytest.raises(RafError, match="notebook bad failed"):
@@ -93,7 +104,7 @@ def test_beyond_shares_the_demos_steps_and_adds_one_for_each_drive():
     stages = beyond.plan("422", "demo", 1, ["vanilla", "raf_pose"], ["direct", "relative"])
     names = [[[step.name for step in chain] for chain in stage] for stage in stages]
     assert names[2][1] == ["04_train_422_raf_pose", "05_evaluate_422_raf_pose", "05_evaluate_422_raf_pose_relative"]
-    assert stages[-1] == [[demo.Step("09_beyond", {"subject": "422", "profile": "demo"})]]
+    assert stages[-1] == [[demo.Step("09_beyond", {"subject": "422", "profile": "demo"}, gathers=True)]]
     known = [step for stage in demo.plan("422", "demo", 1) for chain in stage for step in chain]
     assert all(step in known for step in stages[2][0][:2])
     drives = [step.parameters.get("drive") for step in stages[2][1]]
