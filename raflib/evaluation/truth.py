@@ -126,9 +126,9 @@ def _file(target: Capture, driver: Capture, rows, cameras: Sequence[Camera]) -> 
     from raflib.sources.studio import HEAD_MAP, made_by
 
     rows = np.asarray(rows)
-    digest = hashlib.sha256(
-        repr((made_by(), target.subject, [*target.groups["rigid"]], target.head_map is None)).encode()
-    )
+    of_target = target.subject, [*target.groups["rigid"]], target.head_map is None
+    digest = hashlib.sha256(repr((made_by(), of_target)).encode())
+    digest.update(Path(__file__).read_bytes())
     arrays = [driver.truth.actions[rows], driver.truth.angles[rows], target.neutral, np.float64(_unit(target))]
     for camera in cameras:
         digest.update(repr((camera.width, camera.height)).encode())
