@@ -15,7 +15,7 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Float
 
-from raflib.coverage import pca
+from raflib.coverage import nearest, pca
 from raflib.errors import RafError
 from raflib.people import REST, neutral
 from raflib.sampler import enrol
@@ -133,9 +133,7 @@ class Nearest(DrivingMap):
 
     def apply(self, features: np.ndarray, clip: np.ndarray, own: np.ndarray) -> np.ndarray:
         """Rows of `own`."""
-        from sklearn.metrics import pairwise_distances_argmin
-
-        return own[pairwise_distances_argmin(features.astype(np.float64), own.astype(np.float64))]
+        return own[nearest(features, own)[1]]
 
 
 def drive_from_name(drive: str, **options: float | int) -> DrivingMap:

@@ -72,11 +72,10 @@ def performed(
             raise RafError(f"capture {capture.subject} has no truth; only the studio can show a performance again")
     if len({(camera.width, camera.height) for camera in cameras}) > 1:
         raise RafError("performed: the wanted cameras have different sizes; ask for one size at a time")
-    path, filmed = _file(target, driver, rows, cameras), None
     size = 3 * len(rows) * sum(camera.width * camera.height for camera in cameras)
     kept = size <= KEPT_BYTES and (tracker is None or (type(tracker) is FaceTracker and tracker.mode == "image"))
-    if kept:
-        filmed = load_tracks(path, FILMED)
+    path = _file(target, driver, rows, cameras) if kept else None
+    filmed = load_tracks(path, FILMED) if kept else None
     if filmed is None:
         filmed = _film(target, driver, rows, cameras, tracker, progress)
         if kept:
@@ -126,8 +125,7 @@ def _file(target: Capture, driver: Capture, rows, cameras: Sequence[Camera]) -> 
     from raflib.sources.studio import HEAD_MAP, made_by
 
     rows = np.asarray(rows)
-    of_target = target.subject, [*target.groups["rigid"]], target.head_map is None
-    digest = hashlib.sha256(repr((made_by(), of_target)).encode())
+    digest = hashlib.sha256(repr((made_by(), target.subject, [*target.groups["rigid"]])).encode())
     digest.update(Path(__file__).read_bytes())
     arrays = [driver.truth.actions[rows], driver.truth.angles[rows], target.neutral, np.float64(_unit(target))]
     for camera in cameras:
