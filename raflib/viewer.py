@@ -29,7 +29,7 @@ EMBEDDED_BYTES = 8 * 2**20
 
 
 def write_video(
-    path: str | Path, frames: Iterable[np.ndarray], fps: float = 25, times: Iterable[float] | None = None
+    path: str | Path, frames: Iterable[np.ndarray], fps: float | int = 25, times: Iterable[float] | None = None
 ) -> Path:
     """`frames` as H.264 in `path`, written atomically; returns `path`.
 
@@ -71,7 +71,7 @@ def write_video(
     return path
 
 
-def film_name(target: Capture, driver: Capture, seconds: float) -> str:
+def film_name(target: Capture, driver: Capture, seconds: float | int) -> str:
     """Name of the film in which `driver` drives the avatar of `target`: two drivers of one name get two names."""
     names = f"{short_name(target.subject)}_driven_by_{short_name(driver.subject)}"
     return f"{names}_{driver.fingerprint[:8]}_{seconds:g}s.mp4"

@@ -17,7 +17,7 @@ NOMINAL_FPS = 25
 """Frames a second of recordings whose source does not say when a frame was taken (the studio's)."""
 
 
-def frames_to_play(driver: Capture, seconds: float) -> tuple[Int[np.ndarray, "F"], Float[np.ndarray, "F"]]:
+def frames_to_play(driver: Capture, seconds: float | int) -> tuple[Int[np.ndarray, "F"], Float[np.ndarray, "F"]]:
     """The driver's frames with a face in its first `seconds` after the first face, and their times from there.
 
     `seconds` are seconds of the driver, however many of its frames the capture holds. Times come from the capture;

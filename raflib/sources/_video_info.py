@@ -70,13 +70,16 @@ def open_film(path: Path) -> Iterator[tuple[av.container.InputContainer, av.Vide
     """(container, stream of the film) of a file; RafError naming it where it is no film that can be decoded."""
     unreadable = f"convert it to .mp4 and try again; {FORMATS_IN_WORDS} can be read"
     try:
-        if path.stat().st_size == 0:
-            raise RafError(f"{path}: the file is empty; copy or download it again")
+        empty = path.stat().st_size == 0
         # The explicit protocol: what comes before a colon in a name would be taken for one.
-        container = av.open(f"file:{path.absolute()}", options={"format_whitelist": FORMATS})
+        container = None if empty else av.open(f"file:{path.absolute()}", options={"format_whitelist": FORMATS})
+    except av.ArgumentError:
+        raise RafError(f"{path}: not a video of a format that is read here; {unreadable}") from None
     except (OSError, ValueError, av.FFmpegError) as error:
         words = getattr(error, "strerror", None) or error
         raise RafError(f"{path}: not a readable video ({words}); {unreadable}") from None
+    if container is None:
+        raise RafError(f"{path}: the file is empty; copy or download it again")
     with container:
         films = [stream for stream in container.streams.video if not stream.disposition & COVERS]
         films = [stream for stream in films if stream.codec_context is not None] or films

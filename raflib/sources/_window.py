@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from raflib.errors import RafError
-from raflib.tracking import FaceTracker
+from raflib.tracking import Observation
 
 SPREAD = 2.5
 """Boxes of one place fill at most this many times the size of one face together; a head that moves stays within it."""
@@ -55,7 +55,7 @@ def where_the_face_mostly_is(
 
 
 def find_window(
-    name: str, pictures: Iterable[np.ndarray], margin: float, tracker: FaceTracker
+    name: str, pictures: Iterable[np.ndarray], margin: float, tracker: Callable[[np.ndarray], Observation | None]
 ) -> tuple[tuple[int, int, int], str]:
     """The window (x, y, side) for a video's `pictures` (all of one size), and a sentence where faces lie outside it.
 

@@ -118,7 +118,7 @@ def thinned(times: Float[np.ndarray, "N"], profile: VideoProfile) -> Int[np.ndar
         return rows
     close, wide = step * spacing, length / profile.max_frames
     rows = _nearest_to_grid(times, wide, length)
-    for _ in range(20 if len(rows) < 0.8 * profile.max_frames else 0):  # the video has long gaps: look more closely
+    for _ in range(50 if len(rows) < 0.8 * profile.max_frames else 0):  # the video has long gaps: look more closely
         middle = (close + wide) / 2
         closer = _nearest_to_grid(times, middle, length)
         if len(closer) <= profile.max_frames:
@@ -129,9 +129,13 @@ def thinned(times: Float[np.ndarray, "N"], profile: VideoProfile) -> Int[np.ndar
 
 
 def _nearest_to_grid(times: np.ndarray, spacing: float, length: float) -> np.ndarray:
-    """Indices, each once, of the frames nearest to 0, `spacing`, 2 · `spacing`, … below `length`."""
-    grid = np.arange(max(1, round(length / spacing))) * spacing
-    return np.unique(np.searchsorted((times[1:] + times[:-1]) / 2, grid))
+    """Indices of the frames nearest to 0, `spacing`, 2 · `spacing`, … below `length`; none where no frame is near."""
+    point = np.floor(times / spacing + 0.5 - 1e-6)
+    away = np.abs(times - point * spacing)
+    order = np.lexsort((away, point))
+    _, first = np.unique(point[order], return_index=True)
+    rows = order[first]
+    return rows[point[rows] < round(length / spacing)]
 
 
 def name_sequences(detected: Bool[np.ndarray, "T"], profile: VideoProfile) -> np.ndarray:
@@ -187,6 +191,8 @@ def _track(info: VideoInfo, profile: VideoProfile, store: PictureStore) -> dict[
         raise RafError(
             f"{path}: a face in only {detected.sum()} of {count} frames{seen}; use a video that shows one face"
         )
+    if not np.ptp(np.array(landmarks)[detected], axis=0).any():
+        raise RafError(f"{path}: the face does not move at all, as in a photograph; use a video of a moving face")
     times = info.times[frame]
     sequence = name_sequences(detected, profile)
     # Poses are smoothed over frames that follow each other: a gap in time counts as a missing number.
