@@ -21,7 +21,7 @@ ROOMS = [
     ("errors",), ("geometry",), ("config",), ("runs",), ("capture",), ("retrieval", "bank"), ("leaks",),
     ("sampler",), ("coverage",), ("people",), ("entanglement",), ("extensions",), ("variants",),
     ("driving",), ("feeding",), ("parameters",), ("render",), ("augment",), ("avatar",),
-    ("loading", "perceptual", "losses", "pictures"),
+    ("loading", "perceptual", "losses", "pictures", "process"),
     ("tracking",), ("studio",),
     ("sources",), ("openbank",), ("optimisers", "trained"), ("training",), ("evaluation",), ("study",), ("sweep",),
     ("report",), ("viewer",),
