@@ -6,7 +6,6 @@ the frame it looked at and no other). States go into a checkpoint under names th
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -60,10 +59,10 @@ class Optimisers:
             optimiser.zero_grad(set_to_none=True)
 
     def finite(self) -> bool:
-        """Whether all gradients are."""
+        """Whether all gradients are finite, and small enough that their squares are (Adam keeps those)."""
         given = [p.grad for o in self._each.values() for group in o.param_groups for p in group["params"]]
         dense = [g.coalesce().values() if g.is_sparse else g for g in given if g is not None]
-        return bool(torch.isfinite(torch.stack(torch._foreach_norm(dense, math.inf))).all())
+        return bool(torch.isfinite(torch.stack(torch._foreach_norm(dense, 2))).all())
 
     def tensors(self) -> dict[str, Tensor]:
         """The state, one tensor a name."""
