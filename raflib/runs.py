@@ -81,20 +81,6 @@ def write_json(path: str | Path, value: object) -> None:
         temporary.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
 
 
-def read_json(path: str | Path) -> dict:
-    """A JSON object from `path`; RafError naming the file when it is missing or damaged."""
-    path = Path(path)
-    try:
-        value = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise RafError(f"{path}: no such file; was the run finished?") from None
-    except (OSError, ValueError) as error:
-        raise RafError(f"{path}: not readable as JSON ({error}); delete the folder and make it again") from None
-    if not isinstance(value, dict):
-        raise RafError(f"{path}: expected a JSON object, found {type(value).__name__}; delete it and make it again")
-    return value
-
-
 def provenance() -> dict[str, object]:
     """How a result was made: commit, versions and machine. Missing packages are simply not listed."""
     versions = {"python": platform.python_version(), **package_versions(VERSIONS_OF)}

@@ -26,8 +26,9 @@ from raflib.config import TrainConfig, train_config_from_dict
 from raflib.errors import RafError
 from raflib.geometry import Camera
 from raflib.leaks import Fingerprints
+from raflib.reading import read_json
 from raflib.render import rasterize
-from raflib.runs import load_tensors, read_json
+from raflib.runs import load_tensors
 
 CHECKPOINT = "checkpoint.safetensors"
 BANK = "bank_fingerprints.npz"

@@ -41,8 +41,9 @@ from raflib.feeding import shown
 from raflib.leaks import Fingerprints, refuse_leaks
 from raflib.optimisers import Optimisers
 from raflib.pictures import Pictures, Shot, choose_cameras, random_square
+from raflib.reading import read_json
 from raflib.render import Gaussians, rasterize
-from raflib.runs import atomic_write, load_tensors, provenance, read_json, save_tensors, write_json
+from raflib.runs import atomic_write, load_tensors, provenance, save_tensors, write_json
 from raflib.trained import BANK, CHECKPOINT, Run, below, choose_device, make_upsampler
 
 __all__ = ["Run", "fit"]
