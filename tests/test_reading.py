@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from raflib.errors import RafError
-from raflib.reading import Array, checked_file, damage_named, read_arrays, read_bytes, read_json, read_table
+from raflib.reading import Array, FileError, checked_file, damage_named, read_arrays, read_bytes, read_json, read_table
 
 WANTED = {"points": Array("f", "N 3"), "index": Array("iu", "N"), "name": Array("U", "")}
 GOOD = {"points": np.arange(6.0).reshape(2, 3), "index": np.arange(2), "name": np.array("äé")}
@@ -50,7 +50,12 @@ def test_arrays_come_as_they_were_written(tmp_path):
         assert list(found) == list(WANTED)
         for name in WANTED:
             np.testing.assert_array_equal(found[name], GOOD[name])
-            assert found[name].dtype.isnative and found[name].flags.c_contiguous and found[name].flags.writeable
+            assert (
+                found[name].shape == GOOD[name].shape
+                and found[name].dtype.isnative
+                and found[name].flags.c_contiguous
+                and found[name].flags.writeable
+            )
     np.savez(path, **GOOD)
     assert len(arrays(path)) == 3
 
@@ -157,7 +162,7 @@ def test_damage_is_named_once(tmp_path):
     with pytest.raises(RafError, match=r"^x: damaged y \(z\); do$"), damage_named("x", "y", "do"):
         raise IndexError("z")
     with pytest.raises(RafError, match=r"^x: told already$"), damage_named("x", "y", "do"):
-        raise RafError("x: told already")
+        raise FileError("x: told already")
     with pytest.raises(RafError) as caught, damage_named("x", "y", "do"):
         raise ValueError("long " * 10**5)
     assert len(str(caught.value)) < 400

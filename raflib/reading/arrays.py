@@ -13,10 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from raflib.reading.files import MOST_BYTES, checked_file, damage_named
+from raflib.reading.files import MOST_BYTES, allowed_bytes, checked_file, damage_named
 
-FREE_BYTES, MOST_RATIO = 2**26, 50
-"""What unpacks to more than `FREE_BYTES` may be at most `MOST_RATIO` times as large as its file."""
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
@@ -66,9 +64,9 @@ def read_arrays(
             raise ValueError(f"{', '.join(missing)} missing")
         members = [_member(file, name, infos[name], _array(name, wanted)) for name in infos]
         _check_lengths(members)
-        total, packed = sum(member.info.file_size for member in members), path.stat().st_size
-        if total > min(most, max(FREE_BYTES, MOST_RATIO * packed)):
-            raise ValueError(f"its {packed} bytes would unpack to {total}")
+        total = sum(member.info.file_size for member in members)
+        if total > allowed_bytes(path, most):
+            raise ValueError(f"its {path.stat().st_size} bytes would unpack to {total}")
         return {member.name: _unpacked(file, member) for member in members}
 
 
@@ -146,4 +144,4 @@ def _unpacked(file: zipfile.ZipFile, member: _Member) -> np.ndarray:
         codes = np.frombuffer(content, np.dtype(np.uint32).newbyteorder(member.dtype.byteorder))
         if (codes > 0x10FFFF).any() or ((codes >= 0xD800) & (codes <= 0xDFFF)).any():
             raise ValueError(f"{name} holds numbers that stand for no letter")
-    return np.ascontiguousarray(array, member.dtype.newbyteorder("="))
+    return np.asarray(array, member.dtype.newbyteorder("="), order="C")
