@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TextIO
 
 from raflib.errors import RafError
+from raflib.reading import read_json as read_json  # beside write_json, where one looks for it
 
 TEMPORARY = ".raf-writing-"
 """What the names of half-written files begin with; `remove_leftovers` removes them when their writer is gone."""
@@ -172,20 +173,6 @@ def write_json(path: str | Path, value: object) -> None:
     """`value` as readable JSON, atomically."""
     with atomic_write(path) as temporary:
         temporary.write_text(json_text(value))
-
-
-def read_json(path: str | Path) -> dict:
-    """A JSON object from `path`; RafError naming the file when it is missing or damaged."""
-    path = Path(path)
-    try:
-        value = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise RafError(f"{path}: no such file; was the run finished?") from None
-    except (OSError, ValueError) as error:
-        raise RafError(f"{path}: not readable as JSON ({error}); delete the folder and make it again") from None
-    if not isinstance(value, dict):
-        raise RafError(f"{path}: expected a JSON object, found {type(value).__name__}; delete it and make it again")
-    return value
 
 
 def provenance() -> dict[str, object]:

@@ -21,7 +21,8 @@ from pathlib import Path
 
 from raflib.config import PROFILES
 from raflib.errors import RafError
-from raflib.runs import project_root, read_json, runs_root, write_json
+from raflib.reading import read_json
+from raflib.runs import project_root, runs_root, write_json
 from raflib.sampler import PAPER
 
 HEARTBEAT = 30.0

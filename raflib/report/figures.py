@@ -16,9 +16,10 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 
 from raflib.errors import RafError
+from raflib.reading import read_json
 from raflib.report._drawing import INK, PALETTE, QUIET, SPARE, STYLE, drawn, font, plain_axes, saved
 from raflib.report.tables import arrow, require_columns
-from raflib.runs import provenance, read_json, write_json
+from raflib.runs import provenance, write_json
 
 
 def strip(
