@@ -69,7 +69,7 @@ def strip(
 def joined(
     sheets: Sequence[Image.Image], path: str | Path | None = None, beside: bool = False, gap: int = 12
 ) -> Image.Image:
-    """Several sheets as one image: below each other, or `beside` each other, `gap` white pixels apart."""
+    """Several sheets as one image, `gap` white pixels apart: below each other, or `beside` each other."""
     widths, heights = zip(*(sheet.size for sheet in sheets), strict=True)
     between = gap * (len(sheets) - 1)
     whole = (sum(widths) + between, max(heights)) if beside else (max(widths), sum(heights) + between)

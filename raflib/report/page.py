@@ -82,7 +82,7 @@ def pca_page(
         colour = QUERIES[q % len(QUERIES)]
         dot = {"size": 9, "color": colour, "line": {"color": "white", "width": 1}}
         points(bank.features[neighbours[q]], f"neighbours of {q + 1}", dot, cards(neighbours[q], q))
-        star = {"size": 16, "symbol": "star", "color": colour, "line": {"color": "black", "width": 1}}
+        star = {"size": 18, "symbol": "star-open", "color": colour, "line": {"width": 2.5}}  # open: dots below stay visible
         points(queries[q : q + 1], f"{q + 1}: {label}", star, [[f"query {q + 1}", label, "", album(pictures[q])]])
     across, up = plane.name_axes()
     figure.update_layout(

@@ -1,14 +1,15 @@
-"""Which frames of a recording a figure shows, and what is written above them."""
+"""Which frames of a recording a figure shows, and what is written above frames and cameras."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from raflib.capture import HELD_OUT, Capture
 from raflib.errors import RafError
+from raflib.geometry import Camera
 from raflib.report._drawing import FPS
 
 LIDS = "eyeBlinkLeft", "eyeBlinkRight"
@@ -58,6 +59,18 @@ def moments(capture: Capture, rows: Iterable[int]) -> list[str]:
     return [
         f"{capture.sequence[t]}\n{seconds(capture)[t]:.1f} s{held_out[capture.sequence[t] == HELD_OUT]}" for t in rows
     ]
+
+
+def views(cameras: Sequence[Camera]) -> list[str]:
+    """What a figure writes above cameras: name, and how far from the frontal camera they stand, seen from there."""
+    names = []
+    for camera in cameras:
+        x, y, z = camera.centre
+        yaw, up = np.degrees(np.arctan2(x, -z)), np.degrees(np.arctan2(-y, np.hypot(x, z)))
+        across = f"{abs(yaw):.0f}° {'right' if yaw > 0 else 'left'}" if abs(yaw) >= 0.5 else ""
+        rise = f"{abs(up):.0f}° {'up' if up > 0 else 'down'}" if abs(up) >= 0.5 else ""
+        names.append(f"camera {camera.name}\n{', '.join(filter(None, (across, rise))) or 'frontal'}")
+    return names
 
 
 def seconds(capture: Capture) -> Float[np.ndarray, " T"]:

@@ -108,7 +108,7 @@ def variants_figure(bank, variants: Mapping[str, object], path: str | Path | Non
     plane = Plane.of(bank.features)
     points = plane(bank.features)
     with rc_context(STYLE):
-        figure = Figure(figsize=(3.1 * len(variants), 3.7))
+        figure = Figure(figsize=(3.1 * len(variants), 4.1))
         axes = figure.subplots(1, len(variants), sharex=True, sharey=True, squeeze=False)[0]
         for ax, (name, part) in zip(axes, variants.items(), strict=True):
             _density(ax, points, _shades("#D0D0D0", "#D0D0D0"), points)
