@@ -85,7 +85,7 @@ def portrait(picture: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "h w 3"]:
     return picture[top : top + round(0.75 * height), left : left + round(0.75 * width)]
 
 
-def wrapped(text: str, lettering: ImageFont.FreeTypeFont, width: float) -> str:
+def wrapped(text: str, lettering: ImageFont.FreeTypeFont, width: float | int) -> str:
     """`text` with line breaks, so that no line is wider than `width` pixels: after a space, "-", "_" or "+" where it
     can be, else inside a word."""
     lines = []

@@ -137,7 +137,7 @@ def change_figure(wide: pd.DataFrame, path: str | Path | None = None) -> Image.I
         return drawn(figure, path)
 
 
-def _paper(ax: Axes, change: float, place: int, low: float, high: float) -> None:
+def _paper(ax: Axes, change: float, place: int | np.integer, low: float, high: float) -> None:
     """A star at the paper's change, or at the edge an arrow with its number where the axis ends before it."""
     if low <= change <= high:
         ax.scatter(change, place, s=46, color=PALETTE["truth"], marker="*", zorder=3)

@@ -17,7 +17,19 @@ from matplotlib.lines import Line2D
 from PIL import Image, ImageDraw
 
 from raflib.errors import RafError
-from raflib.report._drawing import INK, KINDS, QUIET, STYLE, drawn, font, kind_of, method_colour, plain_axes, saved, wrapped
+from raflib.report._drawing import (
+    INK,
+    KINDS,
+    QUIET,
+    STYLE,
+    drawn,
+    font,
+    kind_of,
+    method_colour,
+    plain_axes,
+    saved,
+    wrapped,
+)
 from raflib.report.tables import arrow, require_columns
 from raflib.runs import provenance, read_json, write_json
 
@@ -134,7 +146,9 @@ def differences_figure(
     columns, kinds = min(columns, len(panels)), [kind for kind in KINDS if kind in map(kind_of, names)]
     lines = -(-len(panels) // columns)
     with rc_context(STYLE):
-        figure = Figure(figsize=(2.7 * columns + 1.6, lines * (0.26 * len(names) + 0.8) + 0.5 + 0.5 * len(kinds) / columns))
+        figure = Figure(
+            figsize=(2.7 * columns + 1.6, lines * (0.26 * len(names) + 0.8) + 0.5 + 0.5 * len(kinds) / columns)
+        )
         axes = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel()
         for ax, (title, values) in zip(axes, shown.items(), strict=False):
             ax.axvline(0, color=QUIET, linewidth=1)

@@ -60,7 +60,7 @@ def gallery(
     draw = ImageDraw.Draw(sheet)
     draw.text((left + tile / 2, head / 2), "query", font=large, fill=INK, anchor="mm")
     middle = left + aside + (2 + rows.shape[1]) * (tile + gap) / 2
-    draw.text((middle, head / 2), "faces of the bank and their distances to the query", font=large, fill=INK, anchor="mm")
+    draw.text((middle, head / 2), "faces of the bank, distance to the query", font=large, fill=INK, anchor="mm")
     for r, (query, line, label) in enumerate(zip(queries, rows, labels, strict=True)):
         y = head + r * step
         draw.multiline_text((gap, y + tile / 2), label, font=large, fill=INK, anchor="lm", spacing=gap / 2)
@@ -84,4 +84,3 @@ def _caption(bank: ExpressionBank, row: int, lettering, width: int) -> str:
 
 def _put(sheet: Image.Image, picture: np.ndarray, x: int, y: int, tile: int) -> None:
     sheet.paste(Image.fromarray(picture).resize((tile, tile), Image.Resampling.LANCZOS), (x, y))
-

@@ -42,8 +42,8 @@ def pca_page(
 
     Drawn are `sample` random rows of the bank as small dots, the rows that have one of the `faces`, the `neighbours`
     and the queries with their `pictures` and `labels`. Pointing at any but a small dot shows the face (if a neighbour
-    has one), person, sequence, second and frame, and the distance: a neighbour's to its query, any other row's to the nearest
-    query. Raises RafError when a query has no neighbours, picture or label.
+    has one), person, sequence, second and frame, and the distance: a neighbour's to its query, any other row's to the
+    nearest query. Raises RafError when a query has no neighbours, picture or label.
     """
     import plotly.graph_objects as go
 
@@ -82,7 +82,12 @@ def pca_page(
         colour = QUERIES[q % len(QUERIES)]
         dot = {"size": 9, "color": colour, "line": {"color": "white", "width": 1}}
         points(bank.features[neighbours[q]], f"neighbours of {q + 1}", dot, cards(neighbours[q], q))
-        star = {"size": 18, "symbol": "star-open", "color": colour, "line": {"width": 2.5}}  # open: dots below stay visible
+        star = {
+            "size": 18,
+            "symbol": "star-open",
+            "color": colour,
+            "line": {"width": 2.5},
+        }  # open: dots below stay visible
         points(queries[q : q + 1], f"{q + 1}: {label}", star, [[f"query {q + 1}", label, "", album(pictures[q])]])
     across, up = plane.name_axes()
     figure.update_layout(

@@ -22,7 +22,7 @@ def different(
     count: int,
     among: Bool[np.ndarray, " T"] | None = None,
     away_from: Float[np.ndarray, " d"] | None = None,
-    beside: Iterable[int] = (),
+    beside: Iterable[int | np.integer] = (),
 ) -> Int[np.ndarray, " R"]:
     """Frames of a capture whose expressions differ as much as possible, `count` of them (fewer where there are fewer).
 
@@ -53,7 +53,7 @@ def different(
     return np.array(picked)
 
 
-def moments(capture: Capture, rows: Iterable[int]) -> list[str]:
+def moments(capture: Capture, rows: Iterable[int | np.integer]) -> list[str]:
     """What a figure writes above frames `rows` of a capture: sequence, second, and whether it is held out."""
     held_out = {True: ", held out", False: ""}
     return [

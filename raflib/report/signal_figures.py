@@ -33,7 +33,9 @@ def signals_figure(
     true, tracked = np.asarray(true), np.asarray(tracked)
     if not true.shape == tracked.shape == (len(seconds), len(names)):
         shapes = f"true {true.shape}, tracked {tracked.shape}"
-        raise RafError(f"signals figure: {shapes}, expected ({len(seconds)}, {len(names)}): a row a frame, a column a name")
+        raise RafError(
+            f"signals figure: {shapes}, expected ({len(seconds)}, {len(names)}): a row a frame, a column a name"
+        )
     with rc_context(STYLE):
         figure = Figure(figsize=(8.6, 1.25 * len(names) + 1.2))
         panels = figure.subplots(len(names), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
