@@ -24,7 +24,7 @@ ROOMS = [
     ("loading", "perceptual", "losses", "pictures", "process"),
     ("tracking",), ("studio",),
     ("sources",), ("openbank",), ("optimisers", "trained"), ("training",), ("evaluation",), ("study",), ("sweep",),
-    ("report",), ("viewer",),
+    ("report",), ("viewer",), ("lab",),
 ]  # fmt: skip
 """Bottom to top; rooms of one row may use each other."""
 
