@@ -6,6 +6,7 @@ the frame it looked at and no other). States go into a checkpoint under names th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -57,6 +58,12 @@ class Optimisers:
                 group["lr"] = rate * ramp
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
+
+    def finite(self) -> bool:
+        """Whether all gradients are."""
+        given = [p.grad for o in self._each.values() for group in o.param_groups for p in group["params"]]
+        dense = [g.coalesce().values() if g.is_sparse else g for g in given if g is not None]
+        return bool(torch.isfinite(torch.stack(torch._foreach_norm(dense, math.inf))).all())
 
     def tensors(self) -> dict[str, Tensor]:
         """The state, one tensor a name."""

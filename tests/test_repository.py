@@ -21,7 +21,7 @@ ROOMS = [
     ("errors",), ("names",), ("geometry",), ("config",), ("runs",), ("capture",), ("retrieval", "bank"), ("leaks",),
     ("sampler",), ("coverage",), ("people",), ("entanglement",), ("extensions",), ("variants",),
     ("driving",), ("feeding",), ("render",), ("augment",), ("avatar",),
-    ("loading", "perceptual", "losses", "pictures"),
+    ("loading", "perceptual", "losses", "pictures", "process"),
     ("tracking",), ("studio",),
     ("sources",), ("openbank",), ("optimisers", "trained"), ("training",), ("evaluation",), ("study",), ("sweep",),
     ("report",), ("viewer",), ("parameters", "lab"),

@@ -91,8 +91,8 @@ def _check_source(given: Any) -> None:
     known = _SOURCES.get(notebook, ("studio",))
     if given.source not in known:
         raise RafError(
-            f"{notebook}: parameter source is {given.source!r}; expected {' or '.join(known)}. This notebook needs what "
-            "only the studio knows, the truth behind the images; for a video run 08_your_video, or 04_train with "
+            f"{notebook}: parameter source is {given.source!r}; expected {' or '.join(known)}. This notebook needs "
+            "what only the studio knows, the truth behind the images; for a video run 08_your_video, or 04_train with "
             "source=video"
         )
 
@@ -124,8 +124,8 @@ def _check_id(notebook: str, name: str, value: str) -> None:
 
     if not SUBJECT.fullmatch(value):
         raise RafError(
-            f"{notebook}: parameter {name} is {value!r}; expected a person's id of 1 to 32 letters, digits, '.', '-' or "
-            "'_' such as '422'"
+            f"{notebook}: parameter {name} is {value!r}; expected a person's id of 1 to 32 letters, digits, '.', '-' "
+            "or '_' such as '422'"
         )
 
 

@@ -2,8 +2,8 @@
 
 A folder's name holds every parameter that changes what is in it: subject, method, profile and seed where the notebook
 has them, and every other one that is not at its default. So two different results never share a folder, and the same
-parameters lead from one notebook to the other. What is without effect (`sigma` of a method that adds no noise) is not in
-the name; nor is `threads`.
+parameters lead from one notebook to the other. What is without effect (`sigma` of a method that adds no noise) is not
+in the name; nor is `threads`.
 """
 
 from __future__ import annotations
@@ -97,9 +97,11 @@ def _who(p: Any) -> str:
 
 def _part(text: str) -> str:
     """`short_name`, without the "_" that joins the parts of a folder's name."""
-    if "_" not in text:
-        return short_name(text)
-    return f"{short_name(text).replace('_', '-')}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+    name = short_name(text)
+    plain = name.replace("_", "-")
+    if plain == text or name != text:  # unchanged, or marked by short_name
+        return plain
+    return f"{plain}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
 
 
 def _changed(p: Any, name: str, label: str = "") -> str:

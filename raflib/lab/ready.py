@@ -30,7 +30,7 @@ def prepare(out: Path, parameters: Parameters) -> None:
 
 
 def check_writable(folder: Path, variable: str) -> None:
-    """RafError unless files can be made in `folder`, which is made if need be; `variable` is what moves it elsewhere."""
+    """RafError unless files can be made in `folder` (made if need be); the environment's `variable` moves it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as stream:
