@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import shlex
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -45,20 +45,41 @@ def run_folder(notebook: str, parameters: Parameters | Mapping[str, Any], **chan
     return runs_root() / name
 
 
-def made_by(notebook: str, needed: str, parameters: Parameters) -> Path:
-    """The folder of what notebook `needed` made with these parameters, for `notebook` to go on with.
+def made_by(needed: str, parameters: Parameters, asking: str, **changes: Any) -> Path:
+    """The folder of what notebook `needed` made with these parameters, for the notebook `asking` to go on with.
 
-    Raises RafError with the command that makes it, where it is missing or its training was not finished.
+    Raises RafError with the command that makes it, where there is nothing or the training was interrupted.
     """
-    folder = run_folder(needed, parameters)
+    folder, line = run_folder(needed, parameters, **changes), command(needed, parameters, **changes)
     if not (folder / LEAVES[needed]).is_file():
-        raise RafError(f"{notebook} needs {needed}, and {folder} has no results; run: {command(needed, parameters)}")
+        raise RafError(f"{asking} needs {needed}, and {folder} holds no results of it; run: {line}")
     if needed == "04_train" and not read_json(folder / LEAVES[needed]).get("finished"):
         raise RafError(
-            f"{notebook} needs a finished training, and that in {folder} was interrupted; go on with it: "
-            f"{command(needed, parameters)}"
+            f"{asking} needs a finished training, and that in {folder} was interrupted; go on with it: {line}"
         )
     return folder
+
+
+def gathered(needed: str, parameters: Parameters, asking: str, methods: Iterable[str]) -> dict[str, Path]:
+    """Folders of what notebook `needed` left for each of `methods`; prints which method has none, and what makes it.
+
+    Raises RafError where there is none at all.
+    """
+    folders = {method: run_folder(needed, parameters, method=method) for method in methods}
+    found = {method: folder for method, folder in folders.items() if (folder / LEAVES[needed]).is_file()}
+    if not found:
+        first = evaluation(parameters, next(iter(folders)))
+        raise RafError(f"{asking} needs {needed} for at least one of {', '.join(folders)}; run: {first}")
+    print("compared:", ", ".join(found))
+    for method in folders.keys() - found.keys():
+        print(f"without a result: {method}; made by: {evaluation(parameters, method)}")
+    return found
+
+
+def evaluation(parameters: Parameters, method: str, drive: str = "direct") -> str:
+    """The commands that train an avatar by `method` and evaluate it."""
+    changes = {"method": method, "drive": drive}
+    return " && ".join(command(notebook, parameters, **changes) for notebook in ("04_train", "05_evaluate"))
 
 
 def command(notebook: str, parameters: Parameters | Mapping[str, Any], **changes: Any) -> str:

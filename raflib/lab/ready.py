@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from raflib.bank import ExpressionBank
 from raflib.errors import RafError
+from raflib.extensions import SAMPLERS, sampler_from_name
 from raflib.lab import screen
 from raflib.leaks import refuse_leaks
 from raflib.parameters import Parameters
@@ -43,6 +45,12 @@ def check_writable(folder: Path, variable: str) -> None:
         ) from None
 
 
+def sampler_of(method: str, parameters: Parameters, bank: ExpressionBank | None = None) -> Sampler:
+    """The sampler `method` with those of its options that a notebook's parameters have."""
+    options = {name: getattr(parameters, name) for name in SAMPLERS[method].options() if hasattr(parameters, name)}
+    return sampler_from_name(method, bank, **options)
+
+
 def check_sampler(sampler: Sampler, subject: str, unseen: Iterable[str] = ()) -> None:
     """RafError for a sampler that cannot serve `subject`, found out on a single frame that nobody filmed.
 
@@ -52,5 +60,8 @@ def check_sampler(sampler: Sampler, subject: str, unseen: Iterable[str] = ()) ->
     bank: Any = getattr(sampler, "bank", None)
     if bank is None:
         return
+    from raflib.sources.studio import FEATURE_SPACE
+    from raflib.tracking import ARKIT52
+
     refuse_leaks("the bank", bank, dict.fromkeys(unseen), allow=False)
-    sampler.bind(np.zeros((1, bank.features.shape[1]), np.float32), subject, pose=np.zeros((1, 6)))
+    sampler.bind(np.zeros((1, len(ARKIT52)), np.float32), subject, FEATURE_SPACE, np.zeros((1, 6)))
