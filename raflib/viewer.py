@@ -1,14 +1,12 @@
-"""Films of avatars: images to an MP4 that browsers play, at the speed they were taken, and shown in a notebook."""
+"""Films of avatars: images to an MP4 that browsers play, at the speed they were taken."""
 
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
@@ -24,8 +22,6 @@ TICKS = 90_000
 MAX_FPS = 1_000
 CLIPPED = 0.5
 """How far colours may lie outside [0,1] and are clipped; frames with colours beyond are not in [0,1] at all."""
-EMBEDDED_BYTES = 8 * 2**20
-"""Films up to this size are kept inside the notebook, larger ones are linked to."""
 
 
 def write_video(
@@ -75,18 +71,6 @@ def film_name(target: Capture, driver: Capture, seconds: float | int) -> str:
     """Name of the film in which `driver` drives the avatar of `target`: two drivers of one name get two names."""
     names = f"{short_name(target.subject)}_driven_by_{short_name(driver.subject)}"
     return f"{names}_{driver.fingerprint[:8]}_{seconds:g}s.mp4"
-
-
-def show_video(path: str | Path) -> Any:
-    """The film as an output of a notebook's cell (`IPython.display.Video`), kept inside the notebook where small."""
-    from IPython.display import Video
-
-    path = Path(path)
-    if not path.is_file():
-        raise RafError(f"{path}: no such film; write it first")
-    embed = path.stat().st_size <= EMBEDDED_BYTES
-    shown = path if embed else os.path.relpath(path)  # a browser finds it from the notebook's own folder
-    return Video(str(shown), embed=embed, mimetype="video/mp4", html_attributes="controls loop")
 
 
 def _container(path: Path) -> av.container.OutputContainer:

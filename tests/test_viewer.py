@@ -8,7 +8,8 @@ import pytest
 from synthetic import ball_capture
 
 from raflib.errors import RafError
-from raflib.viewer import film_name, show_video, write_video
+from raflib.lab.films import show_video
+from raflib.viewer import film_name, write_video
 
 
 def moving(count, height=65, width=96):
@@ -101,7 +102,7 @@ def test_a_film_is_shown_in_the_notebook(tmp_path, monkeypatch):
     path = write_video(tmp_path / "film.mp4", moving(3))
     html = show_video(path)._repr_html_()
     assert "<video" in html and "base64," in html
-    monkeypatch.setattr("raflib.viewer.EMBEDDED_BYTES", 10)
+    monkeypatch.setattr("raflib.lab.films.EMBEDDED_BYTES", 10)
     monkeypatch.chdir(tmp_path)
     assert 'src="film.mp4"' in show_video(path)._repr_html_()
     with pytest.raises(RafError, match=r"none\.mp4: no such film"):

@@ -26,7 +26,7 @@ from raflib.names import content_hash, short_name
 from raflib.runs import cache_root
 from raflib.sources._store import PictureStore, load_tracks, save_tracks
 from raflib.sources._video_frames import read_frames
-from raflib.sources._video_info import VideoInfo, read_info, typical_spacing
+from raflib.sources._video_info import VideoInfo, open_film, read_info, typical_spacing
 from raflib.sources._window import find_window
 from raflib.tracking import (
     FaceTracker,
@@ -85,6 +85,12 @@ def find_video(subject: str, root: str | Path | None) -> Path:
     except OSError as error:
         raise RafError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from None
     raise RafError(f"{path}: no such video; check the path")
+
+
+def check_video(path: str | Path) -> None:
+    """RafError naming the file where it is missing or no film. It is opened only: its frames may still be damaged."""
+    with open_film(find_video(Path(path).stem, path)):
+        pass
 
 
 def decode(path: Path, wanted: set[int] | None = None) -> Iterator[tuple[int, UInt8[np.ndarray, "H W 3"]]]:
