@@ -12,6 +12,7 @@ from PIL import Image
 from raflib.errors import RafError
 from raflib.evaluation import frames_to_play
 from raflib.names import content_hash, file_name, short_name
+from raflib.report import seconds
 from raflib.sources import open_capture, video
 from raflib.sources._video_frames import read_frames
 from raflib.sources._video_info import read_info, typical_spacing
@@ -329,6 +330,7 @@ def test_a_capture_knows_when_each_frame_was_shown(tmp_path, red_faces):
     assert rows.tolist() == list(range(12)) and played[-1] == pytest.approx(3.2, abs=1e-3)
     again = open_capture("video", "me", "tiny", tmp_path / "me.mp4")
     np.testing.assert_array_equal(again.time, capture.time)
+    np.testing.assert_array_equal(seconds(capture), capture.time)
 
 
 def test_equal_names_are_not_equal_recordings(tmp_path, red_faces):
@@ -414,6 +416,6 @@ def test_images_of_a_person_follow_the_umask(tmp_path, red_faces):
 
 def test_seconds_are_checked(tmp_path, red_faces):
     capture = open_capture("video", "me", "tiny", film(tmp_path / "me.mp4", [scene()] * 5))
-    for seconds in (0.0, -1.0, float("nan"), float("inf")):
+    for wrong in (0.0, -1.0, float("nan"), float("inf")):
         with pytest.raises(RafError, match="seconds is"):
-            frames_to_play(capture, seconds)
+            frames_to_play(capture, wrong)

@@ -74,7 +74,9 @@ def views(cameras: Sequence[Camera]) -> list[str]:
 
 
 def seconds(capture: Capture) -> Float[np.ndarray, " T"]:
-    """When each frame of a capture was filmed, in seconds from the beginning of its sequence."""
+    """When each frame of a capture was filmed: seconds of its source, or frames of 1/25 s from its sequence's start."""
+    if capture.time is not None:
+        return np.asarray(capture.time, np.float64)
     return np.asarray(capture.frame, np.float64) / FPS
 
 
