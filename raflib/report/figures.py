@@ -17,6 +17,7 @@ from matplotlib.lines import Line2D
 from PIL import Image, ImageDraw
 
 from raflib.errors import RafError
+from raflib.reading import read_json
 from raflib.report._drawing import (
     INK,
     KINDS,
@@ -31,7 +32,7 @@ from raflib.report._drawing import (
     wrapped,
 )
 from raflib.report.tables import arrow, require_columns
-from raflib.runs import provenance, read_json, write_json
+from raflib.runs import provenance, write_json
 
 
 def strip(

@@ -1,0 +1,1 @@
+"""What runs notebooks: folders of their results, steps with receipts, the driver behind make demo."""
