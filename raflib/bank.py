@@ -15,12 +15,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, SupportsIndex
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from raflib.checks import as_float32, whole
 from raflib.errors import RafError
+from raflib.reading import checked_file, damage_named
 from raflib.retrieval import exact, files
 from raflib.retrieval.columns import COLUMNS, check_finite, check_space, checked, names, plain
 from raflib.retrieval.drawing import draw_frames
@@ -50,18 +52,23 @@ class ExpressionBank:
     def __post_init__(self) -> None:
         if not isinstance(self.feature_space, str) or not self.feature_space:
             raise RafError(f"bank: feature_space is {self.feature_space!r}, expected a name such as 'arkit52'")
+        if not isinstance(self.provenance, Mapping):
+            raise RafError(f"bank: provenance is a {type(self.provenance).__name__}, expected a dict")
         for name, column in checked(*(getattr(self, name) for name in COLUMNS)).items():
             object.__setattr__(self, name, column)
         object.__setattr__(self, "provenance", plain(self.provenance))
 
     @classmethod
-    def build(cls, captures: Iterable[Capture], per_subject: int = 200, seed: int = 0) -> ExpressionBank:
+    def build(
+        cls, captures: Iterable[Capture], per_subject: SupportsIndex = 200, seed: SupportsIndex = 0
+    ) -> ExpressionBank:
         """A bank of `per_subject` random detected frames of each capture, without replacement (paper §4.2, §5).
 
         A person with fewer detected frames gives all they have. The draw depends on `seed` and the subject only, so
         that adding people leaves the others' rows as they were. Raises RafError for an empty list, a person given
         twice, mixed feature spaces or widths, and features that are not finite where a face was detected.
         """
+        per_subject, seed = whole("per_subject", per_subject, 1), whole("seed", seed, 0)
         columns, space, people = draw_frames(captures, per_subject, seed)
         draw = {"per_subject": per_subject, "seed": seed, "people": people}
         return cls(**columns, feature_space=space, provenance=draw)
@@ -144,9 +151,8 @@ class ExpressionBank:
             from raflib.retrieval.mapped import MappedBank
 
             return MappedBank(path)
-        if not path.is_file():
-            raise RafError(f"{path}: no such expression bank; build one (make bank) or correct the path")
-        with files.damage_named(path):
+        checked_file(path, files.WHAT, files.REMEDY, files.MOST_BYTES)
+        with damage_named(path, files.WHAT, files.REMEDY):
             columns, space, provenance, checksum = files.read(path)
             bank = cls(**columns, feature_space=space, provenance=provenance)
             if bank.checksum != checksum:
@@ -177,7 +183,7 @@ class ExpressionBank:
     def search(
         self,
         queries: Float[np.ndarray, "Q d"],
-        k: int = 1,
+        k: SupportsIndex = 1,
         exclude: str | Iterable[str] | None = None,
         feature_space: str | None = None,
     ) -> tuple[Float[np.ndarray, "Q k"], Int[np.ndarray, "Q k"]]:
@@ -198,7 +204,7 @@ class ExpressionBank:
 
     def _checked_queries(self, queries: np.ndarray, feature_space: str | None) -> Float[np.ndarray, "Q d"]:
         """Queries that may be searched for in this bank; RafError for others."""
-        queries = np.ascontiguousarray(queries, dtype=np.float32)
+        queries = np.ascontiguousarray(as_float32("search: queries", queries))
         if queries.ndim != 2:
             raise RafError(f"search: queries of shape {queries.shape}, expected [Q, {self.features.shape[1]}]")
         check_space(self._space, (feature_space, queries.shape[1]), "the queries")

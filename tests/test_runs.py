@@ -10,6 +10,7 @@ import torch
 
 from raflib import runs
 from raflib.errors import RafError
+from raflib.reading import read_json
 
 
 def test_an_interrupted_write_leaves_the_old_file(tmp_path):
@@ -18,7 +19,7 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path):
     with pytest.raises(KeyboardInterrupt), runs.atomic_write(path) as temporary:
         temporary.write_text("half")
         raise KeyboardInterrupt
-    assert runs.read_json(path) == {"x": 1}
+    assert read_json(path) == {"x": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
 
 
@@ -96,7 +97,7 @@ def test_a_folder_has_one_writer_who_is_named(tmp_path):
             pass
     with runs.folder_lock(folder, "training 422 noise"):
         pass
-    assert not list(folder.iterdir())
+    assert not folder.exists(), "a folder that was made for nothing goes, too"
 
 
 def test_the_lock_of_a_killed_process_is_free(tmp_path):
@@ -145,18 +146,6 @@ def test_damaged_checkpoints_are_named(tmp_path):
     save_file({"x": torch.zeros(1)}, path)
     with pytest.raises(RafError, match="another program"):
         runs.load_tensors(path)
-
-
-def test_damaged_json_is_named(tmp_path):
-    path = tmp_path / "run.json"
-    with pytest.raises(RafError, match=r"run\.json: no such file"):
-        runs.read_json(path)
-    path.write_text('{"a": ')
-    with pytest.raises(RafError, match="not readable as JSON"):
-        runs.read_json(path)
-    path.write_text("[1]")
-    with pytest.raises(RafError, match="expected a JSON object"):
-        runs.read_json(path)
 
 
 def test_provenance_names_commit_and_versions():

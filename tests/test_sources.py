@@ -89,6 +89,44 @@ def test_pictures_are_made_once_and_damage_is_repaired(tmp_path):
     assert len(calls) == 4
 
 
+def test_pictures_belong_to_their_place(tmp_path):
+    calls = []
+    store = store_of_noise(tmp_path / "a", calls)
+    images = [store.image(t, 0) for t in range(2)]
+    first, second = (store.path(t, 0) for t in range(2))
+    kept = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    second.write_bytes(kept)
+    again = store_of_noise(tmp_path / "a", calls)
+    for t in range(2):
+        np.testing.assert_array_equal(again.image(t, 0), images[t])
+    other = store_of_noise(tmp_path / "b", calls)
+    other.path(0, 0).parent.mkdir(parents=True)
+    other.path(0, 0).write_bytes(first.read_bytes())  # of another capture
+    other.image(0, 0)
+    assert len(calls) == 5
+    store.path(7, 0).mkdir()
+    with pytest.raises(RafError, match=r"000007\.png: not a file"):
+        store_of_noise(tmp_path / "a", calls).image(7, 0)
+
+
+def test_tracks_know_their_name_and_frames(tmp_path):
+    rows = {"pose": np.full((3, 6), np.nan, np.float32), "detected": np.zeros(3, bool)}
+    _store.save_tracks(tmp_path / "a.npz", **rows)
+    assert list(_store.load_tracks(tmp_path / "a.npz", ["pose", "detected"])) == ["pose", "detected"]
+    assert _store.load_tracks(tmp_path / "none.npz", ["pose"]) is None
+    (tmp_path / "b.npz").write_bytes((tmp_path / "a.npz").read_bytes())
+    with pytest.raises(RafError, match=r"b\.npz: damaged cache \(it was written as a\.npz\); delete"):
+        _store.load_tracks(tmp_path / "b.npz", ["pose"])
+    for change, words in (
+        ({"detected": np.ones(3, bool)}, "pose holds NaN"),
+        ({"pose": np.zeros((2, 6))}, r"\[T = 2\]"),
+    ):
+        _store.save_tracks(tmp_path / "a.npz", **(rows | change))
+        with pytest.raises(RafError, match=words):
+            _store.load_tracks(tmp_path / "a.npz", ["pose", "detected"])
+
+
 def test_prefetch_makes_what_is_missing(tmp_path):
     calls = []
     store = store_of_noise(tmp_path, calls)

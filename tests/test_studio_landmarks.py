@@ -66,10 +66,10 @@ def test_wrong_input_is_named(person, tmp_path):
     with pytest.raises(RafError, match="angles"):
         studio.landmarks(person, shown(), np.zeros(2))
     path = tmp_path / "landmarks.npz"
-    with pytest.raises(RafError, match=r"landmarks\.npz: no such file"):
+    with pytest.raises(RafError, match=r"landmarks\.npz: no such landmark binding"):
         read_binding(path)
     path.write_bytes(PATH.read_bytes()[:3000])
-    with pytest.raises(RafError, match=r"landmarks\.npz: not a readable"):
+    with pytest.raises(RafError, match=r"landmarks\.npz: damaged landmark binding"):
         read_binding(path)
     with np.load(PATH) as file:
         stored = {name: file[name] for name in file.files}

@@ -51,8 +51,10 @@ def verify(
 
     They are random rows of a dozen random people, or of as many more as it takes. Raises RafError naming the worst row
     when a score differs by more than `TOLERANCE` or no face is found, for rows that no studio person performs, for
-    another feature space, and for a share outside 0 (exclusive) to 1.
+    another feature space, for a negative seed, and for a share outside 0 (exclusive) to 1.
     """
+    if seed < 0:
+        raise RafError(f"verify: seed is {seed}, expected at least 0")
     if bank.feature_space != FEATURE_SPACE or not 0 < share <= 1:
         raise RafError(
             f"verify: a share of {share} of {bank.feature_space} features; expected above 0, at most 1, {FEATURE_SPACE}"

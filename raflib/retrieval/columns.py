@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
+from raflib.checks import as_float32, numbers
 from raflib.errors import RafError
 
 COLUMNS = ("features", "subjects", "sequence", "frame", "rotation")
@@ -59,24 +60,38 @@ def checked(
 
     Raises RafError when they differ in length, a feature or rotation is not finite, or there is no row.
     """
-    columns = {"features": np.array(features, dtype=np.float32, order="C")}
+    columns = {"features": np.array(as_float32("bank: features", features), order="C")}
     count = len(columns["features"]) if columns["features"].ndim else 0
     if columns["features"].ndim != 2 or 0 in columns["features"].shape:
         raise RafError(f"bank: features of shape {columns['features'].shape}, expected [N, d] and at least one row")
     check_finite(columns["features"], "bank: row")
     for name, text in {"subjects": subjects, "sequence": sequence}.items():
-        columns[name] = np.asarray(names(f"bank: {name}", np.asarray(text).tolist()), np.str_)
-    columns["frame"] = np.array(frame, np.int64)
+        columns[name] = np.asarray(_texts(f"bank: {name}", text), np.str_)
+    numbered = numbers("bank: frame", frame, "iu")
+    if numbered.size and numbered.max() > np.iinfo(np.int64).max:
+        raise RafError(f"bank: frame holds {numbered.max()}, expected whole numbers below 2^63")
+    columns["frame"] = np.array(numbered, np.int64)
     for name, column in columns.items():
-        if len(column) != count or (name != "features" and column.ndim != 1):
+        if (name != "features" and column.ndim != 1) or len(column) != count:
             raise RafError(f"bank: {name} has shape {column.shape}, expected one entry a row ({count})")
     if rotation is not None:
-        columns["rotation"] = turned = np.array(rotation, np.float32, order="C")
+        columns["rotation"] = turned = np.array(as_float32("bank: rotation", rotation), order="C")
         if turned.shape != (count, 3) or not np.isfinite(turned).all():
             raise RafError(f"bank: rotation of shape {turned.shape}, expected finite [{count}, 3] or None")
     for column in columns.values():
         column.flags.writeable = False
     return columns
+
+
+def _texts(what: str, given: object) -> list[str]:
+    """A column of names; RafError for masked ones, numbers among them, and letters that arrays or files lose."""
+    if np.ma.is_masked(given):
+        raise RafError(f"{what} has masked entries; leave these rows out")
+    listed = names(what, given)
+    for name in set(listed):
+        if any(letter < " " or "\ud800" <= letter <= "\udfff" for letter in name):
+            raise RafError(f"{what} must be names without control characters, got {name!r}")
+    return listed
 
 
 def check_finite(features: Float[np.ndarray, "N d"], what: str) -> None:

@@ -20,8 +20,6 @@ def draw_frames(captures: Iterable[Capture], per_subject: int, seed: int) -> tup
     The draw of a person depends on `seed` and the subject only. Raises RafError for an empty list, a person given
     twice, mixed feature spaces or widths, and features that are not finite where a face was detected.
     """
-    if per_subject < 1:
-        raise RafError(f"per_subject is {per_subject}, expected at least 1")
     pieces, space, width = {}, None, None
     for capture in captures:
         subject, expression = capture.subject, np.asarray(capture.expression)

@@ -16,10 +16,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock
+from typing import SupportsIndex
 
 import numpy as np
 from jaxtyping import Float, Float32, Int
 
+from raflib.checks import whole
 from raflib.errors import RafError
 from raflib.retrieval.columns import names
 
@@ -82,28 +84,28 @@ def available(parts: list[tuple[int, int]]) -> int:
 
 
 def search(
-    table: Table, queries: Float32[np.ndarray, "Q d"], k: int, exclude: str | Iterable[str] | None
+    table: Table, queries: Float32[np.ndarray, "Q d"], k: SupportsIndex, exclude: str | Iterable[str] | None
 ) -> tuple[Float[np.ndarray, "Q k"], Int[np.ndarray, "Q k"]]:
     """(squared distances, row numbers) of each query's k nearest rows among people other than `exclude`, ties by row.
 
     Raises RafError when fewer than k rows remain, and for a list of `exclude` that is not one string a query.
     """
-    check_k(k)
+    k, asked = check_k(k), groups(exclude, len(queries))
+    for subject, _ in asked:
+        check_enough(k, available(table.without(subject)), subject)
     squared, rows = np.empty((len(queries), k)), np.empty((len(queries), k), dtype=np.int64)
     at_once = max(1, min(BATCH, GATHERED // (2 * (k + MARGIN) * queries.shape[1])))
     with _cache_sized_blocks():
-        for subject, members in groups(exclude, len(queries)):
+        for subject, members in asked:
             parts = table.without(subject)
-            check_enough(k, available(parts), subject)
             for batch in np.array_split(members, -(-len(members) // at_once)):
                 squared[batch], rows[batch] = _nearest(table, parts, queries[batch], k)
     return squared, rows
 
 
-def check_k(k: int) -> None:
-    """Raises RafError for a k below 1."""
-    if k < 1:
-        raise RafError(f"search: k is {k}, expected at least 1")
+def check_k(k: SupportsIndex) -> int:
+    """k as an int; RafError for anything but a whole number of at least 1."""
+    return whole("search: k", k, 1)
 
 
 def check_enough(k: int, rows: int, subject: str | None) -> None:

@@ -3,42 +3,33 @@
 from __future__ import annotations
 
 import json
-import zipfile
-import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from raflib.errors import RafError
+from raflib.reading import Array, FileError, parsed_json, read_arrays
 from raflib.retrieval.columns import COLUMNS
 from raflib.runs import atomic_write
 
 FORMAT, VERSION = "raflib.ExpressionBank", 2
 MEMBERS = ("format", "version", "checksum", "feature_space", "provenance", *COLUMNS)
-# What numpy, zipfile and json raise on damaged files.
-READING = (OSError, EOFError, ValueError, LookupError, MemoryError, RuntimeError, TypeError, AttributeError)
-UNREADABLE = (*READING, zipfile.BadZipFile, zlib.error)
-
-
-@contextmanager
-def damage_named(path: Path) -> Iterator[None]:
-    """Whatever goes wrong inside is a damaged bank at `path`, unless it is an error that names the path already."""
-    try:
-        yield
-    except UNREADABLE as error:
-        if isinstance(error, RafError) and str(error).startswith(str(path)):
-            raise
-        raise RafError(f"{path}: damaged expression bank ({error}), expected a whole one; build it again") from None
+WHAT, REMEDY = "expression bank", "expected a whole one, build it (make bank) or correct the path"
+HEAD = {"format": Array("U", ""), "version": Array("iu", "")}
+STORED = {
+    **HEAD, "checksum": Array("U", ""), "feature_space": Array("U", ""), "provenance": Array("U", ""),
+    "features": Array("f", "N d"), "subjects": Array("U", "N"), "sequence": Array("U", "N"), "frame": Array("iu", "N"),
+    "rotation": Array("f", "R 3"),
+}  # fmt: skip
+MOST_BYTES = 2**32
 
 
 def check_format(path: Path, name: object, version: object) -> None:
     """Raises RafError where a file is another program's or of another version."""
     if name != FORMAT:
-        raise RafError(f"{path}: not an expression bank, expected one written by raflib")
+        raise FileError(f"{path}: not an expression bank, expected one written by raflib")
     if version != VERSION:
-        raise RafError(f"{path}: bank format {version}, expected {VERSION}; update raflib or build again")
+        raise FileError(f"{path}: bank format {version}, expected {VERSION}; update raflib or build again")
 
 
 def halved(columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -64,10 +55,10 @@ def write(
 
 def read(path: Path) -> tuple[dict[str, np.ndarray], str, dict[str, str], str]:
     """(columns, feature space, provenance, checksum) of a file of `write`; call it inside `damage_named`."""
-    with np.load(path, allow_pickle=False) as file:
-        name = str(file["format"]) if "format" in file.files else None
-        check_format(path, name, int(file["version"]) if name == FORMAT else None)
-        content = {member: file[member] for member in MEMBERS}
+    optional = {name: Array(array.kinds, array.shape, optional=True) for name, array in HEAD.items()}
+    head = read_arrays(path, optional, WHAT, REMEDY, MOST_BYTES)
+    check_format(path, str(head.get("format")), int(head.get("version", 0)))
+    content = read_arrays(path, STORED, WHAT, REMEDY, MOST_BYTES)
     columns = {name: content[name] for name in COLUMNS if name != "rotation" or len(content[name])}
-    provenance = json.loads(str(content["provenance"]))
+    provenance = parsed_json(str(content["provenance"]))
     return columns, str(content["feature_space"]), provenance, str(content["checksum"])

@@ -16,11 +16,13 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import SupportsIndex
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from raflib.bank import ExpressionBank
+from raflib.checks import whole
 from raflib.errors import RafError
 from raflib.retrieval import exact
 
@@ -51,7 +53,7 @@ class ApproximateSearch:
     def search(
         self,
         queries: Float[np.ndarray, "Q d"],
-        k: int = 1,
+        k: SupportsIndex = 1,
         exclude: str | Iterable[str] | None = None,
         feature_space: str | None = None,
     ) -> tuple[Float[np.ndarray, "Q k"], Int[np.ndarray, "Q k"]]:
@@ -72,9 +74,9 @@ class ApproximateSearch:
 def approximate(
     bank: ExpressionBank,
     kind: str = "ivf",
-    effort: int | None = None,
-    sample: int = 200,
-    seed: int = 0,
+    effort: SupportsIndex | None = None,
+    sample: SupportsIndex = 200,
+    seed: SupportsIndex = 0,
     quiet: bool = False,
 ) -> ApproximateSearch:
     """An index over the bank, with its recall measured on `sample` random rows (of at most 20 people) and printed.
@@ -85,9 +87,8 @@ def approximate(
     """
     if kind not in KINDS:
         raise RafError(f"approximate: kind is {kind!r}, expected one of {', '.join(KINDS)}")
-    effort = EFFORT[kind] if effort is None else effort
-    if effort < 1 or sample < 1:
-        raise RafError(f"approximate: effort is {effort} and sample {sample}, expected at least 1")
+    effort = whole("approximate: effort", EFFORT[kind] if effort is None else effort, 1, 2**31 - 1)
+    sample, seed = whole("approximate: sample", sample, 1), whole("approximate: seed", seed, 0, 2**31 - 2)
     if bank._table.largest > exact.HUGE:
         raise RafError("approximate: features this large overflow in float32; scale them, or use bank.search")
     start = time.perf_counter()
@@ -133,16 +134,17 @@ def _search(
     index: object,
     effort: int,
     queries: np.ndarray,
-    k: int,
+    k: SupportsIndex,
     exclude: str | Iterable[str] | None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """(squared distances, rows)."""
     import faiss
 
-    exact.check_k(k)
-    squared, rows = np.empty((len(queries), k)), np.empty((len(queries), k), np.int64)
-    for subject, members in exact.groups(exclude, len(queries)):
+    k, asked = exact.check_k(k), exact.groups(exclude, len(queries))
+    for subject, _ in asked:
         exact.check_enough(k, exact.available(table.without(subject)), subject)
+    squared, rows = np.empty((len(queries), k)), np.empty((len(queries), k), np.int64)
+    for subject, members in asked:
         own = table.spans.get(subject)
         others = faiss.IDSelectorNot(faiss.IDSelectorRange(*own)) if own else None
         if kind == "ivf":

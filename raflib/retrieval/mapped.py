@@ -2,25 +2,27 @@
 
     write_mapped("bank", pieces)            pieces: banks of a few people each; never more than one of them in memory
     bank = ExpressionBank.load("bank")      in a fraction of a second; search as ever
-    bank.verify()                           reads everything and compares checksums
+    bank.verify()                           reads everything anew and compares checksums
 
 A folder holds `bank.json` (format, version, space, provenance, people with their numbers of rows, names of sequences,
 largest squared length, and for each file its type, shape and sha256, all under one checksum) and `lines.npy` [N,d+1]
 float32 (features and −|x|²/2, as the search wants them), `frame.npy` [N] int64, `sequence.npy` [N] int32 (codes into
 the names), `rotation.npy` [N,3] float32 if known. One person's rows lie side by side. Opening checks the JSON's
-checksum and every file's header and size; a changed number inside a file is found by `verify()` only.
+checksum and every file's header and size. A file's own checksum is compared when a process first uses its column (about
+a second a gigabyte), so that no changed number is ever searched or handed out.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
+import secrets
 import shutil
-import tempfile
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -29,12 +31,15 @@ from tqdm.auto import tqdm
 
 from raflib.bank import ExpressionBank
 from raflib.errors import RafError
+from raflib.reading import FileError, damage_named
 from raflib.retrieval import exact, files
 from raflib.retrieval.columns import Coded, check_space, plain
+from raflib.retrieval.header import HEADER, REMEDY, TYPES, checksum_of, open_column, read_header, sha256_of
+from raflib.runs import STALE_SECONDS, TEMPORARY, folder_lock
 
-HEADER = "bank.json"
-TYPES = {"lines": "<f4", "frame": "<i8", "sequence": "<i4", "rotation": "<f4"}
 IN_MEMORY = 2_000_000  # rows; what makes more of them into an ordinary bank is refused
+CHECKED = 2**20  # rows looked at at once
+_VERIFIED: set[tuple] = set()
 
 
 class MappedBank(ExpressionBank):
@@ -46,36 +51,82 @@ class MappedBank(ExpressionBank):
 
     def __init__(self, folder: str | Path):
         folder = Path(folder)
-        with files.damage_named(folder):
-            header = _read_header(folder)
-            columns = {name: _open(folder, name, listed) for name, listed in header["files"].items()}
-            people, counts = zip(*header["people"], strict=True)
-            lines, edges = columns["lines"], np.cumsum([0, *counts])
-            if {len(column) for column in columns.values()} != {int(edges[-1])}:
-                raise ValueError("its files differ in length")
-            rotation = columns.get("rotation")
-            spans = {name: (int(edges[i]), int(edges[i + 1])) for i, name in enumerate(people)}
-            table = exact.Table(lines, None, spans, header["largest"])
-            subjects = Coded(people, np.repeat(np.arange(len(people), dtype=np.int32), counts))
+        with damage_named(folder, files.WHAT, REMEDY):
+            header = read_header(folder)
+            rows = dict(header["people"])
+            opened = {name: open_column(folder, name, listed) for name, listed in header["files"].items()}
+            codes = np.repeat(np.arange(len(rows), dtype=np.int32), list(rows.values()))
             found = {
-                "folder": folder, "features": lines[:, :-1], "subjects": subjects, "frame": columns["frame"],
-                "sequence": Coded(header["sequences"], columns["sequence"]), "rotation": rotation, "_table": table,
-                "feature_space": header["feature_space"], "provenance": header["provenance"],
-                "checksum": header["checksum"], "_files": header["files"],
+                "folder": folder, "subjects": Coded(list(rows), codes), "feature_space": header["feature_space"],
+                "provenance": header["provenance"], "checksum": header["checksum"], "_rows": rows, "_header": header,
+                "_opened": opened,
             }  # fmt: skip
         for name, value in found.items():
             object.__setattr__(self, name, value)
 
     @cached_property
+    def _table(self) -> exact.Table:
+        edges = np.cumsum([0, *self._rows.values()]).tolist()
+        spans = dict(zip(self._rows, pairwise(edges), strict=True))
+        return exact.Table(self._column("lines"), None, spans, float(self._header["largest"]))
+
+    @cached_property
+    def features(self) -> np.ndarray:
+        """[N,d], on the disk."""
+        return self._column("lines")[:, :-1]
+
+    @cached_property
+    def frame(self) -> np.ndarray:
+        """[N], on the disk."""
+        return self._column("frame")
+
+    @cached_property
+    def sequence(self) -> Coded:
+        """[N], its codes on the disk."""
+        return Coded(self._header["sequences"], self._column("sequence"))
+
+    @cached_property
+    def rotation(self) -> np.ndarray | None:
+        """[N,3], on the disk, or None."""
+        return self._column("rotation") if "rotation" in self._opened else None
+
+    @cached_property
     def people(self) -> tuple[str, ...]:
         """Everybody in the bank, sorted."""
-        return tuple(sorted(self._table.spans))
+        return tuple(sorted(self._rows))
 
     def verify(self) -> None:
         """Read every file and compare its checksum; RafError naming the first that was changed."""
-        for name, listed in self._files.items():
-            if _sha256(self.folder / f"{name}.npy") != listed["sha256"]:
-                raise RafError(f"{self.folder / name}.npy: its checksum differs from {HEADER}'s; build the bank again")
+        for name in self._opened:
+            self._verify(name)
+
+    def _column(self, name: str) -> np.ndarray:
+        """One column, after its file's checksum was compared once in this process."""
+        with damage_named(self.folder, files.WHAT, REMEDY):
+            state = os.stat(self.folder / f"{name}.npy")
+        seen = (str(self.folder.resolve()), name, state.st_ino, state.st_mtime_ns, self.checksum)
+        if seen not in _VERIFIED:
+            self._verify(name)
+            _VERIFIED.add(seen)
+        return self._opened[name]
+
+    def _verify(self, name: str) -> None:
+        path = self.folder / f"{name}.npy"
+        with damage_named(path, "column of an expression bank", REMEDY):
+            if sha256_of(path) != self._header["files"][name]["sha256"]:
+                raise FileError(f"{path}: its checksum differs from {HEADER}'s; build the bank again")
+        column, sequences = self._opened[name], len(self._header["sequences"])
+        for part in np.array_split(column, -(-len(column) // CHECKED)):
+            fits = np.isfinite(part).all() if name != "sequence" else part.min() >= 0 and part.max() < sequences
+            if not fits:
+                raise FileError(f"{path}: holds numbers that no bank does; build the bank again")
+
+    def __len__(self) -> int:
+        return self._opened["lines"].shape[0]
+
+    @property
+    def _space(self) -> tuple[str, int]:
+        return self.feature_space, self._opened["lines"].shape[1] - 1
 
     def _columns(self, rows: Int[np.ndarray, " n"] | slice = slice(None)) -> dict[str, np.ndarray]:
         count = len(self) if isinstance(rows, slice) else len(rows)
@@ -140,7 +191,7 @@ def write_mapped(
             "people": list(people.items()), "sequences": list(sequences), "provenance": plain(provenance or {}),
             "files": {name: column.finish() for name, column in growing.items()},
         }  # fmt: skip
-        (temporary / HEADER).write_text(json.dumps({**header, "checksum": _checksum(header)}) + "\n")
+        (temporary / HEADER).write_text(json.dumps({**header, "checksum": checksum_of(header)}) + "\n")
     return MappedBank(folder)
 
 
@@ -160,7 +211,7 @@ class _Growing:
     def finish(self) -> dict[str, object]:
         """Complete the file; what the JSON keeps of it."""
         self._write_header("r+b")
-        return {"dtype": self.dtype, "shape": [self.rows, *self.shape], "sha256": _sha256(self.path)}
+        return {"dtype": self.dtype, "shape": [self.rows, *self.shape], "sha256": sha256_of(self.path)}
 
     def _write_header(self, mode: str) -> None:
         """Of the same length whatever the number of rows: numpy leaves room for it."""
@@ -173,52 +224,34 @@ class _Growing:
 
 @contextmanager
 def _atomic_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder that takes its name when the block ends well and vanishes when it does not."""
-    temporary = None
+    """A temporary folder that takes its name when the block ends well and vanishes when it does not.
+
+    Those that killed processes left beside it are removed.
+    """
+    temporary = folder.with_name(f"{TEMPORARY}{secrets.token_hex(6)}")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-        yield temporary
-        temporary.chmod(0o755)
+        _remove_leftovers(folder.parent)
+        with folder_lock(temporary, f"writing {folder.name}"):
+            yield temporary
         temporary.rename(folder)
     except OSError as error:
         raise RafError(
             f"{folder}: cannot be written ({error.strerror}); free some space or choose another folder"
         ) from error
     finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _read_header(folder: Path) -> dict:
-    path = folder / HEADER
-    if not path.is_file():
-        raise RafError(f"{folder}: not an expression bank, expected a folder written by raflib.retrieval.write_mapped")
-    header = json.loads(path.read_text())
-    files.check_format(folder, header.get("format"), header.get("version"))
-    if header.pop("checksum", None) != (checksum := _checksum(header)):
-        raise ValueError(f"the checksum of {HEADER} differs")
-    return {**header, "checksum": checksum}
-
-
-def _checksum(header: Mapping[str, object]) -> str:
-    return hashlib.sha256(json.dumps(header, sort_keys=True).encode()).hexdigest()
-
-
-def _open(folder: Path, name: str, listed: Mapping[str, object]) -> np.ndarray:
-    """One column, memory-mapped, if it is of the listed type and shape and its file as long as that makes it."""
-    path = folder / f"{name}.npy"
-    column = np.load(path, mmap_mode="r", allow_pickle=False)
-    if [column.dtype.str, list(column.shape)] != [TYPES[name], listed["shape"]] or not column.flags.c_contiguous:
-        raise ValueError(f"{path.name} is {column.dtype.str} {column.shape}, expected {TYPES[name]} {listed['shape']}")
-    if path.stat().st_size != column.offset + column.nbytes:
-        raise ValueError(f"{path.name} has {path.stat().st_size} bytes, expected {column.offset + column.nbytes}")
-    return column.view(np.ndarray)
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def _remove_leftovers(parent: Path) -> None:
+    """Remove half-written folders whose writers were killed; those in use, and very new ones, stay."""
+    for entry in parent.glob(f"{TEMPORARY}*/"):
+        try:
+            if entry.is_dir() and time.time() - entry.stat().st_mtime > STALE_SECONDS:
+                with folder_lock(entry, "removing what a killed process left"):
+                    shutil.rmtree(entry, ignore_errors=True)
+        except (RafError, OSError):
+            continue  # somebody is writing it
 
 
 def _codes(column: np.ndarray, known: dict[str, int]) -> Int[np.ndarray, " n"]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, SupportsIndex
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from raflib.checks import whole
 from raflib.errors import RafError
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def nearest_people(
-    bank: ExpressionBank, queries: Float[np.ndarray, "Q d"], k: int, exclude: str | None = None
+    bank: ExpressionBank, queries: Float[np.ndarray, "Q d"], k: SupportsIndex, exclude: str | None = None
 ) -> tuple[Float[np.ndarray, "Q k"], Int[np.ndarray, "Q k"]]:
     """(distances, rows): for each query the k people other than `exclude` with the nearest row, and that row of each.
 
@@ -22,6 +23,7 @@ def nearest_people(
     more and more of them are asked for until there are k people among them. Raises RafError as
     `ExpressionBank.search` does, and for fewer than k people.
     """
+    k = whole("nearest people: k", k, 1)
     others = [person for person in bank.people if person != exclude]
     if len(others) < k:
         raise RafError(f"nearest people: {k} people asked for, the bank holds {len(others)} besides {exclude!r}")

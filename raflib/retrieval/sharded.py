@@ -16,12 +16,13 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, SupportsIndex
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from raflib.bank import ExpressionBank
+from raflib.checks import numbers
 from raflib.errors import RafError
 from raflib.retrieval import exact
 from raflib.retrieval.columns import check_space
@@ -59,7 +60,7 @@ def build_shards(
 def sharded_search(
     folders: Iterable[str | Path],
     queries: Float[np.ndarray, "Q d"],
-    k: int = 1,
+    k: SupportsIndex = 1,
     exclude: str | Iterable[str] | None = None,
     client: Client | None = None,
     feature_space: str | None = None,
@@ -70,10 +71,10 @@ def sharded_search(
     """
     banks = _open(folders)
     queries = banks[0]._checked_queries(queries, feature_space)
-    exact.check_k(k)
+    k = exact.check_k(k)
     exclude = exclude if exclude is None or isinstance(exclude, str) else list(exclude)
     for subject, _ in exact.groups(exclude, len(queries)):
-        exact.check_enough(k, sum(exact.available(bank._table.without(subject)) for bank in banks), subject)
+        exact.check_enough(k, sum(len(bank) - bank._rows.get(subject, 0) for bank in banks), subject)
     found = _run(_search_shard, [bank.folder for bank in banks], (queries, k, exclude), client)
     starts = _starts(banks)
     squared = np.concatenate([part[0] for part in found], axis=1)
@@ -84,7 +85,7 @@ def sharded_search(
 
 def locate(folders: Iterable[str | Path], rows: Int[np.ndarray, "..."]) -> tuple[np.ndarray, np.ndarray]:
     """(which shard, which row of it) for rows that `sharded_search` gave."""
-    starts, rows = _starts(_open(folders)), np.asarray(rows)
+    starts, rows = _starts(_open(folders)), numbers("locate: rows", rows, "iu")
     if rows.size and not (rows.min() >= 0 and rows.max() < starts[-1]):
         raise RafError(f"locate: rows from {rows.min()} to {rows.max()}, expected 0 to {starts[-1] - 1}")
     shard = np.searchsorted(starts, rows, side="right") - 1
@@ -98,9 +99,9 @@ def _open(folders: Iterable[str | Path]) -> list[MappedBank]:
     known: dict[str, Path] = {}
     for bank in banks:
         check_space(banks[0]._space, bank._space, f"{bank.folder}")
-        if both := sorted(known.keys() & bank._table.spans.keys()):
+        if both := sorted(known.keys() & bank._rows.keys()):
             raise RafError(f"{bank.folder}: subject {both[0]!r} is in {known[both[0]]} too; give each person one shard")
-        known |= dict.fromkeys(bank._table.spans, bank.folder)
+        known |= dict.fromkeys(bank._rows, bank.folder)
     return banks
 
 

@@ -1,8 +1,9 @@
 """Cached pictures and tracks, safe to kill and safe to read.
 
 `PictureStore` keeps one PNG a picture (RGB with the mask as alpha) and makes missing ones on demand; four bytes after
-the PNG's end hold its CRC-32, so a damaged file is noticed and made again. Tracks are one .npz without pickle, written
-last and atomically: where it exists, everything it speaks of is complete.
+the PNG's end hold a CRC-32 over it and its place, so a damaged or exchanged file is noticed and made again. Tracks are
+one .npz without pickle that knows its own name, written last and atomically: where it exists, everything it speaks of
+is complete.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
-from zipfile import BadZipFile
 
 import numpy as np
 from jaxtyping import UInt8
@@ -22,8 +22,22 @@ from PIL import Image
 from tqdm import tqdm
 
 from raflib.errors import RafError
+from raflib.reading import Array, damage_named, read_arrays, read_bytes
 from raflib.runs import atomic_write
 
+TRACKS = {
+    "expression": Array("f", "T d", finite=False), "landmarks": Array("f", "T L 3", finite=False),
+    "pose": Array("f", "T 6", finite=False), "scale": Array("f", "T", finite=False), "neutral": Array("f", "L 3"),
+    "detected": Array("b", "T"), "sequence": Array("U", "T"), "frame": Array("iu", "T"),
+    "background": Array("u", "H W 3"), "distance": Array("f", ""), "images": Array("u", "T C H W 3"),
+    "map_pictures": Array("u", "K V h w"), "map_key": Array("iu", "M"), "map_view": Array("iu", "M"),
+    "map_pixels": Array("f", "M 2"), "map_points": Array("f", "M 3"),
+}  # fmt: skip
+"""What tracks may hold; where a frame has no face, its signals are NaN."""
+SIGNALS = ("expression", "landmarks", "pose", "scale")
+OTHER = Array("fiubU", None, finite=False)
+NAMED = "written_as"
+REMEDY = "delete this file and try again"
 MEMORY_BYTES = 512 * 2**20
 """Most that the decoded pictures of one store take; the least recently used go first."""
 
@@ -72,20 +86,25 @@ class PictureStore:
         Image.fromarray(picture).save(stream, "png", compress_level=1)
         data = stream.getvalue()
         with atomic_write(self.path(t, c)) as temporary:
-            temporary.write_bytes(data + zlib.crc32(data).to_bytes(4, "big"))
+            temporary.write_bytes(data + self._seal(data, t, c))
         return picture
 
     def _write(self, t: int, c: int) -> np.ndarray:
         return self.put(t, c, *self._make(t, c))
 
+    def _seal(self, data: bytes, t: int, c: int) -> bytes:
+        """Four bytes that follow from a picture's content and from where it belongs."""
+        return zlib.crc32(data, zlib.crc32(f"{self.folder.name} {c} {t}".encode())).to_bytes(4, "big")
+
     def _read(self, t: int, c: int) -> np.ndarray | None:
-        try:
-            data = self.path(t, c).read_bytes()
-        except FileNotFoundError:
+        path = self.path(t, c)
+        if not path.exists():
             return None
-        if len(data) < 8 or zlib.crc32(data[:-4]) != int.from_bytes(data[-4:], "big"):
+        data = read_bytes(path, "picture", REMEDY, MEMORY_BYTES)
+        if len(data) < 8 or self._seal(data[:-4], t, c) != data[-4:]:
             return None
-        return np.asarray(Image.open(io.BytesIO(data)))
+        with damage_named(path, "picture", REMEDY):
+            return np.asarray(Image.open(io.BytesIO(data[:-4]), formats=["PNG"]))
 
     def _picture(self, t: int, c: int) -> np.ndarray:
         with self._lock:
@@ -106,18 +125,22 @@ class PictureStore:
 def save_tracks(path: Path, **arrays: np.ndarray) -> None:
     """Writes `arrays` to an .npz, atomically and without pickle."""
     with atomic_write(path) as temporary:
-        np.savez_compressed(temporary, **arrays)
+        np.savez_compressed(temporary, **arrays, **{NAMED: np.array(path.name)})
 
 
 def load_tracks(path: Path, names: Iterable[str]) -> dict[str, np.ndarray] | None:
     """The arrays `names` of an .npz of `save_tracks`; None if there is no such file.
 
-    Raises RafError naming the file when it is damaged or lacks an array (the .npz format checks its own CRCs).
+    Raises RafError naming the file when it is damaged, lacks an array, was written under another name, or holds NaN in
+    a frame with a face.
     """
-    if not path.is_file():
+    if not path.exists():
         return None
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in names}
-    except (BadZipFile, zlib.error, KeyError, ValueError, OSError, EOFError) as error:
-        raise RafError(f"{path}: damaged cache ({error}); delete this file and try again") from None
+    wanted = {name: TRACKS.get(name, OTHER) for name in names}
+    stored = read_arrays(path, {**wanted, NAMED: Array("U", "")}, "cache", REMEDY, most=2**32)
+    if (name := str(stored.pop(NAMED))) != path.name:
+        raise RafError(f"{path}: damaged cache (it was written as {name}); {REMEDY}")
+    for name in stored if "detected" in stored else ():
+        if name in SIGNALS and not np.isfinite(stored[name][stored["detected"]]).all():
+            raise RafError(f"{path}: damaged cache ({name} holds NaN in a frame with a face); {REMEDY}")
+    return stored

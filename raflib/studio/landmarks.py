@@ -7,8 +7,6 @@ tracker, so the landmarks sit where the tracker puts them on average; what it ad
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,10 +16,12 @@ from jaxtyping import Float, Float32, Int32
 
 from raflib import runs
 from raflib.errors import RafError
+from raflib.reading import Array, damage_named, read_arrays
 from raflib.studio.model import head_model
 from raflib.studio.motion import moved
 from raflib.tracking.landmarks import COUNT
 
+STORED = {"corners": Array("iu", "478 3"), "shares": Array("f", "478 3"), "points": Array("iu", "")}
 PATH = runs.data_root() / "landmarks.npz"
 
 
@@ -46,17 +46,15 @@ def binding() -> Binding:
 def read_binding(path: str | Path) -> Binding:
     """A binding from `path`. RafError naming the file when it is missing, damaged or made for another head model."""
     path, model = Path(path), head_model()
-    if not path.is_file():
-        raise RafError(f"{path}: no such file; it ships with the project, restore it or run scripts/build_landmarks.py")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            corners, shares, points = file["corners"].astype(np.int32), file["shares"], int(file["points"])
-        if corners.shape != (COUNT, 3) or shares.shape != (COUNT, 3) or not np.allclose(shares.sum(1), 1, atol=1e-4):
-            raise ValueError(f"corners {corners.shape} and shares {shares.shape} are not {COUNT} points of triangles")
+    remedy = "it ships with the project, restore it or run scripts/build_landmarks.py"
+    stored = read_arrays(path, STORED, "landmark binding", remedy, most=2**24)
+    with damage_named(path, "landmark binding", remedy):
+        corners, shares = stored["corners"].astype(np.int32), stored["shares"].astype(np.float32)
+        points = int(stored["points"])
+        if shares.min() < -1e-4 or not np.allclose(shares.sum(1), 1, atol=1e-4):
+            raise ValueError(f"its shares are not those of {COUNT} points in triangles")
         if points == len(model.mean) and not 0 <= corners.min() <= corners.max() < points:
             raise ValueError("its corners lie beyond the mesh")
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise RafError(f"{path}: not a readable landmark binding ({error}); restore the file that ships") from None
     if points != len(model.mean):
         raise RafError(
             f"{path}: made for a head of {points} points but the head model has {len(model.mean)}; "

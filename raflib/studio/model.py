@@ -7,7 +7,6 @@ chain root → neck01 → neck02 → neck03 → head, and an identity space. `sc
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,7 +15,7 @@ import numpy as np
 from jaxtyping import Float32, Int32, UInt8
 
 from raflib import runs
-from raflib.errors import RafError
+from raflib.reading import Array, damage_named, read_arrays
 
 SKIN, EYE, TONGUE, TEETH, LASHES, HAIR = range(6)
 CHAIN = 5  # bones from the root to the head
@@ -35,6 +34,14 @@ ACTIONS: tuple[str, ...] = (
     "mouthSmileRight", "mouthStretchLeft", "mouthStretchRight", "mouthUpperUpLeft", "mouthUpperUpRight",
     "noseSneerLeft", "noseSneerRight", "tongueOut",
 )  # fmt: skip
+STORED = {
+    "triangles": Array("iu", "F 3"), "uv_triangles": Array("iu", "F 3"), "part": Array("iu", "F"),
+    "uv": Array("f", "U 2"), "action_names": Array("U", "52"), "action_mm": Array("f", "52 V 3"),
+    "weights": Array("f", "V 5"), "mean": Array("f", "P 3"), "attribute_names": Array("U", "A"),
+    "attribute_mean": Array("f", "A"), "attribute_mm": Array("f", "A P 3"), "identity_mm": Array("f", "K P 3"),
+    **{f"mask_{name}": Array("u", "1024 1024") for name in ("lips", "eyelids", "ears", "mouth")},
+}  # fmt: skip
+"""What the file holds: P = V + 5 with the pivots last, lengths in millimetres."""
 INDEX = {name: index for index, name in enumerate(ACTIONS)}
 
 
@@ -81,28 +88,30 @@ def head_model() -> HeadModel:
 
 def read_head_model(path: str | Path) -> HeadModel:
     """A head model from `path`. RafError naming the file when it is missing, damaged or of another layout."""
-    path = Path(path)
-    if not path.is_file():
-        raise RafError(f"{path}: no such file; it ships with the project, restore it or run build_head_model.py")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            stored = {name: file[name] for name in file.files}
+    remedy = "it ships with the project, restore it or run build_head_model.py"
+    stored = read_arrays(path, STORED, "head model", remedy, most=2**28)
+    with damage_named(path, "head model", remedy):
         return _arranged(stored)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise RafError(f"{path}: not a readable head model ({error}); restore the file that ships") from None
 
 
 def _arranged(stored: dict[str, np.ndarray]) -> HeadModel:
     if tuple(stored["action_names"].tolist()) != ACTIONS:
         raise ValueError("its actions are not the 52 expected ones")
 
+    points, corners = len(stored["weights"]), {"triangles": len(stored["weights"]), "uv_triangles": len(stored["uv"])}
+    if len(stored["mean"]) != points + CHAIN:
+        raise ValueError(f"its {len(stored['mean'])} places are not {points} points and {CHAIN} pivots")
+    for name, most in corners.items():
+        if stored[name].min() < 0 or stored[name].max() >= most:
+            raise ValueError(f"its {name} lie beyond 0 to {most - 1}")
+    if not set(np.unique(stored["part"]).tolist()) <= set(range(HAIR + 1)):
+        raise ValueError(f"its parts are not among 0 to {HAIR}")
+
     def metres(name: str) -> np.ndarray:
         return stored[name].astype(np.float32) * np.float32(1e-3)
 
     mean = metres("mean")
     masks = {name[5:]: stored[name] for name in stored if name.startswith("mask_")}
-    if any(mask.shape != ATLAS_SHAPE for mask in masks.values()):
-        raise ValueError(f"its masks are not {ATLAS_SHAPE}")
     return HeadModel(
         mean=mean[:-CHAIN],
         pivots=mean[-CHAIN:],

@@ -15,8 +15,8 @@ All have x to the subject's left, y up and z out of the face; here y points down
 
 from __future__ import annotations
 
+import io
 import json
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -24,12 +24,15 @@ import numpy as np
 from jaxtyping import Float
 
 from raflib.errors import RafError
+from raflib.reading import FileError, checked_file, damage_named, read_bytes, read_hdf5, read_matlab
 from raflib.tracking.face_model import LinearFaceModel
 from raflib.tracking.landmarks import IBUG68
 
 AXES = np.array([1.0, -1.0, -1.0])
 MICROMETRES, MILLIMETRES, DECIMETRES = 1e-5, 1e-2, 1.0
 """In decimetres."""
+MODEL, REMEDY = "Basel Face Model", "download it again"
+MERGED, OF_2009 = ("meanshape", "idBase", "exBase", "tri", "keypoints"), ("shapeMU", "shapePC", "shapeEV", "tl")
 NAMES_2009 = ("Exp_Pca.bin", "std_exp.txt", "BFM_exp_idx.mat")
 """Where the model of 2009 has its expressions from."""
 NAMED = {
@@ -58,12 +61,13 @@ def read_basel(
 
     Raises RafError naming the file when it is missing, unreadable, of another layout or without landmarks.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise RafError(f"{path}: no such file; get the Basel Face Model from its authors and give the path of the file")
-    with path.open("rb") as file:
-        read = _read_h5 if file.read(8) == b"\x89HDF\r\n\x1a\n" else _read_mat
-    mean, bases, triangles, own = read(path, (identity, expression))
+    if min(identity, expression) < 0:
+        raise RafError(f"read_basel: {identity} and {expression} components, expected whole numbers of at least 0")
+    path = checked_file(path, MODEL, "get it from its authors and give the path of the file", 2**31)
+    with damage_named(path, MODEL, REMEDY):
+        with path.open("rb") as file:
+            read = _read_h5 if file.read(8) == b"\x89HDF\r\n\x1a\n" else _read_mat
+        mean, bases, triangles, own = read(path, (identity, expression))
     marks = own if vertices is None else vertices
     if marks is None:
         raise RafError(f"{path}: carries no landmarks; give `vertices`, the vertex of each of iBUG's 68 points")
@@ -75,7 +79,8 @@ def read_basel(
         raise RafError(f"{path}: landmark numbers {sorted(set(marks) - set(range(68)))} are not among iBUG's 0 to 67")
     order = sorted(marks)
     rows, tracker = np.array([int(marks[number]) for number in order]), np.array(IBUG68)[order]
-    return LinearFaceModel("bfm", mean, *bases, rows, tracker, triangles)
+    with damage_named(path, MODEL, "give vertices of this model, or download it again"):
+        return LinearFaceModel("bfm", mean, *bases, rows, tracker, triangles)
 
 
 def _house(values: np.ndarray, unit: float) -> Float[np.ndarray, "*k V 3"]:
@@ -89,31 +94,15 @@ def _basis(columns: np.ndarray, deviations: np.ndarray, unit: float) -> Float[np
 
 
 def _read_mat(path: Path, counts: tuple[int, int]):
-    stored = _matlab(path)
-    try:
-        if "meanshape" in stored:
-            mean, names = _house(stored["meanshape"].ravel(), DECIMETRES), ("idBase", "exBase")
-            parts = [stored[name][:, :count] for name, count in zip(names, counts, strict=True)]
-            bases = [_basis(part, np.ones(1), DECIMETRES) for part in parts]
-            return mean, bases, _triangles(stored.get("tri"), 1), stored["keypoints"].ravel().astype(int) - 1
-        if "shapeMU" in stored:
-            return _of_2009(path, stored, counts)
-    except RafError:
-        raise  # of the files beside it
-    except (KeyError, ValueError) as error:
-        raise RafError(f"{path}: a Basel Face Model with something missing ({error}); download it again") from None
-    known = ", ".join(sorted(name for name in stored if not name.startswith("__"))[:8])
-    raise RafError(f"{path}: holds {known or 'nothing'}; expected meanshape … (merged model) or shapeMU … (2009)")
-
-
-def _matlab(path: Path) -> dict:
-    from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
-
-    try:
-        return loadmat(path)
-    except (MatReadError, ValueError, TypeError, OSError, NotImplementedError, zlib.error) as error:
-        raise RafError(f"{path}: not a readable MATLAB file ({error}); download it again") from None
+    stored = read_matlab(path, (*MERGED, *OF_2009), MODEL, REMEDY)
+    if "meanshape" in stored:
+        mean, names = _house(stored["meanshape"].ravel(), DECIMETRES), ("idBase", "exBase")
+        parts = [stored[name][:, :count] for name, count in zip(names, counts, strict=True)]
+        bases = [_basis(part, np.ones(1), DECIMETRES) for part in parts]
+        return mean, bases, _triangles(stored.get("tri"), 1), stored["keypoints"].ravel().astype(int) - 1
+    if "shapeMU" in stored:
+        return _of_2009(path, stored, counts)
+    raise ValueError(f"holds {', '.join(stored)}; expected meanshape … (merged model) or shapeMU … (2009)")
 
 
 def _of_2009(path: Path, stored: dict, counts: tuple[int, int]):
@@ -128,58 +117,56 @@ def _of_2009(path: Path, stored: dict, counts: tuple[int, int]):
 def _expressions(folder: Path, vertices: int, count: int) -> tuple[np.ndarray, np.ndarray]:
     """The first expression components [K,n,3] in decimetres and the n vertices they belong to."""
     binary, deviations, index = (folder / name for name in NAMES_2009)
+    what, remedy = "part of the Basel Face Model of 2009", f"get {', '.join(NAMES_2009)} again"
     for file in (binary, deviations, index):
-        if not file.is_file():
-            raise RafError(f"{file}: no such file; the model of 2009 has no expressions and takes them from there")
-    try:
-        trimmed = _matlab(index)["trimIndex"].ravel().astype(int) - 1
-        number = int(np.fromfile(binary, "<i4", 1)[0])
-        values = np.fromfile(binary, "<f4", offset=4)
-        sizes = np.loadtxt(deviations).ravel()
-    except RafError:
-        raise
-    except (LookupError, ValueError) as error:
-        files = ", ".join(NAMES_2009)
-        raise RafError(f"{folder}: expressions of 2009 are not readable ({error}); get {files} again") from None
-    width = 3 * len(trimmed)
-    if len(values) != (number + 1) * width or len(sizes) != number or trimmed.max() >= vertices:
-        raise RafError(
-            f"{binary}: {len(values)} values and {len(sizes)} deviations are not a mean and {number} components of "
-            f"{len(trimmed)} vertices; the three files must belong together"
-        )
+        checked_file(file, what, remedy)
+    trimmed = read_matlab(index, ("trimIndex",), what, remedy)["trimIndex"].ravel().astype(int) - 1
+    if not len(trimmed) or trimmed.min() < 0 or trimmed.max() >= vertices or len(np.unique(trimmed)) < len(trimmed):
+        raise FileError(f"{index}: damaged {what} (it does not list vertices from 1 to {vertices} once); {remedy}")
+    with damage_named(deviations, what, remedy):
+        sizes = np.loadtxt(io.StringIO(read_bytes(deviations, what, remedy, 2**20).decode("ascii"))).ravel()
+    with damage_named(binary, what, remedy):
+        data = read_bytes(binary, what, remedy)
+        number, values = int(np.frombuffer(data, "<i4", 1)[0]), np.frombuffer(data, "<f4", offset=4)
+        width = 3 * len(trimmed)
+        if len(values) != (number + 1) * width or len(sizes) != number:
+            raise ValueError(
+                f"{len(values)} values and {len(sizes)} deviations are not a mean and {number} components of "
+                f"{len(trimmed)} vertices; the three files must belong together"
+            )
+        if not np.isfinite(values).all() or not np.isfinite(sizes).all():
+            raise ValueError("it or its deviations hold NaN or infinity")
     return _basis(values[width:].reshape(number, width)[:count].T, sizes[:count], MICROMETRES), trimmed
 
 
 def _read_h5(path: Path, counts: tuple[int, int]):
-    try:
-        import h5py
-    except ImportError:
-        raise RafError(f"{path}: reading it needs h5py, which is not installed; run `pip install h5py`") from None
-    try:
-        with h5py.File(path, "r") as file:
-            mean = file["shape/model/mean"][:].astype(np.float64)
-            bases = []
-            for part, count in zip(("shape", "expression"), counts, strict=True):
-                deviations = np.sqrt(file[f"{part}/model/pcaVariance"][:count])
-                bases.append(_basis(file[f"{part}/model/pcaBasis"][:, :count], deviations, MILLIMETRES))
-            mean += file["expression/model/mean"][:]
-            cells = file["shape/representer/cells"][:] if "shape/representer/cells" in file else None
-            text = file["metadata/landmarks/json"][()] if "metadata/landmarks/json" in file else None
-    except (OSError, KeyError, ValueError) as error:
-        raise RafError(f"{path}: not a readable Basel Face Model ({error}); download it again") from None
-    mean = _house(mean, MILLIMETRES)
-    return mean, bases, _triangles(cells, 0), None if text is None else _nearest(path, text, mean)
+    everything, cells, text = (slice(None),), "shape/representer/cells", "metadata/landmarks/json"
+    wanted = {cells: everything, text: everything}
+    for part, count in zip(("shape", "expression"), counts, strict=True):
+        wanted[f"{part}/model/mean"] = everything
+        wanted[f"{part}/model/pcaVariance"] = (slice(count),)
+        wanted[f"{part}/model/pcaBasis"] = (slice(None), slice(count))
+    stored = read_hdf5(path, wanted, MODEL, REMEDY, optional=(cells, text))
+    bases = []
+    for part in ("shape", "expression"):
+        variances = stored[f"{part}/model/pcaVariance"]
+        if (variances < 0).any():
+            raise ValueError(f"variances of {part} are negative")
+        bases.append(_basis(stored[f"{part}/model/pcaBasis"], np.sqrt(variances), MILLIMETRES))
+    mean = _house(stored["shape/model/mean"].astype(np.float64) + stored["expression/model/mean"], MILLIMETRES)
+    return mean, bases, _triangles(stored.get(cells), 0), _nearest(stored[text], mean) if text in stored else None
 
 
-def _nearest(path: Path, text, mean: np.ndarray) -> dict[int, int]:
+def _nearest(text, mean: np.ndarray) -> dict[int, int]:
     """Vertices nearest to the file's named landmarks, by iBUG number."""
     text = np.ravel(text)
     text = text[0] if len(text) == 1 else bytes(text.astype(np.uint8))  # one string, or its bytes
-    try:
-        entries = json.loads(text)
-        places = {entry["id"]: np.array(entry["coordinates"]) * AXES * MILLIMETRES for entry in entries}
-    except (ValueError, TypeError, KeyError) as error:
-        raise RafError(f"{path}: its landmarks are not readable ({error}); give `vertices`") from None
+    places = {}
+    for entry in json.loads(text):
+        place = np.array(entry["coordinates"], np.float64)
+        if place.shape != (3,) or not np.isfinite(place).all():
+            raise ValueError(f"landmark {entry['id']} has no place")
+        places[entry["id"]] = place * AXES * MILLIMETRES
     found = {NAMED[name]: place for name, place in places.items() if name in NAMED}
     return {number: int(((mean - place) ** 2).sum(1).argmin()) for number, place in found.items()}
 
@@ -189,4 +176,4 @@ def _triangles(cells: np.ndarray | None, first: int) -> np.ndarray | None:
     if cells is None:
         return None
     cells = np.asarray(cells).astype(np.int32) - first
-    return np.ascontiguousarray(cells if cells.shape[1] == 3 else cells.T)
+    return np.ascontiguousarray(cells if cells.ndim == 2 and cells.shape[1] == 3 else cells.T)

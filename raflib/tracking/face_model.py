@@ -7,8 +7,6 @@ the face looks to −z) in decimetres, and bases scaled so that a coefficient of
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,9 +15,18 @@ from jaxtyping import Float, Int
 
 from raflib import runs
 from raflib.errors import RafError
+from raflib.reading import Array, damage_named, read_arrays
 
 OPEN_MODEL = "open_face_model.npz"
 PARTS = ("mean", "identity", "expression")
+STORED = {
+    "name": Array("U", ""), "mean": Array("f", "V 3"), "identity": Array("f", "I V 3"),
+    "expression": Array("f", "E V 3"), "vertices": Array("iu", "L"), "tracker": Array("iu", "L"),
+    "triangles": Array("iu", "F 3", optional=True), "seen_mean": Array("f", "L 3", optional=True),
+    "seen_identity": Array("f", "I L 3", optional=True), "seen_expression": Array("f", "E L 3", optional=True),
+}  # fmt: skip
+"""What a file of `write_model` holds."""
+REMEDY = "restore the file or make it again"
 FEWEST = 6
 """Landmarks a model needs; with fewer, pose and shape cannot be told apart."""
 
@@ -127,19 +134,14 @@ def open_model() -> LinearFaceModel:
 def read_model(path: str | Path) -> LinearFaceModel:
     """A model written by `write_model`. RafError naming the file when it is missing or damaged."""
     path = Path(path)
-    if not path.is_file():
-        raise RafError(f"{path}: no such face model; expected an .npz of write_model")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            stored = {name: file[name] for name in file.files}
+    stored = read_arrays(path, STORED, "face model", REMEDY)
+    with damage_named(path, "face model", REMEDY):
         arrays = {name: stored[name].astype(np.float64) for name in PARTS}
         arrays |= {name: stored[name].astype(np.int64) for name in ("vertices", "tracker")}
         name, triangles, seen = str(stored["name"]), stored.get("triangles"), None
-        if "seen_mean" in stored:
+        if any(part.startswith("seen_") for part in stored):
             seen = Landmarks(*(stored[f"seen_{part}"].astype(np.float64) for part in PARTS))
         return LinearFaceModel(name, **arrays, triangles=triangles, seen=seen)
-    except (RafError, OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise RafError(f"{path}: not a readable face model ({error}); restore the file or make it again") from None
 
 
 def write_model(model: LinearFaceModel, path: str | Path) -> None:

@@ -1,0 +1,20 @@
+"""Reading files that may be damaged, foreign or made to harm: arrays (.npz), JSON and tables (.csv).
+
+    arrays = read_arrays(path, {"mean": Array("f", "V 3"), "name": Array("U", "")}, "face model", "restore the file")
+    values = read_json(path, {"subject": str, "steps": int})
+    rows = read_table(path, numbers=("step", "loss"), texts=("subject",))
+
+What a file says of itself (sizes, types, shapes, names) is compared with what the caller expects and with the file's
+length before anything is unpacked or allocated. Nothing is unpickled, and no reader leaves its file. Every problem is a
+RafError that names the file. Needs only numpy; tables need pandas, files of other programs (`foreign`) their libraries.
+"""
+
+from raflib.reading.arrays import Array, read_arrays
+from raflib.reading.files import FileError, checked_file, damage_named, read_bytes
+from raflib.reading.foreign import read_hdf5, read_matlab
+from raflib.reading.text import parsed_json, read_json, read_table
+
+__all__ = [
+    "Array", "FileError", "checked_file", "damage_named", "parsed_json", "read_arrays", "read_bytes", "read_hdf5",
+    "read_json", "read_matlab", "read_table",
+]  # fmt: skip

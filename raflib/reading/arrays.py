@@ -1,0 +1,147 @@
+"""Arrays from .npz files: what the file declares is checked before anything is unpacked.
+
+Only plain and deflated members of the zip format are opened, and only arrays of numbers, booleans and text.
+"""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from raflib.reading.files import MOST_BYTES, allowed_bytes, checked_file, damage_named
+
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+
+
+@dataclass(frozen=True)
+class Array:
+    """What an array of a file has to be.
+
+    `kinds` are numpy's letters of its type: "f" float, "i" signed and "u" unsigned integers, "b" booleans, "U" text.
+    `shape` names or numbers its dimensions, as in "N 3"; "" is a single value, and one name means one length in the
+    whole file. None takes any shape. `finite` refuses NaN and infinity. `optional` arrays may be missing.
+    """
+
+    kinds: str
+    shape: str | None
+    finite: bool = True
+    optional: bool = False
+
+
+@dataclass(frozen=True)
+class _Member:
+    """An array in the zip file: what was asked for, and what its header declares."""
+
+    name: str
+    info: zipfile.ZipInfo
+    wanted: Array
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    fortran: bool
+    offset: int
+
+
+def read_arrays(
+    path: str | Path, wanted: Mapping[str, Array], what: str, remedy: str, most: int = MOST_BYTES
+) -> dict[str, np.ndarray]:
+    """The arrays `wanted` of an .npz, by name; others in the file are left packed.
+
+    A name that ends in "*" stands for all arrays whose names begin so. Types, shapes and sizes are read from the
+    arrays' headers and checked, against each other and the file's length, before anything is unpacked; the checksums
+    of the zip format are compared. `what` and `remedy` are the words of errors: "…: damaged <what> (…); <remedy>".
+    Raises RafError naming the file when it is missing, damaged, larger than `most` bytes (packed or unpacked), or not
+    what is wanted.
+    """
+    path = checked_file(path, what, remedy, most)
+    with damage_named(path, what, remedy), zipfile.ZipFile(path) as file:
+        infos = _named(file, wanted)
+        if missing := [name for name, array in wanted.items() if not array.optional and name not in infos]:
+            raise ValueError(f"{', '.join(missing)} missing")
+        members = [_member(file, name, infos[name], _array(name, wanted)) for name in infos]
+        _check_lengths(members)
+        total = sum(member.info.file_size for member in members)
+        if total > allowed_bytes(path, most):
+            raise ValueError(f"its {path.stat().st_size} bytes would unpack to {total}")
+        return {member.name: _unpacked(file, member) for member in members}
+
+
+def _array(name: str, wanted: Mapping[str, Array]) -> Array | None:
+    """What is wanted under a name."""
+    fits = (array for key, array in wanted.items() if key.endswith("*") and name.startswith(key[:-1]))
+    return wanted[name] if name in wanted else next(fits, None)
+
+
+def _named(file: zipfile.ZipFile, wanted: Mapping[str, Array]) -> dict[str, zipfile.ZipInfo]:
+    """The wanted zip members by the arrays' names."""
+    found: dict[str, zipfile.ZipInfo] = {}
+    for info in file.infolist():
+        name = info.filename.removesuffix(".npy")
+        with file.open(info):  # compares the name's two copies: a changed one must not pass for another array's
+            pass
+        if _array(name, wanted) is None:
+            continue
+        if name in found:
+            raise ValueError(f"{name} is in it twice")
+        if info.compress_type not in METHODS or info.flag_bits & 1:
+            raise ValueError(f"{name} is encrypted or packed by another method than deflate")
+        found[name] = info
+    return found
+
+
+def _member(file: zipfile.ZipFile, name: str, info: zipfile.ZipInfo, wanted: Array) -> _Member:
+    """What the header of one array declares; ValueError unless its type and size are what is wanted."""
+    with file.open(info) as stream:
+        version = np.lib.format.read_magic(stream)
+        if version not in ((1, 0), (2, 0)):
+            raise ValueError(f"{name} is of .npy version {version}, expected 1 or 2")
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = read(stream)
+        offset = stream.tell()
+    if dtype.kind not in wanted.kinds or (dtype.kind != "U" and dtype.itemsize > 8):
+        raise ValueError(f"{name} is of type {dtype}, expected one of kind {' or '.join(wanted.kinds)}")
+    if min(shape, default=0) < 0 or info.file_size != offset + math.prod(shape) * dtype.itemsize:
+        raise ValueError(f"{name} takes {info.file_size} bytes, which is not {dtype} {list(shape)}")
+    return _Member(name, info, wanted, dtype, shape, fortran, offset)
+
+
+def _check_lengths(members: list[_Member]) -> None:
+    """ValueError unless every array has the shape that is wanted, a name of a dimension being one length in all."""
+    lengths: dict[str, int] = {}
+    for member in members:
+        if member.wanted.shape is None:
+            continue
+        parts = member.wanted.shape.split()
+        fits = len(parts) == len(member.shape) and all(
+            size == (int(part) if part.isdigit() else lengths.setdefault(part, size))
+            for part, size in zip(parts, member.shape, strict=True)
+        )
+        if not fits:
+            expected = ", ".join(f"{part} = {lengths[part]}" if part in lengths else part for part in parts)
+            raise ValueError(f"{member.name} has shape {list(member.shape)}, expected [{expected}]")
+
+
+def _unpacked(file: zipfile.ZipFile, member: _Member) -> np.ndarray:
+    """One array, in the machine's byte order; ValueError where it holds what its type does not allow."""
+    content, done = bytearray(member.info.file_size - member.offset), 0
+    with file.open(member.info) as stream:
+        stream.read(member.offset)
+        while count := stream.readinto(memoryview(content)[done:]):
+            done += count
+        if done < len(content) or stream.read(1):  # the last read compares the checksum
+            raise EOFError(f"{member.name} is not as long as it declares")
+    array = np.frombuffer(content, member.dtype).reshape(member.shape, order="F" if member.fortran else "C")
+    kind, name = member.dtype.kind, member.name
+    if kind == "f" and member.wanted.finite and not np.isfinite(array).all():
+        raise ValueError(f"{name} holds NaN or infinity")
+    if kind == "b" and (np.frombuffer(content, np.uint8) > 1).any():
+        raise ValueError(f"{name} holds bytes that are neither true nor false")
+    if kind == "U":
+        codes = np.frombuffer(content, np.dtype(np.uint32).newbyteorder(member.dtype.byteorder))
+        if (codes > 0x10FFFF).any() or ((codes >= 0xD800) & (codes <= 0xDFFF)).any():
+            raise ValueError(f"{name} holds numbers that stand for no letter")
+    return np.asarray(array, member.dtype.newbyteorder("="), order="C")

@@ -1,0 +1,70 @@
+"""What every reader does first: is it a file, of a bearable size, and whose words an error speaks."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from raflib.errors import RafError
+
+MOST_BYTES = 2**30
+"""Most that a file, and what it unpacks to, may take unless the caller names another limit."""
+FREE_BYTES, MOST_RATIO = 2**26, 50
+"""What unpacks to more than `FREE_BYTES` may be at most `MOST_RATIO` times as large as its file."""
+
+
+class FileError(RafError):
+    """A file that is missing, damaged or another than expected; the message begins with its path."""
+
+
+@contextmanager
+def damage_named(path: str | Path, what: str, remedy: str) -> Iterator[None]:
+    """Whatever goes wrong inside is damage of the `what` at `path`: a RafError that names it and ends with `remedy`.
+
+    A `FileError` passes unchanged. Only for code that parses the content of a file: a library that is given damaged
+    bytes may raise anything.
+    """
+    try:
+        yield
+    except FileError:
+        raise
+    except Exception as error:
+        words = str(error) or type(error).__name__
+        words = words if len(words) <= 300 else f"{words[:300]}…"
+        raise FileError(f"{path}: damaged {what} ({words}); {remedy}") from None
+
+
+def checked_file(path: str | Path, what: str, remedy: str, most: int = MOST_BYTES) -> Path:
+    """`path`, if it is a file of at most `most` bytes. RafError naming it otherwise.
+
+    Folders, pipes and devices are refused: reading some of them never ends.
+    """
+    path = Path(path)
+    try:
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise FileError(f"{path}: no such {what}; {remedy}") from None
+    except (OSError, ValueError) as error:
+        raise FileError(f"{path}: cannot be opened as {what} ({error}); {remedy}") from None
+    if not stat.S_ISREG(found.st_mode):
+        raise FileError(f"{path}: not a file, expected a {what}; {remedy}")
+    if found.st_size > most:
+        raise FileError(f"{path}: has {found.st_size} bytes but a {what} at most {most}; {remedy}")
+    return path
+
+
+def allowed_bytes(path: Path, most: int) -> int:
+    """To how many bytes a packed file may unpack."""
+    return min(most, max(FREE_BYTES, MOST_RATIO * path.stat().st_size))
+
+
+def read_bytes(path: str | Path, what: str, remedy: str, most: int = MOST_BYTES) -> bytes:
+    """The content of a file of at most `most` bytes. RafError naming it when it cannot be read."""
+    path = checked_file(path, what, remedy, most)
+    with damage_named(path, what, remedy), open(path, "rb") as stream:
+        data = stream.read(most + 1)
+        if len(data) > most:
+            raise ValueError(f"it grew beyond {most} bytes while it was read")
+    return data
