@@ -10,6 +10,7 @@ from pathlib import Path
 
 from raflib import studio
 from raflib.bank import ExpressionBank
+from raflib.checks import whole
 from raflib.errors import RafError
 from raflib.openbank import building
 from raflib.openbank.people import names
@@ -31,9 +32,9 @@ def build(
     filmed, for a negative seed, for more frames than the first person performs, where the file cannot be written, and
     while another process builds the same bank (it is named).
     """
-    path, first = Path(path), names(people)[0]
-    if seed < 0 or frames < 1:
-        raise RafError(f"seed is {seed} and frames is {frames}, expected a seed of at least 0 and at least 1 frame")
+    path, first = Path(path), names(whole("people", people))[0]
+    frames, seed = whole("frames", frames, least=1), whole("seed", seed, least=0)
+    cores = None if cores is None else whole("cores", cores, least=1)
     _check_writable(path)
     folder = (cache_root() / "openbank" if cache is None else Path(cache)) / building.recipe(frames, seed)
     with folder_lock(folder, f"building {path.name}"):
