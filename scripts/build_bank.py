@@ -43,8 +43,8 @@ def main(arguments: list[str] | None = None) -> int:
             options.out = data_root() / "bank_arkit52.npz"
             if options.verify is None and (options.people, options.frames, options.seed) != whole:
                 raise RafError(
-                    f"{options.out}: is for the whole bank, {whole[0]} people × {whole[1]} frames with seed {whole[2]}; "
-                    "name another file for this one with --out"
+                    f"{options.out}: is for {whole[0]} people × {whole[1]} frames with seed {whole[2]}; name another "
+                    "file for this bank with --out"
                 )
         if options.verify is not None:
             bank = ExpressionBank.load(options.out)
