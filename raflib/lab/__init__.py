@@ -1,1 +1,1 @@
-"""What runs notebooks: folders of their results, steps with receipts, the driver behind make demo."""
+"""What runs notebooks: what their parameters may be, where their results go, what is checked before they begin."""
