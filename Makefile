@@ -81,5 +81,6 @@ lint: $(STAMP)  ## ruff on code and notebooks; notebooks must hold no outputs
 	$(PY) -m nbstripout --keep-id --verify notebooks/*.ipynb
 
 clean:  ## remove results and caches (runs, data/cache); the environment stays
-	rm -rf runs data/cache build *.egg-info .pytest_cache .ruff_cache
+	test ! -d runs || find runs/ -mindepth 1 -not -path runs/.gitignore -delete
+	rm -rf data/cache build *.egg-info .pytest_cache .ruff_cache
 	find raflib tests scripts benchmarks -name __pycache__ -prune -exec rm -rf {} +

@@ -179,6 +179,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         info = {"subject": "ball", "method": "vanilla", "seconds": 0.0}
         trainer = training._Trainer(capture, Vanilla(), config, Path(folder), info, False, device)
+        trainer.start()
         for _ in range(3):  # compile, and let the allocators settle
             trainer._one_step()
         figures = {"training_steps_per_second": rate(trainer._one_step, device, repeats)}

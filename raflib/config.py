@@ -6,13 +6,57 @@ worth reading; `paper` holds the sizes of the published avatar (Xu et al. 2024; 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from numbers import Integral, Real
 from typing import Any
 
 from raflib.errors import RafError
 
 PROFILES = ("tiny", "demo", "paper")
+SEEDS = (0, 2**32 - 1)
+"""Smallest and largest seed: what NumPy and PyTorch both take, also multiplied by a number of steps."""
+MANY = 10**9
+WIDTH = (1, 4096)
+RANGES: dict[str, tuple[float, float]] = {
+    "points": (1, 10**7), "mouth_points": (0, 10**7), "expression_dim": WIDTH, "feature_dim": WIDTH,
+    "colour_channels": (3, 512), "frequencies": (0, 32), "pose_frequencies": (0, 32), "upsampler_capacity": WIDTH,
+    **dict.fromkeys(
+        ("exp_color", "pose_color", "exp_attributes", "pose_attributes", "exp_deform", "pose_deform", "hidden"), WIDTH
+    ),
+    "near": (0, MANY), "far": (0, MANY), "initial_opacity": (1e-6, 1 - 1e-6), "initial_spread": (1e-6, MANY),
+    "face_share": (0, 1), "blur": (0, MANY), "pose_gain": (-MANY, MANY), "expression_gain": (-MANY, MANY),
+    "grid": (4, 1024), "focus": (1, 100), "batch": (1, MANY), "refresh": (1, MANY), "opacity": (1e-6, 1),
+    "size": (1, 16_384), "steps": (0, MANY), "cameras": (1, MANY), "views_per_frame": (1, MANY),
+    "views_per_step": (1, MANY), "favour_expressive": (0, 1), "seed": SEEDS, "decay": (1e-12, 1e12),
+    "perceptual_every": (1, MANY), "perceptual_crop": (1, 16_384), "checkpoint_every": (1, MANY),
+}  # fmt: skip
+"""Smallest and largest value of numeric fields, the same in all stages; fields not listed are 0 or more and finite."""
+
+
+def check_ranges(config: Any) -> None:
+    """RafError naming the first numeric field of a configuration that is of another type, not finite or out of range.
+
+    Whole numbers of other libraries become `int`, so that a configuration can be written as JSON.
+    """
+    for entry in fields(config):
+        kind, value = str(entry.type), getattr(config, entry.name)
+        if kind not in ("int", "float", "tuple[int, ...]"):
+            continue
+        many = kind.startswith("tuple")
+        number = Real if kind == "float" else Integral
+        low, high = RANGES.get(entry.name, (0, math.inf))
+        for item in value if many else (value,):
+            good = isinstance(item, number) and not isinstance(item, bool)
+            if not (good and math.isfinite(item) and low <= item <= high):
+                wanted = "whole numbers" if many else "a whole number" if number is Integral else "a number"
+                span = f"from {low:,} to {high:,}" if math.isfinite(high) else f"of {low} or more"
+                raise RafError(f"{type(config).__name__}.{entry.name} is {value!r}; expected {wanted} {span}")
+        if number is Integral:
+            object.__setattr__(config, entry.name, tuple(map(int, value)) if many else int(value))
+
+
 INITIALISATIONS = ("simple", "guided")
 """Where Gaussians start: where masks and landmarks say, or on a surface learned first."""
 
@@ -63,10 +107,13 @@ class AvatarConfig:
     upsampler_capacity: int = 32
 
     def __post_init__(self):
+        check_ranges(self)
         if self.upsampling not in (1, 2, 4):
             raise RafError(f"AvatarConfig.upsampling is {self.upsampling!r}; choose 1, 2 or 4")
-        if self.upsampler_capacity < 1:
-            raise RafError(f"AvatarConfig.upsampler_capacity is {self.upsampler_capacity!r}; choose 1 or more")
+        if self.body not in ("rigid", "blend"):
+            raise RafError(f"AvatarConfig.body is {self.body!r}; choose 'rigid' or 'blend'")
+        if self.near >= self.far:
+            raise RafError(f"AvatarConfig.near is {self.near!r}; expected less than far, {self.far!r}")
 
 
 @dataclass(frozen=True)
@@ -104,6 +151,9 @@ class SurfaceConfig:
     weight_offset: float = 1e-2
     weight_distance: float = 0.1
     weight_laplacian: float = 100.0
+
+    def __post_init__(self):
+        check_ranges(self)
 
 
 @dataclass(frozen=True)
@@ -160,6 +210,11 @@ class TrainConfig:
     compile: bool = False
 
     def __post_init__(self):
+        check_ranges(self)
+        if self.camera_choice not in ("spread", "frontal"):
+            raise RafError(f"TrainConfig.camera_choice is {self.camera_choice!r}; choose 'spread' or 'frontal'")
+        if self.perceptual_net not in ("vgg", "alex"):
+            raise RafError(f"TrainConfig.perceptual_net is {self.perceptual_net!r}; choose 'vgg' or 'alex'")
         if len(self.zoom) != 2 or not 0 < self.zoom[0] <= self.zoom[1]:
             raise RafError(f"TrainConfig.zoom is {self.zoom!r}; expected two scales above 0, the smaller first")
         if not 1 <= self.views_per_step <= self.views_per_frame:
@@ -167,8 +222,6 @@ class TrainConfig:
                 f"TrainConfig.views_per_step is {self.views_per_step!r}; expected 1 to views_per_frame, "
                 f"{self.views_per_frame}"
             )
-        if not self.cache_gib >= 0:
-            raise RafError(f"TrainConfig.cache_gib is {self.cache_gib!r}; expected 0 or more GiB")
         if self.precision not in ("float32", "bfloat16"):
             raise RafError(f"TrainConfig.precision is {self.precision!r}; choose 'float32' or 'bfloat16'")
         if self.compile and self.avatar.upsampling == 1:

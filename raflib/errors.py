@@ -10,3 +10,7 @@ class RafError(ValueError):
 
     def __init__(self, message: str):
         super().__init__(" ".join(message.split()))
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows instead of a traceback: the line alone."""
+        return [f"{type(self).__name__}: {self}"]

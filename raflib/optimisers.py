@@ -58,6 +58,12 @@ class Optimisers:
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
 
+    def finite(self) -> bool:
+        """Whether all gradients are finite, and small enough that their squares are (Adam keeps those)."""
+        given = [p.grad for o in self._each.values() for group in o.param_groups for p in group["params"]]
+        dense = [g.coalesce().values() if g.is_sparse else g for g in given if g is not None]
+        return bool(torch.isfinite(torch.stack(torch._foreach_norm(dense, 2))).all())
+
     def tensors(self) -> dict[str, Tensor]:
         """The state, one tensor a name."""
         result = {}

@@ -1,28 +1,42 @@
 """Parameters of the notebooks: one dataclass a notebook, the same names and defaults as its parameters cell, read
-strictly."""
+strictly.
+
+An instance is always valid (`raflib.lab.allowed`), so nothing that cannot work gets as far as a camera.
+"""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any, get_type_hints
 
-from raflib.config import INITIALISATIONS, PROFILES
-from raflib.driving import DRIVES
 from raflib.errors import RafError
-from raflib.extensions import SAMPLERS
+from raflib.lab import allowed
 
 
 @dataclass(frozen=True)
-class SubjectsParameters:
+class Parameters:
+    """What the parameters of all notebooks have in common: RafError for values that `raflib.lab.allowed` refuses."""
+
+    def __post_init__(self) -> None:
+        allowed.check(self)
+
+    @classmethod
+    def notebook(cls) -> str:
+        """Name of the notebook whose parameters these are."""
+        return next(name for name, known in NOTEBOOKS.items() if known is cls)
+
+
+@dataclass(frozen=True)
+class SubjectsParameters(Parameters):
     source: str = "studio"
     subject: str = "422"
     profile: str = "demo"
 
 
 @dataclass(frozen=True)
-class BankParameters:
+class BankParameters(Parameters):
     subject: str = "422"
     profile: str = "demo"
     bank: str = ""
@@ -33,7 +47,7 @@ class BankParameters:
 
 
 @dataclass(frozen=True)
-class CoverageParameters:
+class CoverageParameters(Parameters):
     source: str = "studio"
     subject: str = "422"
     profile: str = "demo"
@@ -44,7 +58,7 @@ class CoverageParameters:
 
 
 @dataclass(frozen=True)
-class TrainParameters:
+class TrainParameters(Parameters):
     source: str = "studio"
     subject: str = "422"
     method: str = "raf"
@@ -60,40 +74,54 @@ class TrainParameters:
 
 
 @dataclass(frozen=True)
-class EvaluateParameters:
+class EvaluateParameters(Parameters):
     source: str = "studio"
     subject: str = "422"
     method: str = "raf"
     profile: str = "demo"
     bank: str = ""
+    p: float = 0.5
     top_k: int = 1
+    sigma: float = 0.08
+    initialisation: str = ""
+    steps: int = 0
     seed: int = 0
     drivers: str = ""
     drive: str = "direct"
 
 
 @dataclass(frozen=True)
-class TablesParameters:
+class TablesParameters(Parameters):
     source: str = "studio"
     subject: str = "422"
     profile: str = "demo"
     bank: str = ""
+    p: float = 0.5
+    top_k: int = 1
+    sigma: float = 0.08
+    initialisation: str = ""
+    steps: int = 0
     seed: int = 0
 
 
 @dataclass(frozen=True)
-class BeyondParameters:
+class BeyondParameters(Parameters):
     source: str = "studio"
     subject: str = "422"
     profile: str = "demo"
     bank: str = ""
+    p: float = 0.5
+    top_k: int = 1
+    sigma: float = 0.08
+    initialisation: str = ""
+    steps: int = 0
     repeats: int = 10
     metric: str = "psnr/face"
     seed: int = 0
 
 
 @dataclass(frozen=True)
-class VideoParameters:
+class VideoParameters(Parameters):
     video: str = ""
     driver: str = ""
     method: str = "vanilla"
@@ -115,32 +143,44 @@ NOTEBOOKS: dict[str, type] = {
     "08_your_video": VideoParameters,
     "09_beyond": BeyondParameters,
 }
-_CHOICES = {
-    "profile": PROFILES,
-    "method": SAMPLERS,
-    "drive": DRIVES,
-    "initialisation": ("", *INITIALISATIONS),
-}
-ALL_SUBJECTS = "all"
-_TAKE_ALL = {"03_coverage"}
-"""Notebooks whose subject may be "all": the benchmark's subjects, one after the other."""
 
 
 def notebook_parameters(namespace: Mapping[str, Any], notebook: str) -> Any:
     """The parameters of `notebook` from a notebook's `globals()`, checked.
 
     papermill accepts a mistyped name in silence, turns "074" into 74 and 0.5 into text if asked to: here an unknown
-    name or a value of the wrong type is an error that names it. A subject given as a number is that three-digit id.
+    name, a value of the wrong type or one that cannot work is an error that names it. A subject given as a number is
+    that three-digit id.
     """
     cls = NOTEBOOKS[notebook]
-    hints = get_type_hints(cls)
-    unknown = sorted(_injected(namespace) - set(hints))
+    names = [field.name for field in fields(cls)]
+    unknown = sorted(_injected(namespace) - set(names))
     if unknown:
-        raise RafError(f"{notebook} has no parameter {', '.join(unknown)}; it knows {', '.join(hints)}")
-    return cls(**{name: _checked(notebook, name, namespace.get(name, _MISSING), hints[name]) for name in hints})
+        raise RafError(f"{notebook} has no parameter {', '.join(unknown)}; it knows {', '.join(names)}")
+    missing = [name for name in names if name not in namespace]
+    if missing:
+        raise RafError(f"{notebook}: parameter {missing[0]} is not set; run the parameters cell first")
+    return cls(**{name: namespace[name] for name in names})
 
 
-_MISSING = object()
+def parameters_of(notebook: str, given: Any, **changes: Any) -> Any:
+    """Parameters of `notebook` as far as `given` has them, with `changes`; the others are at their defaults.
+
+    `given` are the parameters of any notebook, or a mapping whose values may be text, as on a command line. Names that
+    `notebook` does not have are left out: this is how one notebook finds what another one made.
+    """
+    cls = NOTEBOOKS[notebook]
+    hints, values = get_type_hints(cls), {**(asdict(given) if is_dataclass(given) else given), **changes}
+    return cls(**{name: _from_text(values[name], kind) for name, kind in hints.items() if name in values})
+
+
+def _from_text(value: Any, kind: type) -> Any:
+    if not isinstance(value, str) or kind is str:
+        return value
+    try:
+        return ast.literal_eval(value) if kind is bool else kind(value)
+    except (ValueError, SyntaxError):
+        return value  # of the wrong type, which the check names
 
 
 def _injected(namespace: Mapping[str, Any]) -> set[str]:
@@ -152,24 +192,3 @@ def _injected(namespace: Mapping[str, Any]) -> set[str]:
                 if isinstance(node, ast.Assign):
                     names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
     return names
-
-
-def _checked(notebook: str, name: str, value: Any, kind: type) -> Any:
-    if value is _MISSING:
-        raise RafError(f"{notebook}: parameter {name} is not set; run the parameters cell first")
-    if name == "subject" and type(value) is int and value >= 0:
-        value = f"{value:03d}"
-    if kind is float and type(value) is int:
-        value = float(value)
-    if type(value) is not kind:
-        raise RafError(f"{notebook}: parameter {name} must be {kind.__name__}, got {type(value).__name__} {value!r}")
-    if (
-        name == "subject"
-        and value.strip().lower() == ALL_SUBJECTS
-        and not (notebook in _TAKE_ALL and value == ALL_SUBJECTS)
-    ):
-        hint = f"write {ALL_SUBJECTS!r}" if notebook in _TAKE_ALL else "give one id; 03_coverage takes them all"
-        raise RafError(f"{notebook}: parameter subject is {value!r}; {hint}")
-    if name in _CHOICES and value not in _CHOICES[name]:
-        raise RafError(f"{notebook}: parameter {name} is {value!r}; choose one of {', '.join(_CHOICES[name])}")
-    return value

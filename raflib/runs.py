@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TextIO
 
 from raflib.errors import RafError
+from raflib.reading import read_json as read_json  # beside write_json, where one looks for it
 
 TEMPORARY = ".raf-writing-"
 """What the names of half-written files begin with; `remove_leftovers` removes them when their writer is gone."""
@@ -119,7 +120,9 @@ def folder_lock(folder: str | Path, what: str) -> Iterator[None]:
     path = folder / LOCK
     with ExitStack() as stack:
         with _named_os_errors(path):
-            folder.mkdir(parents=True, exist_ok=True)
+            if not folder.exists():
+                folder.mkdir(parents=True)
+                stack.callback(_remove_empty, folder)
             stream = stack.enter_context(_open_lock(path))
             about = {"what": what, "process": os.getpid(), "machine": platform.node(), "since": time.strftime("%F %T")}
             stream.truncate(0)
@@ -128,6 +131,11 @@ def folder_lock(folder: str | Path, what: str) -> Iterator[None]:
             stack.callback(path.unlink, missing_ok=True)  # still locked: see _open_lock
             remove_leftovers(folder)
         yield
+
+
+def _remove_empty(folder: Path) -> None:
+    with suppress(OSError):  # it holds something
+        folder.rmdir()
 
 
 def _open_lock(path: Path) -> TextIO:
@@ -156,10 +164,15 @@ def _holder(text: str) -> str:
         return "another process that has just started"
 
 
+def json_text(value: object) -> str:
+    """`value` as readable JSON, as files hold it."""
+    return json.dumps(value, indent=1, sort_keys=True) + "\n"
+
+
 def write_json(path: str | Path, value: object) -> None:
     """`value` as readable JSON, atomically."""
     with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
+        temporary.write_text(json_text(value))
 
 
 def provenance() -> dict[str, object]:

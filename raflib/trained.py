@@ -2,11 +2,13 @@
 
 A checkpoint is one safetensors file: the avatar's tensors under "avatar.", the upsampler's under their published names
 ("upsampler."), the learned background, the pose corrections with the names of their frames, and the optimisers' state.
-It does not remember which device it was made on.
+Its sealed header holds the run's info and log as well. `run.json` and `log.csv` repeat those for people and other
+programs; they are written after the checkpoint and compared with it when a run is loaded.
 """
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,19 +28,23 @@ from raflib.config import TrainConfig, train_config_from_dict
 from raflib.errors import RafError
 from raflib.geometry import Camera
 from raflib.leaks import Fingerprints
-from raflib.reading import read_json
 from raflib.render import rasterize
-from raflib.runs import load_tensors
+from raflib.runs import atomic_write, json_text, load_tensors, write_json
 
 CHECKPOINT = "checkpoint.safetensors"
 BANK = "bank_fingerprints.npz"
+IDENTITY = ("subject", "recording", "sampler", "config")
+"""Entries of a run's info that say what it is of: a folder is continued with the same only."""
 
 
 @dataclass(eq=False)
 class Run:
     """A trained (or training) avatar on disk.
 
-    `info` is `run.json`: subject, method, sampler, bank, configuration, seed, commit, versions, steps and seconds.
+    `info` is `run.json`: subject, recording (`Capture.fingerprint`), method, sampler, bank, configuration, seed,
+    threads, device, commit, versions, machine, steps, seconds, whether it is finished, and under `continued` who made
+    later steps, where that is another commit, version or machine. `log` holds step, seconds, the terms of the loss and
+    the PSNR of the step's image, a row every 50 steps.
     `background` has the renderer's channels at the rendered size. `pose_corrections` is what training added to the
     tracked pose of each frame, by "<sequence>/<frame>" (axis-angle in radians, translation in metres).
     """
@@ -52,33 +58,45 @@ class Run:
     background: Float[Tensor, "H W C"] | None
     pose_corrections: Mapping[str, Float[np.ndarray, "6"]] = field(repr=False)
     info: dict[str, Any] = field(repr=False)
+    log: pd.DataFrame = field(repr=False)
 
     @classmethod
     def load(cls, path: str | Path, device: str = "auto") -> Run:
         """Read a run folder onto `device` ("auto", "cpu" or "cuda", see `choose_device`).
 
-        RafError naming the file when it is missing, damaged or of another version.
+        Of an unfinished run, this is the avatar of its last checkpoint.
+
+        RafError naming the file when one is missing, damaged, of another run or of another version.
         """
         path, where = Path(path), choose_device(device)
-        info = read_json(path / "run.json")
         tensors, header = load_tensors(path / CHECKPOINT)
-        config = train_config_from_dict(header["config"])
-        model = below(tensors, "avatar.")
-        avatar = GaussianAvatar(
-            config.avatar, Canonical.blank(config.avatar, len(model["xyz"]), len(model["landmarks_neutral"]))
-        )
-        avatar.load_state_dict(model)
+        info, log = _compare_copies(path, header)
+        try:
+            config = train_config_from_dict(header["config"])
+            model = below(tensors, "avatar.")
+            avatar = GaussianAvatar(
+                config.avatar, Canonical.blank(config.avatar, len(model["xyz"]), len(model["landmarks_neutral"]))
+            )
+            avatar.load_state_dict(model)
+            upsampler, background = make_upsampler(config), tensors.get("background")
+            if upsampler is not None:
+                upsampler.load_state_dict(below(tensors, PREFIX))
+                upsampler.to(where).eval()
+            corrections = {}
+            if "pose_correction" in tensors:
+                corrections = as_table(header["pose_frames"], tensors["pose_correction"])
+            names = (path, info["subject"], info["method"], config)
+        except (RafError, RuntimeError, LookupError, TypeError) as error:
+            words = str(error).splitlines()[0]
+            raise RafError(f"{path / CHECKPOINT}: not an avatar of this version ({words}); train it again") from None
         avatar.to(where).refresh_blend()
-        upsampler, background = make_upsampler(config), tensors.get("background")
-        if upsampler is not None:
-            upsampler.load_state_dict(below(tensors, PREFIX))
-            upsampler.to(where).eval()
-        corrections = {}
-        if "pose_correction" in tensors:
-            corrections = as_table(header["pose_frames"], tensors["pose_correction"])
         background = None if background is None else background.to(where)
-        names = (path, info["subject"], info["method"], config)
-        return cls(*names, avatar.eval(), upsampler, background, corrections, info)
+        return cls(*names, avatar.eval(), upsampler, background, corrections, info, log)
+
+    @property
+    def finished(self) -> bool:
+        """Whether all steps of the configuration were made."""
+        return self.info["finished"]
 
     @property
     def control_expression(self) -> Float[np.ndarray, "d"]:
@@ -100,11 +118,6 @@ class Run:
                 "copy whole run folders, or train again"
             )
         return known
-
-    @property
-    def log(self) -> pd.DataFrame:
-        """Training log: step, seconds, the terms of the loss, PSNR of the step's picture."""
-        return pd.read_csv(self.path / "log.csv")
 
     @torch.no_grad()
     def render(
@@ -157,6 +170,54 @@ def choose_device(device: str) -> torch.device:
     return torch.device("cuda" if problem is None else "cpu")
 
 
+def is_finished(out: Path, identity: Mapping[str, Any]) -> bool:
+    """Whether `out` holds a finished run of `identity`; RafError where it holds another's, finished or not."""
+    if not (out / CHECKPOINT).exists():
+        return False
+    _, header = load_tensors(out / CHECKPOINT)
+    info = header.get("info", {})
+    odd = [key for key in IDENTITY if _plain(info.get(key)) != _plain(identity[key])]
+    if odd:
+        raise RafError(f"{out}: holds a run with another {', '.join(odd)}; choose another folder or delete it")
+    if info["finished"]:
+        write_log(out, header["log"])  # a process killed while saving leaves older ones
+        write_json(out / "run.json", info)
+    return info["finished"]
+
+
+def write_log(out: Path, rows: list[dict[str, Any]]) -> None:
+    """The training log as `log.csv`."""
+    with atomic_write(out / "log.csv") as path:
+        path.write_text(_log_text(rows))
+
+
+def _log_text(rows: list[dict[str, Any]]) -> str:
+    return pd.DataFrame(rows).to_csv(index=False)
+
+
+def _compare_copies(path: Path, header: Mapping[str, Any]) -> tuple[dict[str, Any], pd.DataFrame]:
+    """The run's info and log; RafError naming the file that says something else than the checkpoint."""
+    try:
+        info, log = header["info"], _log_text(header["log"])
+        copies = {"run.json": json_text(info), "log.csv": log}
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise RafError(f"{path / CHECKPOINT}: not of this version ({error!r}); train it again") from None
+    for name, text in copies.items():
+        try:
+            same = (path / name).read_bytes() == text.encode()
+        except OSError as error:
+            raise RafError(
+                f"{path / name}: cannot be read ({error.strerror}); train with the same settings once more, which "
+                "writes it from the checkpoint"
+            ) from None
+        if not same:
+            raise RafError(
+                f"{path / name}: does not say what {CHECKPOINT} beside it says; it was changed, or belongs to another "
+                "run, or training was killed while saving; train with the same settings once more, which writes it anew"
+            )
+    return info, pd.read_csv(io.StringIO(log)) if header["log"] else pd.DataFrame()
+
+
 def make_upsampler(config: TrainConfig) -> Upsampler | None:
     """A new upsampler of the configured sizes (random values from torch's global generator), None at factor 1."""
     a = config.avatar
@@ -166,3 +227,11 @@ def make_upsampler(config: TrainConfig) -> Upsampler | None:
 def below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """The tensors whose names begin with `prefix`, without it."""
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _plain(value: Any) -> Any:
+    """As JSON would give it back, so that stored and fresh values compare equal, less what changes no result: a run may
+    be continued with more or less memory for its pictures."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items() if key != "cache_gib"}
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value

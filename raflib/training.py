@@ -3,7 +3,8 @@
 Each step takes one frame as one or a few cameras saw it, asks the sampler which expression conditions it (this is all
 that RAF changes, RAF §4), renders and compares. Everything random in step s is drawn from a generator seeded by
 (seed, s), so that a run killed at any moment resumes from its last checkpoint to the same bits on a CPU with the same
-number of threads.
+number of threads. Saving changes no bit: checkpoints are written every `checkpoint_every` steps, after every
+`SAVE_SECONDS`, and when the training is interrupted.
 
 Without an upsampler the render is the picture. With one, the rendered features are zoomed at random together with the
 true picture and upsampled; both the features' first three channels and the upsampled picture are compared (Xu et al.
@@ -14,13 +15,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
-import numba
 import numpy as np
-import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -41,15 +40,18 @@ from raflib.feeding import shown
 from raflib.leaks import Fingerprints, refuse_leaks
 from raflib.optimisers import Optimisers
 from raflib.pictures import Pictures, Shot, choose_cameras, random_square
-from raflib.reading import read_json
+from raflib.process import until_interrupted, use_threads
 from raflib.render import Gaussians, rasterize
-from raflib.runs import atomic_write, load_tensors, provenance, save_tensors, write_json
-from raflib.trained import BANK, CHECKPOINT, Run, below, choose_device, make_upsampler
+from raflib.runs import folder_lock, load_tensors, provenance, save_tensors, write_json
+from raflib.trained import BANK, CHECKPOINT, Run, below, choose_device, is_finished, make_upsampler, write_log
 
 __all__ = ["Run", "fit"]
 
 HULL_CAMERAS = 16
 LOG_EVERY = 50
+SAVE_SECONDS = 30.0
+"""Seconds of training that a killed process loses at most."""
+MADE_BY = ("threads", "device", "commit", "versions", "machine")
 
 
 def fit(
@@ -66,13 +68,19 @@ def fit(
     """Train an avatar of `capture` into the run folder `out`, resuming what is there.
 
     `sampler` is Vanilla, RandomNoise, RAF, one of `raflib.extensions` or anything with their `name`, `bind` and
-    `describe`; it is shown the expressions of training frames alone. `details` goes into
-    run.json. `device` is "cpu", "cuda" or "auto", the GPU where there is one that the renderer can use; a run may be
-    continued on another. A folder holding a run of another subject, sampler or configuration is an error; a finished
-    one is returned as it is. A loss that is not finite stops training and keeps the last good checkpoint. A `bank`
-    of the sampler that holds the subject's own frames, by whatever name, is an error unless `allow_leak`.
+    `describe`; it is shown the expressions of training frames alone. `details` goes into run.json. `threads` are CPU
+    threads. `device` is "cpu", "cuda" or "auto", the GPU where there is one that the renderer can use; a run may be
+    continued on another. A finished run is returned as it is. An interrupt saves a checkpoint before it stops the
+    training; a second one stops at once.
+
+    Raises RafError, and changes nothing on disk, when the folder holds a run of another subject, recording, sampler or
+    configuration, when another process trains in it, and when the sampler's `bank` holds the subject's own frames, by
+    whatever name (unless `allow_leak`). A loss, gradient or weight that is not finite raises RafError too; the last
+    checkpoint is then a good one.
     """
     out, where = Path(out), choose_device(device)
+    if not isinstance(threads, (int, np.integer)) or threads < 1:
+        raise RafError(f"fit: threads is {threads!r}; expected a whole number of at least 1")
     if where.type != "cuda" and (config.compile or config.precision != "float32"):
         raise RafError(
             f"precision {config.precision!r} and compile {config.compile} are for CUDA and this training is on the "
@@ -85,21 +93,19 @@ def fit(
         leaks = refuse_leaks("fit: the bank", known, own, allow_leak)
         used = {"bank": {"checksum": bank.checksum, "rows": len(bank), "people": len(bank.people)}}
         used["leaks"] = [str(leak) for leak in leaks]
-    identity = {"subject": capture.subject, "sampler": sampler.describe(), "config": to_dict(config)}
-    if (out / "run.json").exists():
-        stored = read_json(out / "run.json")
-        odd = [key for key in identity if _plain(stored.get(key)) != _plain(identity[key])]
-        if odd:
-            raise RafError(f"{out}: holds a run with another {', '.join(odd)}; choose another folder or delete it")
-        if stored["finished"]:
-            return Run.load(out, device)
-    label = {"method": sampler.name, "seed": config.seed, "threads": threads, "device": where.type}
-    info = {**(details or {}), **identity, **used, **label, **provenance()}
+    identity = {"subject": capture.subject, "recording": capture.fingerprint, "sampler": sampler.describe()}
+    identity["config"] = to_dict(config)
+    label = {"method": sampler.name, "seed": config.seed, "threads": int(threads), "device": where.type}
+    info = {**(details or {}), **identity, **used, **label, **provenance(), "continued": []}
     info |= {"finished": False, "steps": 0, "seconds": 0.0}
-    if bank is not None:
-        known.save(out / BANK)
-    with _threads(threads):
-        _Trainer(capture, sampler, config, out, info, progress, where).run()
+    if not is_finished(out, identity):
+        with folder_lock(out, f"training {capture.subject} {sampler.name}"), use_threads(int(threads)):
+            if not is_finished(out, identity):
+                trainer = _Trainer(capture, sampler, config, out, info, progress, where)
+                if bank is not None:
+                    known.save(out / BANK)
+                trainer.start()
+                trainer.run()
     return Run.load(out, device)
 
 
@@ -139,13 +145,19 @@ class _Trainer:
             from raflib.perceptual import Perceptual
 
             self.perceptual = Perceptual(config.perceptual_net).to(device)
-        if (out / CHECKPOINT).exists():
+        self.capture, self.around, self.saved = capture, around, time.monotonic()
+
+    def start(self) -> None:
+        """What comes before the first step: the last checkpoint where there is one, else landmarks and surface."""
+        c = self.config
+        if (self.out / CHECKPOINT).exists():
             self._restore()
+            self._say(f"resumed at step {self.step} of {c.steps}")
         elif self.guide is not None:
             started = time.perf_counter()
-            self.guide.fit(config.landmark_steps, config.rate_mlp, config.seed, progress)
-            if config.surface is not None:
-                start_on_surface(self.avatar, capture, self.pictures, self.guide, config, around, progress)
+            self.guide.fit(c.landmark_steps, c.rate_mlp, c.seed, self.progress)
+            if c.surface is not None:
+                start_on_surface(self.avatar, self.capture, self.pictures, self.guide, c, self.around, self.progress)
             self.info["seconds"] += time.perf_counter() - started
 
     def run(self) -> None:
@@ -155,8 +167,10 @@ class _Trainer:
             total=self.config.steps, initial=self.step, desc=f"{self.info['subject']} {self.info['method']}",
             disable=not self.progress, mininterval=1.0,
         )  # fmt: skip
-        try:
+        with bar, closing(self.pictures), until_interrupted() as asked:
             while self.step < self.config.steps:
+                if time.monotonic() - self.saved > SAVE_SECONDS:
+                    self._save()
                 measured = self._one_step()
                 self.info["seconds"] = before + time.perf_counter() - started
                 if self.step % LOG_EVERY == 0 or self.step == self.config.steps:
@@ -164,29 +178,34 @@ class _Trainer:
                     self.rows.append({"step": self.step, "seconds": self.info["seconds"], **numbers})
                     bar.set_postfix(l1=f"{numbers['l1']:.4f}", psnr=f"{numbers['psnr']:.1f}", refresh=False)
                 bar.update()
-                if self.step % self.config.checkpoint_every == 0 and self.step < self.config.steps:
-                    self._save()
-        finally:
-            bar.close()
-            self.pictures.close()
+                if self.step < self.config.steps:
+                    if asked.is_set() or self.step % self.config.checkpoint_every == 0:
+                        self._save()
+                    if asked.is_set():
+                        self._say(f"interrupted at step {self.step} of {self.config.steps}; run again to go on")
+                        raise KeyboardInterrupt
         self._save(finished=True)
+
+    def _say(self, words: str) -> None:
+        if self.progress:
+            print(words, flush=True)
 
     def _one_step(self) -> dict[str, Float[Tensor, ""]]:
         """One step; returns the means of the loss's terms and the PSNR, unread so that a GPU is not waited for."""
         c = self.config
         generator = torch.Generator().manual_seed(c.seed * 1_000_003 + self.step)
         shot = self.pictures.shot(self.step)
-        features = self._draw(shot, self._gaussians(shot, generator))
+        try:
+            features = self._draw(shot, self._gaussians(shot, generator))
+        except RafError as error:  # Gaussians that cannot be rendered
+            raise self._stopped(shot, error) from None
         parts, squared = self._compare(features, shot, generator)
         if c.weight_landmarks:
             parts["landmarks"] = self.guide.distances(BESIDE, generator)
         loss = losses.total(parts, c)
-        if not torch.isfinite(loss):
-            raise RafError(
-                f"{self.out}: the loss is not finite at step {self.step}; the last good checkpoint is kept, lower the "
-                "learning rates or check the capture's poses"
-            )
+        self._check(torch.isfinite(loss), "loss", shot)
         loss.backward()
+        self._check(self.optimisers.finite(), "gradient", shot)
         self.optimisers.step(self.step)
         self.step += 1
         if self.poses is not None and self.step % len(self.pictures) == 0:
@@ -197,6 +216,17 @@ class _Trainer:
             self.avatar.refresh_blend()
         means = {name: value.detach().mean() for name, value in parts.items()}
         return {**means, "psnr": -10 * torch.log10(squared)}
+
+    def _check(self, finite: bool | Tensor, what: str, shot: Shot) -> None:
+        if not finite:
+            raise self._stopped(shot, f"the {what} is not finite")
+
+    def _stopped(self, shot: Shot, why: object) -> RafError:
+        frame = f"{self.capture.sequence[shot.t]}/{self.capture.frame[shot.t]}"
+        return RafError(
+            f"{self.out}: stopped at step {self.step} (frame {frame} of {self.capture.subject}): {why}; the last "
+            "checkpoint is kept, lower the learning rates or check this frame's image and pose"
+        )
 
     def _gaussians(self, shot: Shot, generator: torch.Generator) -> Gaussians:
         """The avatar in the shot's frame, conditioned as the sampler says."""
@@ -254,7 +284,7 @@ class _Trainer:
         return torch.autocast(self.device.type, torch.bfloat16) if mixed else nullcontext()
 
     def _save(self, finished: bool = False) -> None:
-        self.avatar.refresh_blend()
+        """Write a checkpoint. RafError, with the last one kept, when a number in it is not finite."""
         tensors = {f"avatar.{name}": value for name, value in self.avatar.state_dict().items()}
         header = {"config": to_dict(self.config), "step": self.step, "seconds": self.info["seconds"], "log": self.rows}
         if self.upsampler is not None:
@@ -264,19 +294,23 @@ class _Trainer:
             header["pose_frames"] = self.poses.names
         if self.background is not None:
             tensors["background"] = self.background.data
+        if self.avatar.blend_points is not None and not finished:
+            tensors["blend_points"] = self.avatar.blend_points
         tensors |= self.optimisers.tensors()
+        odd = [name for name, value in tensors.items() if not torch.isfinite(value).all()]
+        if odd:
+            raise RafError(
+                f"{self.out}: {odd[0]} is not finite after step {self.step} and is not saved; the last checkpoint is "
+                "kept, lower the learning rates"
+            )
         self.info |= {"steps": self.step, "finished": finished}
-        save_tensors(self.out / CHECKPOINT, tensors, header)
-        with atomic_write(self.out / "log.csv") as path:
-            pd.DataFrame(self.rows).to_csv(path, index=False)
+        save_tensors(self.out / CHECKPOINT, tensors, {**header, "info": self.info})
+        write_log(self.out, self.rows)
         write_json(self.out / "run.json", self.info)
+        self.saved = time.monotonic()
 
     def _restore(self) -> None:
         tensors, header = load_tensors(self.out / CHECKPOINT)
-        if _plain(header["config"]) != _plain(to_dict(self.config)):
-            raise RafError(
-                f"{self.out / CHECKPOINT}: made with another configuration; choose another folder or delete it"
-            )
         self.avatar.load_state_dict(below(tensors, "avatar."))
         if self.upsampler is not None:
             self.upsampler.load_state_dict(below(tensors, PREFIX))
@@ -285,8 +319,16 @@ class _Trainer:
         if self.background is not None:
             self.background.data.copy_(tensors["background"])
         self.optimisers.restore(tensors, header.get("pose_frames"))
-        self.avatar.refresh_blend()
+        self.avatar.refresh_blend(tensors.get("blend_points"))
         self.step, self.rows, self.info["seconds"] = header["step"], header["log"], header["seconds"]
+        self._note_continuation(header["info"])
+
+    def _note_continuation(self, stored: Mapping[str, Any]) -> None:
+        """Who made the first steps stays in the info; another maker of later ones is listed beside."""
+        now, parts = {key: self.info[key] for key in MADE_BY}, list(stored["continued"])
+        if now != {key: (parts[-1] if parts else stored)[key] for key in MADE_BY}:
+            parts.append({"step": self.step, **now})
+        self.info |= {**{key: stored[key] for key in MADE_BY}, "continued": parts}
 
 
 def _backdrop(room: Float[np.ndarray, "H W 3"], config: TrainConfig) -> Float[Tensor, "S S C"]:
@@ -295,24 +337,3 @@ def _backdrop(room: Float[np.ndarray, "H W 3"], config: TrainConfig) -> Float[Te
     colour = resized(torch.from_numpy(room.astype(np.float32))[None], config.size, config.size)[0]
     rest = colour.new_ones(config.size, config.size, config.avatar.colour_channels - 3)
     return torch.cat([colour, rest], -1)
-
-
-def _plain(value: Any) -> Any:
-    """As JSON would give it back, so that stored and fresh values compare equal, less what changes no result: a run may
-    be continued with more or less memory for its pictures."""
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items() if key != "cache_gib"}
-    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-
-@contextmanager
-def _threads(count: int):
-    """torch and numba on `count` threads inside the block (as many as there are, at most)."""
-    before = torch.get_num_threads(), numba.get_num_threads()
-    torch.set_num_threads(count)
-    numba.set_num_threads(min(count, numba.config.NUMBA_NUM_THREADS))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before[0])
-        numba.set_num_threads(before[1])

@@ -11,7 +11,7 @@ no bank but `RAF(bank, top_k=5)`.
 
 from __future__ import annotations
 
-import hashlib
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from raflib.bank import ExpressionBank
 from raflib.coverage import pca
 from raflib.errors import RafError
 from raflib.extensions import SAMPLERS
+from raflib.names import content_hash, file_name, short_name
 from raflib.retrieval.mapped import HEADER
 from raflib.runs import data_root
 
@@ -85,16 +86,17 @@ def bank_suffix(name_or_path: str | Path = "", method: str = "raf", top_k: int =
     if str(name_or_path) in VARIANTS:
         return f"_{name_or_path}{several}"
     path = _stored(name_or_path)
-    content = path / HEADER if path.is_dir() else path
-    return f"_{path.stem}-{hashlib.sha256(content.read_bytes()).hexdigest()[:8]}{several}"
+    if path.is_dir():  # the header tells what is in the other files
+        return f"_{short_name(path.stem)}-{content_hash(path / HEADER)[:8]}{several}"
+    return f"_{file_name(path)}{several}"
 
 
 def _stored(name_or_path: str | Path) -> Path:
     path = Path(name_or_path)
-    if not (path.is_file() or (path / HEADER).is_file()):
+    if not (os.path.isfile(path) or os.path.isfile(path / HEADER)):
         raise RafError(
-            f"bank {str(name_or_path)!r} is neither a variant ({', '.join(VARIANTS)}) nor a file or folder; leave it "
-            "empty for the bank that ships, or correct the path"
+            f"bank {str(name_or_path)!r} is neither a variant ({', '.join(VARIANTS)}) nor a file or folder of a bank "
+            f"(looked for {path.absolute()}); leave it empty for the bank that ships, or correct the path"
         )
     return path
 

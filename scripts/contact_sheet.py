@@ -1,4 +1,4 @@
-"""A contact sheet of the studio's people: each at rest, laughing, surprised, angry and sad, from four sides.
+"""A contact sheet of the studio's people by name: each neutral, laughing, surprised, angry and sad, from four sides.
 
 python scripts/contact_sheet.py [--people 20] [--size 128] [--out figures/studio_people.jpg]
 """
@@ -9,18 +9,26 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from jaxtyping import UInt8
 from tqdm import tqdm
 
-from raflib import studio
+from raflib import report, studio
 from raflib.evaluation.protocols import BENCHMARK, EXTERNAL
 from raflib.openbank.people import names as openbank_names
-from raflib.runs import atomic_write, project_root
+from raflib.runs import project_root
 from raflib.studio import script
 from raflib.studio.style import sides
 
-EXPRESSIONS = ({}, script.LAUGH, script.SURPRISE, script.ANGER, script.SADNESS)
+EXPRESSIONS = {
+    "neutral": {},
+    "laughing": script.LAUGH,
+    "surprised": script.SURPRISE,
+    "angry": script.ANGER,
+    "sad": script.SADNESS,
+}
 CAMERAS = ("222200037", "222200036", "222200037", "222200044", "222200039")
+LETTERS = 20
+"""Pixels of lettering: the sheet is shown at half of its width."""
 
 
 def intention(pose: script.Pose) -> np.ndarray:
@@ -31,15 +39,19 @@ def intention(pose: script.Pose) -> np.ndarray:
     return actions
 
 
-def faces(subject: str, size: int) -> np.ndarray:
-    """One person's row of pictures [size, 5 · size, 3]."""
+def faces(subject: str, size: int) -> list[UInt8[np.ndarray, "size size 3"]]:
+    """One person's images, one for each of `EXPRESSIONS`."""
     person, cameras = studio.Identity(subject), {camera.name: camera for camera in studio.rig(size)}
-    shown = [person.style.show(intention(pose)) for pose in EXPRESSIONS]
-    pictures = [
+    shown = [person.style.show(intention(pose)) for pose in EXPRESSIONS.values()]
+    return [
         studio.render(person, actions, np.zeros(3), cameras[serial])[0]
         for actions, serial in zip(shown, CAMERAS, strict=True)
     ]
-    return np.concatenate(pictures, 1)
+
+
+def part_of(subject: str) -> str:
+    """What a person is there for."""
+    return "subject" if subject in BENCHMARK else "driver" if subject in EXTERNAL else "bank"
 
 
 def main() -> None:
@@ -50,12 +62,11 @@ def main() -> None:
     options = parser.parse_args()
     names = [*BENCHMARK, *EXTERNAL, *openbank_names(options.people)][: options.people]
     rows = [faces(name, options.size) for name in tqdm(names, desc="people")]
-    half = (len(rows) + 1) // 2
-    blank = [np.full_like(rows[0], 255)] * (2 * half - len(rows))
-    sheet = np.concatenate([np.concatenate(rows[:half]), np.concatenate(rows[half:] + blank)], 1)
-    with atomic_write(options.out) as temporary:
-        Image.fromarray(sheet).save(temporary, "JPEG", quality=90)
-    print(f"{options.out}: {len(names)} people, {sheet.shape[1]} × {sheet.shape[0]} pixels")
+    labels, half = [f"{name}\n{part_of(name)}" for name in names], -(-len(names) // 2)
+    parts = [slice(None, half), slice(half, None)] if len(names) > 1 else [slice(None)]
+    sheets = [report.strip(rows[p], list(EXPRESSIONS), labels[p], tile=options.size, size=LETTERS) for p in parts]
+    sheet = report.joined(sheets, options.out, beside=True)
+    print(f"{options.out}: {len(names)} people, {sheet.width} × {sheet.height} pixels")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,9 @@
 """Training learns, resumes to the same bits, keeps the last good checkpoint, and refuses what does not belong."""
 
+import os
 import shutil
+import signal
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -11,8 +14,9 @@ from synthetic import BallFrames, ball_capture, dying_at
 from raflib import losses, training
 from raflib.config import train_config
 from raflib.errors import RafError
+from raflib.evaluation import evaluate
 from raflib.pictures import Pictures, choose_cameras, face_box, random_square
-from raflib.runs import load_tensors
+from raflib.runs import folder_lock, load_tensors, save_tensors
 from raflib.sampler import RandomNoise, Vanilla
 from raflib.training import Run, fit
 
@@ -109,8 +113,10 @@ def test_pose_corrections_are_found_again_by_the_name_of_their_frame(capture, tm
     state = load_tensors(tmp_path / "run" / "checkpoint.safetensors")[0]["pose.0.exp_avg"]
 
     def resumed(changed):
-        info = {"seconds": 0.0}
-        return training._Trainer(changed, Vanilla(), config, tmp_path / "run", info, False, torch.device("cpu"))
+        info = {"seconds": 0.0, **dict.fromkeys(training.MADE_BY, "")}
+        trainer = training._Trainer(changed, Vanilla(), config, tmp_path / "run", info, False, torch.device("cpu"))
+        trainer.start()
+        return trainer
 
     order = np.random.default_rng(0).permutation(len(capture))
     trainer = resumed(in_another_order(capture, order))
@@ -124,8 +130,6 @@ def test_pose_corrections_are_found_again_by_the_name_of_their_frame(capture, tm
     np.testing.assert_allclose(np.mean([start[name] for name in trained], 0), 0, atol=1e-8)
     for name in trained:  # all moved by the one vector that takes the mean away
         np.testing.assert_allclose(shift[name], shift[trained[0]], atol=1e-7)
-    run = fit(in_another_order(capture, order[3:]), Vanilla(), config, tmp_path / "run", progress=False)
-    assert len(run.pose_corrections) == len(capture) - 3
     twice = replace(capture, frame=np.zeros_like(capture.frame))
     with pytest.raises(RafError, match=r"EXP-1-head/0 occurs twice"):
         fit(twice, Vanilla(), config, tmp_path / "twice", progress=False)
@@ -190,19 +194,164 @@ def test_what_the_machine_cannot_do_is_refused_before_training(capture, tmp_path
     assert not (tmp_path / "a").exists()
 
 
-def test_another_method_or_subject_in_the_folder_is_refused(capture, trained):
-    with pytest.raises(RafError, match="another sampler"):
-        fit(capture, RandomNoise(), CONFIG, trained.path, progress=False)
-    with pytest.raises(RafError, match="another config"):
-        fit(capture, Vanilla(), replace(CONFIG, seed=5), trained.path, progress=False)
+def test_a_folder_is_continued_with_the_same_recording_sampler_and_configuration_only(capture, trained):
+    before = {path.name: path.read_bytes() for path in trained.path.iterdir()}
+    another = ball_capture(seed=7)  # somebody else, filmed under the same name
+    assert another.subject == capture.subject and another.fingerprint != capture.fingerprint
+    for given, sampler, config, odd in (
+        (another, Vanilla(), CONFIG, "recording"),
+        (replace(capture, recording="edited"), Vanilla(), CONFIG, "recording"),
+        (replace(capture, subject="901"), Vanilla(), CONFIG, "subject"),
+        (capture, RandomNoise(), CONFIG, "sampler"),
+        (capture, Vanilla(), replace(CONFIG, seed=5), "config"),
+    ):
+        with pytest.raises(RafError, match=f"holds a run with another {odd};"):
+            fit(given, sampler, config, trained.path, progress=False)
+    assert {path.name: path.read_bytes() for path in trained.path.iterdir()} == before
 
 
-def test_nan_stops_and_keeps_the_checkpoint(capture, tmp_path):
-    config = replace(CONFIG, rate_scale=1e9, checkpoint_every=1, decay=1.0)
-    with pytest.raises(RafError, match=r"not finite|NaN|finite"):
+def test_the_checkpoint_alone_says_whose_it_is(capture, tmp_path, monkeypatch):
+    """A process killed between the first checkpoint and the first run.json leaves a folder of a known run."""
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "write_log", killed)
+    with pytest.raises(KeyboardInterrupt):
+        fit(capture, Vanilla(), CONFIG, tmp_path / "run", progress=False)
+    monkeypatch.undo()
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["checkpoint.safetensors"]
+    with pytest.raises(RafError, match=r"run\.json: cannot be read .*once more"):
+        Run.load(tmp_path / "run")
+    with pytest.raises(RafError, match="another subject, recording, sampler"):
+        fit(ball_capture("901", seed=9), RandomNoise(), CONFIG, tmp_path / "run", progress=False)
+    assert fit(capture, Vanilla(), CONFIG, tmp_path / "run", progress=False).finished
+
+
+def test_one_process_trains_in_a_folder(capture, tmp_path):
+    with folder_lock(tmp_path / "run", "training 900 raf"), pytest.raises(RafError, match=r"in use.*900 raf"):
+        fit(capture, Vanilla(), CONFIG, tmp_path / "run", progress=False)
+
+
+@pytest.mark.parametrize("at", [15, 40])  # a step that writes a checkpoint, and the last one
+def test_a_gradient_that_is_not_finite_stops_before_anything_is_written(capture, tmp_path, monkeypatch, at):
+    real, count = losses.total, iter(range(1, 1000))
+
+    def broken(parts, config):
+        value = real(parts, config)
+        return value + (0 * value).sqrt() if next(count) == at else value  # finite, but its gradient is NaN
+
+    monkeypatch.setattr(losses, "total", broken)
+    with pytest.raises(RafError, match=rf"run: stopped at step {at - 1} \(frame EXP-1-head/\d+ of 900\): the grad"):
+        fit(capture, Vanilla(), replace(CONFIG, checkpoint_every=5), tmp_path / "run", progress=False)
+    tensors, header = load_tensors(tmp_path / "run" / "checkpoint.safetensors")
+    assert header["step"] == at - 5 and all(torch.isfinite(value).all() for value in tensors.values())
+
+
+def test_weights_that_are_not_finite_are_not_saved(capture, tmp_path):
+    config = replace(CONFIG, rate_scale=1e36, rate_xyz=1e36, checkpoint_every=1, decay=1.0)
+    with pytest.raises(RafError, match=r"nan: stopped at step \d+ \(frame EXP-1-head.*finite"):
         fit(capture, Vanilla(), config, tmp_path / "nan", progress=False)
-    tensors, _ = load_tensors(tmp_path / "nan" / "checkpoint.safetensors")
-    assert all(torch.isfinite(value).all() for name, value in tensors.items() if name == "avatar.feature")
+    for path in (tmp_path / "nan").glob("checkpoint*"):
+        assert all(torch.isfinite(value).all() for value in load_tensors(path)[0].values())
+
+
+def test_saving_often_changes_no_bit_and_an_interrupt_loses_no_step(capture, trained, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(training, "SAVE_SECONDS", 0.0)  # before every step, so between two refreshes of the blend, too
+    one_step = training._Trainer._one_step
+
+    def interrupted(self):
+        if self.step == 17:
+            os.kill(os.getpid(), signal.SIGINT)
+        return one_step(self)
+
+    monkeypatch.setattr(training._Trainer, "_one_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        fit(capture, Vanilla(), CONFIG, tmp_path / "run")
+    assert "interrupted at step 18 of 40; run again to go on" in capsys.readouterr().out
+    monkeypatch.setattr(training._Trainer, "_one_step", one_step)
+    stopped = Run.load(tmp_path / "run")
+    assert not stopped.finished and stopped.info["steps"] == 18
+    with pytest.raises(RafError, match=r"run holds an avatar after 18 of 40 steps; train it to the end"):
+        evaluate(stopped, "self", capture, metrics=["psnr/whole"], progress=False)
+    resumed = fit(capture, Vanilla(), CONFIG, tmp_path / "run")
+    assert "resumed at step 18 of 40" in capsys.readouterr().out
+    for name, value in trained.avatar.state_dict().items():
+        assert torch.equal(value, resumed.avatar.state_dict()[name]), name
+
+
+def test_who_made_which_steps_is_kept(capture, tmp_path, monkeypatch):
+    for name, step in (("first", 12), ("first", 22), ("second", 99)):
+        made = {"commit": name, "versions": {"torch": "1"}, "machine": "A"}
+        monkeypatch.setattr(training, "provenance", lambda made=made: made)
+        monkeypatch.setattr(training._Trainer, "_one_step", dying_at(step))
+        with suppress(KeyboardInterrupt):
+            fit(capture, Vanilla(), replace(CONFIG, checkpoint_every=10), tmp_path / "run", progress=False)
+        monkeypatch.undo()
+    info = Run.load(tmp_path / "run").info
+    assert info["commit"] == "first" and [(p["step"], p["commit"]) for p in info["continued"]] == [(20, "second")]
+
+
+def test_counts_out_of_range_are_refused_before_anything_is_made(capture, tmp_path):
+    for threads in (0, -1):
+        with pytest.raises(RafError, match="threads is"):
+            fit(capture, Vanilla(), CONFIG, tmp_path / "a", threads=threads, progress=False)
+    for name, value in (("steps", -5), ("seed", -1), ("seed", 2**80), ("rate_mlp", float("nan")), ("decay", 0.0)):
+        with pytest.raises(RafError, match=rf"TrainConfig\.{name} is"):
+            replace(CONFIG, **{name: value})
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.fixture
+def copied(trained, tmp_path):
+    return shutil.copytree(trained.path, tmp_path / "copy")
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("run.json", lambda text: text.replace('"900"', '"901"')),
+        ("run.json", lambda text: "[" * 100_000),
+        ("run.json", lambda text: ""),
+        ("log.csv", lambda text: text[:-20]),
+        ("log.csv", lambda text: "\n".join(text.splitlines()[:-1]) + "\n"),
+        ("log.csv", lambda text: None),
+    ],
+)
+def test_copies_that_say_something_else_are_named_and_written_anew(capture, copied, name, change):
+    good = (copied / name).read_text()
+    text = change(good)
+    if text is None:
+        (copied / name).unlink()
+    else:
+        (copied / name).write_text(text)
+    with pytest.raises(RafError, match=name):
+        Run.load(copied)
+    fit(capture, Vanilla(), CONFIG, copied, progress=False)
+    assert (copied / name).read_text() == good
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda tensors, header: (tensors, {}),
+        lambda tensors, header: (tensors, {**header, "config": {**header["config"], "sizes": 3}}),
+        lambda tensors, header: ({k: v for k, v in tensors.items() if k != "avatar.xyz"}, header),
+        lambda tensors, header: ({**tensors, "avatar.xyz": tensors["avatar.xyz"].reshape(-1)}, header),
+        lambda tensors, header: ({**tensors, "avatar.xyz": tensors["avatar.xyz"][1:]}, header),
+        lambda tensors, header: (tensors, _deep(header, 10**9)),
+    ],
+)
+def test_a_checkpoint_of_another_make_is_named(copied, change):
+    path = copied / "checkpoint.safetensors"
+    save_tensors(path, *change(*load_tensors(path)))
+    with pytest.raises(RafError, match=r"checkpoint\.safetensors: not .*train it again"):
+        Run.load(copied)
+
+
+def _deep(header, width):
+    avatar = {**header["config"]["avatar"], "exp_deform": [width]}
+    return {**header, "config": {**header["config"], "avatar": avatar}}
 
 
 def test_a_truncated_checkpoint_is_named(trained, tmp_path):
@@ -212,7 +361,7 @@ def test_a_truncated_checkpoint_is_named(trained, tmp_path):
     file.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(RafError, match=r"checkpoint\.safetensors"):
         Run.load(copy)
-    with pytest.raises(RafError, match=r"nowhere.*no such file"):
+    with pytest.raises(RafError, match=r"nowhere.*no such checkpoint"):
         Run.load(tmp_path / "nowhere")
 
 

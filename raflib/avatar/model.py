@@ -54,8 +54,6 @@ class GaussianAvatar(nn.Module):
     def __init__(self, config: AvatarConfig, canonical: Canonical):
         super().__init__()
         c, n = config, len(canonical.xyz)
-        if c.body not in ("rigid", "blend"):
-            raise RafError(f"AvatarConfig.body is {c.body!r}; choose 'rigid' or 'blend'")
         self.config = config
         self.xyz = nn.Parameter(canonical.xyz.clone())
         self.feature = nn.Parameter(canonical.feature.clone())
@@ -76,6 +74,8 @@ class GaussianAvatar(nn.Module):
         self.pose_attributes = ConditionedMLP(f, pose, c.pose_attributes, 8)
         self.exp_deform = ConditionedMLP(position, e, c.exp_deform, 3, bounded=True)
         self.pose_deform = ConditionedMLP(position, pose, c.pose_deform, 3, bounded=True)
+        self._blend: Blend | None = None
+        self.blend_points: Float[Tensor, "N 3"] | None = None
         self.refresh_blend()
 
     def _apply(self, fn, recurse=True):
@@ -83,6 +83,7 @@ class GaussianAvatar(nn.Module):
         super()._apply(fn, recurse)
         if self._blend is not None:
             self._blend = Blend(*(fn(part) for part in self._blend))
+            self.blend_points = fn(self.blend_points)
         return self
 
     def blend(self, points: Float[Tensor, "N 3"]) -> Blend:
@@ -98,10 +99,13 @@ class GaussianAvatar(nn.Module):
         return Blend(near, far, *weights, encoded.index_select(0, near), encoded.index_select(0, far))
 
     @torch.no_grad()
-    def refresh_blend(self) -> None:
+    def refresh_blend(self, points: Float[Tensor, "N 3"] | None = None) -> None:
         """Without `live_blend`: recompute what follows from the canonical positions. Call it after those have moved;
-        between two calls it is taken as it was, and no gradient reaches the positions through it."""
-        self._blend = None if self.config.live_blend else self.blend(self.xyz)
+        between two calls it is taken as it was, and no gradient reaches the positions through it. `points` are other
+        positions to compute it from: the `blend_points` of an avatar that is to be continued as it was."""
+        if not self.config.live_blend:
+            self.blend_points = (self.xyz if points is None else points.to(self.xyz)).detach().clone()
+            self._blend = self.blend(self.blend_points)
 
     def forward(
         self,

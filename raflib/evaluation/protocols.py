@@ -80,7 +80,7 @@ def evaluate(
 
     Args:
         run: a `raflib.Run`, or anything with its `subject`, `method`, `config.seed`, `control_expression` and `render`,
-            and, where it was trained with one, its `bank` (`raflib.leaks.Fingerprints`).
+            and, where it has them, `finished` and the `bank` it was trained with (`raflib.leaks.Fingerprints`).
         protocol: "self" or "cross".
         capture: the target person's own recording (both protocols need it).
         drivers: captures of other people, for "cross".
@@ -103,7 +103,7 @@ def evaluate(
     `detected` (a face was found in the render), `reference_detected` (and in every picture it is compared with), the
     metrics, and `rendered/<action>` and `target/<action>` scores for `correlations`. Metrics of a frame without a
     detected face are NaN. Raises RafError for captures of another person or feature space, unknown metrics or drives,
-    or nothing to evaluate.
+    an avatar whose training has not ended, or nothing to evaluate.
     """
     drivers = list(drivers)
     _check(run, protocol, split, capture, drivers, conditions, allow_leak)
@@ -191,6 +191,9 @@ def _check(run, protocol, split, capture, drivers, conditions, allow_leak) -> No
         )
     if capture.subject != run.subject:
         raise RafError(f"evaluate: the run is of subject {run.subject} but the capture of {capture.subject}")
+    if not getattr(run, "finished", True):
+        steps = f"{run.info['steps']} of {run.config.steps} steps"
+        raise RafError(f"evaluate: {run.path} holds an avatar after {steps}; train it to the end first (run 04 again)")
     if protocol == "cross" and not drivers:
         raise RafError("evaluate: cross-driving needs drivers, captures of other people")
     if not conditions or set(conditions) - {"avatar", "control", "truth"}:

@@ -8,32 +8,41 @@ from raflib.report.coverage_figures import (
     dimension_figure,
     sequence_figure,
 )
-from raflib.report.figures import differences_figure, manifest, strip, training_curves
+from raflib.report.figures import differences_figure, joined, manifest, strip, training_curves
 from raflib.report.gallery import gallery, nearest
 from raflib.report.page import pca_page
+from raflib.report.picking import different, moments, seconds, views
 from raflib.report.plane import evenly, pca_figure, variants_figure
+from raflib.report.signal_figures import agreement_figure, signals_figure
 from raflib.report.tables import arrow, compare, table, to_markdown
 
 __all__ = [
     "PALETTE",
+    "agreement_figure",
     "arrow",
     "change_figure",
     "clip_figure",
     "compare",
     "coverage_figure",
     "differences_figure",
+    "different",
     "dimension_figure",
     "evenly",
     "gallery",
+    "joined",
     "manifest",
+    "moments",
     "nearest",
     "pca_figure",
-    "sequence_figure",
     "pca_page",
     "portrait",
+    "seconds",
+    "sequence_figure",
+    "signals_figure",
     "strip",
     "table",
     "to_markdown",
     "training_curves",
     "variants_figure",
+    "views",
 ]

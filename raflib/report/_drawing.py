@@ -6,6 +6,7 @@ Colours are Okabe and Ito's, which colour-blind readers can tell apart, and a me
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -27,14 +28,27 @@ PALETTE = {
     "truth": "#000000",
     "driver": "#56B4E9",
 }
-SPARE = ("#D55E00", "#CC79A7", "#56B4E9", "#F0E442")
-QUERIES = (PALETTE["vanilla"], SPARE[0], PALETTE["raf"], PALETTE["noise"], *SPARE[1:])
-"""The colours of queries and of what was found for them, in their order."""
+QUERIES = ("#D55E00", "#332288", "#882255", "#8C6BB1")
+"""Colours of things that are no methods, in their order: queries and what was found for them, clips."""
+KINDS = {
+    "vanilla": (PALETTE["vanilla"], "own features"),
+    "noise": (PALETTE["noise"], "noise added"),
+    "raf": (PALETTE["raf"], "nearest neighbours"),
+    "unretrieved": ("#CC79A7", "others' features, not the nearest"),
+    "other": ("#999933", "another method"),
+}
+"""Kinds of methods, by what conditions a training step: their colour and their name in a legend."""
 INK, QUIET, FAINT = "#222222", "#8A8A8A", "#D9D9D9"
+FPS = 25
+"""Frames a second of the studio's recordings; their frame numbers count these."""
 STYLE = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
     "axes.titlesize": 10,
+    "legend.fontsize": 9,
+    "legend.title_fontsize": 9,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.edgecolor": QUIET,
@@ -44,6 +58,19 @@ STYLE = {
     "legend.frameon": False,
     "figure.constrained_layout.use": True,
 }
+
+
+def kind_of(method: str) -> str:
+    """Which of `KINDS` a method is, by its name: "raf_aligned" is of the kind "raf"."""
+    if method in ("person_shift", "raf_random"):
+        return "unretrieved"
+    first = method.lower().split("_")[0]
+    return first if first in KINDS else "other"
+
+
+def method_colour(method: str) -> str:
+    """The colour of a method in every figure: that of its kind."""
+    return KINDS[kind_of(method)][0]
 
 
 def font(size: int) -> ImageFont.FreeTypeFont:
@@ -56,6 +83,25 @@ def portrait(picture: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "h w 3"]:
     height, width = picture.shape[:2]
     top, left = round(0.06 * height), round(0.125 * width)
     return picture[top : top + round(0.75 * height), left : left + round(0.75 * width)]
+
+
+def wrapped(text: str, lettering: ImageFont.FreeTypeFont, width: float | int) -> str:
+    """`text` with line breaks, so that no line is wider than `width` pixels: after a space, "-", "_" or "+" where it
+    can be, else inside a word."""
+    lines = []
+    for paragraph in text.split("\n"):
+        line = ""
+        for part in re.findall(r"[^ _+-]*[ _+-]*", paragraph):
+            if line and lettering.getlength((line + part).rstrip()) > width:
+                lines.append(line.rstrip())
+                line = ""
+            for letter in part:
+                if line and lettering.getlength((line + letter).rstrip()) > width:
+                    lines.append(line)
+                    line = ""
+                line += letter
+        lines.append(line.rstrip())
+    return "\n".join(lines)
 
 
 def require_faces(what: str, rows: Iterable[int], faces: Mapping[int, np.ndarray]) -> None:

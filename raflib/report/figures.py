@@ -13,11 +13,24 @@ import numpy as np
 import pandas as pd
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from PIL import Image, ImageDraw
 
 from raflib.errors import RafError
 from raflib.reading import read_json
-from raflib.report._drawing import INK, PALETTE, QUIET, SPARE, STYLE, drawn, font, plain_axes, saved
+from raflib.report._drawing import (
+    INK,
+    KINDS,
+    QUIET,
+    STYLE,
+    drawn,
+    font,
+    kind_of,
+    method_colour,
+    plain_axes,
+    saved,
+    wrapped,
+)
 from raflib.report.tables import arrow, require_columns
 from raflib.runs import provenance, write_json
 
@@ -28,30 +41,33 @@ def strip(
     labels: Sequence[str] | None = None,
     path: str | Path | None = None,
     tile: int = 192,
+    size: int | None = None,
 ) -> Image.Image:
-    """A grid of pictures: `columns` head it (driver, truth, control, vanilla, noise, RAF, ...), `labels` name its rows.
+    """A grid of images: `columns` head it (driver, truth, control, vanilla, noise, RAF, ...), `labels` name its rows.
 
-    Pictures are [H,W,3], uint8 or float in [0,1], scaled to `tile` pixels wide; None leaves a place empty.
-    Raises RafError when a row has another number of pictures than there are columns.
+    Images are [H,W,3], uint8 or float in [0,1], scaled to `tile` pixels wide; None leaves a place empty. A heading that
+    is wider than its column goes on in the next line. `size` is the height of the lettering in pixels (default 14 for
+    the default `tile`). Raises RafError when a row has another number of images than there are columns.
     """
     for row in rows:
         if len(row) != len(columns):
             raise RafError(f"strip: a row has {len(row)} pictures but there are {len(columns)} columns")
-    gap, face = max(4, tile // 32), font(max(11, tile // 13))
-    head = face.size + 2 * gap
-    left = max((int(face.getlength(label)) for label in labels), default=0) + 2 * gap if labels else gap
+    gap, face = max(4, tile // 32), font(size or max(12, tile // 13))
+    heads = [wrapped(name, face, tile) for name in columns]
+    more = max((name.count("\n") for name in heads), default=0)
+    head = face.size + more * (face.size + gap) + 2 * gap
+    left = 2 * gap + _width(labels, face) if labels else gap
     first = next(picture for row in rows for picture in row if picture is not None)
     height = round(tile * first.shape[0] / first.shape[1])
-    size = (left + len(columns) * (tile + gap), head + len(rows) * (height + gap))
-    sheet = Image.new("RGB", size, "white")
+    sheet = Image.new("RGB", (left + len(columns) * (tile + gap), head + len(rows) * (height + gap)), "white")
     draw = ImageDraw.Draw(sheet)
-    for c, name in enumerate(columns):
+    for c, name in enumerate(heads):
         x = left + c * (tile + gap) + tile / 2
-        draw.text((x, head / 2), name, font=face, fill=INK, anchor="mm")
+        draw.text((x, head / 2), name, font=face, fill=INK, anchor="mm", align="center", spacing=gap)
     for r, row in enumerate(rows):
         y = head + r * (height + gap)
         if labels:
-            draw.text((gap, y + height / 2), labels[r], font=face, fill=INK, anchor="lm")
+            draw.text((gap, y + height / 2), labels[r], font=face, fill=INK, anchor="lm", spacing=gap)
         for c, picture in enumerate(row):
             x = left + c * (tile + gap)
             if picture is None:
@@ -63,24 +79,50 @@ def strip(
     return saved(sheet, path)
 
 
+def joined(
+    sheets: Sequence[Image.Image], path: str | Path | None = None, beside: bool = False, gap: int = 12
+) -> Image.Image:
+    """Several sheets as one image, `gap` white pixels apart: below each other, or `beside` each other."""
+    widths, heights = zip(*(sheet.size for sheet in sheets), strict=True)
+    between = gap * (len(sheets) - 1)
+    whole = (sum(widths) + between, max(heights)) if beside else (max(widths), sum(heights) + between)
+    image, place = Image.new("RGB", whole, "white"), 0
+    for sheet in sheets:
+        image.paste(sheet, (place, 0) if beside else (0, place))
+        place += gap + (sheet.width if beside else sheet.height)
+    return saved(image, path)
+
+
+LOGGED = {"psnr": "PSNR of the step's image, dB", "l1": "L1 loss of the step's image"}
+"""What the columns of a training log are called in a figure; others keep their names."""
+UNITS = {"psnr": "dB", "apd": "degrees"}
+"""Units of metrics, by the first part of their tags; the others have none."""
+DASHES = ("-", "--", ":", "-.")
+
+
 def training_curves(
     logs: Mapping[str, pd.DataFrame], columns: Sequence[str] = ("l1", "psnr"), path: str | Path | None = None
 ) -> Image.Image:
-    """Training logs (`Run.log`), a panel a column, a line a run: thin as logged, thick as running mean."""
+    """Training logs (`Run.log`), a panel a column, a line a run: thin as logged, thick as running mean.
+
+    A line has the colour of its method; a further method of the same kind is dashed.
+    """
+    kinds = [kind_of(name.split()[0]) for name in logs]
     with rc_context(STYLE):
-        figure = Figure(figsize=(3.6 * len(columns), 2.9))
+        figure = Figure(figsize=(3.8 * len(columns), 3.3))
         axes = figure.subplots(1, len(columns), squeeze=False)[0]
         for ax, column in zip(axes, columns, strict=True):
             for i, (name, log) in enumerate(logs.items()):
                 require_columns(log, ["step", column])
-                colour = PALETTE.get(name.split()[0].lower(), SPARE[i % len(SPARE)])
+                colour, dashes = KINDS[kinds[i]][0], DASHES[kinds[:i].count(kinds[i]) % len(DASHES)]
                 smooth = log[column].rolling(max(1, len(log) // 20), min_periods=1).mean()
                 ax.plot(log["step"], log[column], color=colour, linewidth=0.7, alpha=0.3)
-                ax.plot(log["step"], smooth, color=colour, linewidth=1.8, label=name)
-            ax.set_title(column, loc="left")
-            ax.set_xlabel("step")
+                ax.plot(log["step"], smooth, color=colour, linewidth=1.8, linestyle=dashes, label=name)
+            ax.set_title(LOGGED.get(column, column), loc="left")
+            ax.set_xlabel("training step")
             ax.grid(color="#EEEEEE")
-        axes[0].legend()
+        title = "thin: as logged; thick: running mean"
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, title=title)
         return drawn(figure, path)
 
 
@@ -90,7 +132,9 @@ def differences_figure(
     """Paired differences with their intervals: a panel for each of `panels`, by title, `columns` beside each other.
 
     Each is a table of `raflib.report.compare` that holds `metric`; a line is named by what is compared with the
-    baseline, and zero is the baseline. Raises RafError when there is no panel or one lacks the metric.
+    baseline, and zero is the baseline. The colour is that of the method's kind, the same in all figures; an empty mark
+    has an interval that holds 0. All panels have the same axis. Raises RafError when there is no panel or one lacks
+    the metric.
     """
     for title, table in panels.items():
         if metric not in table.columns.get_level_values(0):
@@ -99,26 +143,36 @@ def differences_figure(
         raise RafError("differences figure: no comparison was given; evaluate at least two runs first")
     shown = {title: table[metric].rename(lambda name: str(name).split(" − ")[0]) for title, table in panels.items()}
     names = list(dict.fromkeys(name for values in shown.values() for name in values.index))
-    columns, spare = min(columns, len(panels)), [name for name in names if name not in PALETTE]
-    colours = {**PALETTE, **{name: SPARE[i % len(SPARE)] for i, name in enumerate(spare)}}
+    names = sorted(names, key=lambda name: (list(KINDS).index(kind_of(name)), names.index(name)))
+    columns, kinds = min(columns, len(panels)), [kind for kind in KINDS if kind in map(kind_of, names)]
     lines = -(-len(panels) // columns)
     with rc_context(STYLE):
-        figure = Figure(figsize=(2.7 * columns + 1.6, lines * (0.26 * len(names) + 0.7) + 0.3))
-        axes = figure.subplots(lines, columns, sharey=True, squeeze=False).ravel()
+        figure = Figure(
+            figsize=(2.7 * columns + 1.6, lines * (0.26 * len(names) + 0.8) + 0.5 + 0.5 * len(kinds) / columns)
+        )
+        axes = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel()
         for ax, (title, values) in zip(axes, shown.items(), strict=False):
             ax.axvline(0, color=QUIET, linewidth=1)
             for name, row in values.iterrows():
-                place = names.index(name)
-                ax.plot([row["low"], row["high"]], [place, place], color=colours[name], linewidth=2)
-                ax.scatter(row["mean"], place, s=30, color=colours[name], zorder=2)
+                place, colour = names.index(name), method_colour(name)
+                ax.plot([row["low"], row["high"]], [place, place], color=colour, linewidth=2)
+                sure = row["low"] > 0 or row["high"] < 0
+                ax.scatter(row["mean"], place, s=32, facecolor=colour if sure else "white", edgecolor=colour, zorder=2)
+            for name in _baselines(panels[title]) & set(names):
+                beside = {"textcoords": "offset points", "xytext": (5, 0), "va": "center"}
+                ax.annotate("baseline", (0, names.index(name)), color=INK, **beside)
             ax.set_title(title, loc="left")
             ax.set_yticks(range(len(names)), names)
             ax.set_ylim(len(names) - 0.5, -0.5)
             ax.locator_params(axis="x", nbins=5)
             plain_axes(ax)
+            ax.tick_params(labelbottom=True)
         for ax in axes[len(panels) :]:
             ax.set_visible(False)
-        figure.supxlabel(f"difference in {metric} {arrow(metric)}".rstrip(), fontsize=9)
+        handles = [Line2D([], [], color=KINDS[kind][0], linewidth=2, marker="o") for kind in kinds]
+        handles.append(Line2D([], [], color=QUIET, linewidth=2, marker="o", markerfacecolor="white"))
+        texts = [*(KINDS[kind][1] for kind in kinds), "the interval holds 0"]
+        figure.legend(handles, texts, loc="outside lower center", ncols=columns, title=_difference(metric))
         return drawn(figure, path)
 
 
@@ -135,3 +189,20 @@ def manifest(path: str | Path, notebook: str, parameters: Mapping[str, object]) 
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     entries[path.name] = {"notebook": notebook, "parameters": dict(parameters), "sha256": digest, **provenance()}
     write_json(where, entries)
+
+
+def _width(labels: Sequence[str], lettering) -> int:
+    """The widest line of `labels`, in pixels."""
+    return max((int(lettering.getlength(line)) for label in labels for line in label.split("\n")), default=0)
+
+
+def _baselines(table: pd.DataFrame) -> set[str]:
+    """What the rows of a comparison are compared with, as far as their names say."""
+    return {str(name).split(" − ")[1] for name in table.index if " − " in str(name)}
+
+
+def _difference(metric: str) -> str:
+    """What the axis of a difference says: the metric, its unit, and the better side."""
+    unit = UNITS.get(metric.split("/")[0])
+    side = {"↑": "; right of 0 is better", "↓": "; left of 0 is better", "": ""}[arrow(metric)]
+    return f"difference in {metric}" + (f", {unit}" if unit else "") + side

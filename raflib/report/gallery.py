@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 
 from raflib.bank import ExpressionBank
 from raflib.errors import RafError
-from raflib.report._drawing import INK, PALETTE, QUIET, font, require_faces, saved
+from raflib.report._drawing import FPS, INK, font, require_faces, saved, wrapped
 from raflib.retrieval import nearest_people
 
 
@@ -36,9 +36,9 @@ def gallery(
     faces: Mapping[int, np.ndarray],
     labels: Sequence[str],
     path: str | Path | None = None,
-    tile: int = 128,
+    tile: int = 160,
 ) -> Image.Image:
-    """A line a query: its label and picture, then the faces of `rows`, each with its distance, person and sequence.
+    """A line a query: its label and image, then the faces of `rows`, each with its distance, person, second, sequence.
 
     `pictures` [R] are the queries' own, `faces` those of bank rows; `tile` is their width in pixels. Raises RafError
     when there is not one of each a line, or a row has no face.
@@ -49,37 +49,38 @@ def gallery(
             "labels; give one of each a line"
         )
     require_faces("gallery", rows.ravel().tolist(), faces)
-    gap, large, small = tile // 16, font(max(11, tile // 10)), font(max(9, tile // 13))
-    words = large.size + 2 * small.size + 2 * gap
+    gap, size = tile // 16, max(12, tile // 10)
+    large, small = font(size + 2), font(size)
+    labels = [wrapped(label, large, 1.4 * tile) for label in labels]
+    below = {row: _caption(bank, row, small, tile) for row in set(rows.ravel().tolist())}
+    words = large.size + (1 + max(text.count("\n") for text in below.values())) * (small.size + gap / 3) + 2 * gap
     left = max(int(large.getlength(line)) for label in labels for line in label.split("\n")) + 2 * gap
-    aside = 2 * gap  # between a query and what was found for it
-    size = left + (1 + rows.shape[1]) * (tile + gap) + aside, gap + len(rows) * (tile + words + gap)
-    sheet = Image.new("RGB", size, "white")
+    head, step, aside = large.size + 2 * gap, tile + int(words) + gap, 2 * gap
+    sheet = Image.new("RGB", (left + (1 + rows.shape[1]) * (tile + gap) + aside, head + len(rows) * step), "white")
     draw = ImageDraw.Draw(sheet)
+    draw.text((left + tile / 2, head / 2), "query", font=large, fill=INK, anchor="mm")
+    middle = left + aside + (2 + rows.shape[1]) * (tile + gap) / 2
+    draw.text((middle, head / 2), "faces of the bank, distance to the query", font=large, fill=INK, anchor="mm")
     for r, (query, line, label) in enumerate(zip(queries, rows, labels, strict=True)):
-        y = gap + r * (tile + words + gap)
-        draw.multiline_text((gap, y + tile / 2), label, font=large, fill=INK, anchor="lm", spacing=gap)
+        y = head + r * step
+        draw.multiline_text((gap, y + tile / 2), label, font=large, fill=INK, anchor="lm", spacing=gap / 2)
         _put(sheet, pictures[r], left, y, tile)
-        draw.rectangle([left - 2, y - 2, left + tile + 1, y + tile + 1], outline=PALETTE["vanilla"], width=3)
+        draw.rectangle([left - 2, y - 2, left + tile + 1, y + tile + 1], outline=INK, width=3)
         apart = np.linalg.norm(bank.features[line].astype(np.float64) - query, axis=1)
         for i, row in enumerate(line.tolist()):
             x = left + (i + 1) * (tile + gap) + aside
             _put(sheet, faces[row], x, y, tile)
-            below, middle = y + tile + gap / 2, x + tile / 2
-            draw.text((middle, below), f"{apart[i]:.2f}", font=large, fill=INK, anchor="ma")
-            who = f"{bank.subjects[row]}, {bank.frame[row]}", _short(str(bank.sequence[row]), small, tile)
-            for n, text in enumerate(who):
-                place = middle, below + large.size + gap / 2 + n * (small.size + gap / 4)
-                draw.text(place, text, font=small, fill=QUIET, anchor="ma")
+            place, under = x + tile / 2, y + tile + gap / 2
+            draw.text((place, under), f"{apart[i]:.2f}", font=large, fill=INK, anchor="ma")
+            options = {"anchor": "ma", "align": "center", "spacing": gap / 3}
+            draw.text((place, under + large.size + gap / 2), below[row], font=small, fill=INK, **options)
     return saved(sheet, path)
+
+
+def _caption(bank: ExpressionBank, row: int, lettering, width: int) -> str:
+    """What stands below a face: person and second, then the sequence, in as many lines as it needs."""
+    return wrapped(f"{bank.subjects[row]}, {bank.frame[row] / FPS:.1f} s\n{bank.sequence[row]}", lettering, width)
 
 
 def _put(sheet: Image.Image, picture: np.ndarray, x: int, y: int, tile: int) -> None:
     sheet.paste(Image.fromarray(picture).resize((tile, tile), Image.Resampling.LANCZOS), (x, y))
-
-
-def _short(text: str, lettering, width: int) -> str:
-    """`text`, cut so that it is no wider than `width` pixels."""
-    while lettering.getlength(text) > width:
-        text = text[:-2].rstrip("…_- ") + "…"
-    return text

@@ -19,7 +19,7 @@ from PIL import Image
 
 from raflib.bank import ExpressionBank
 from raflib.errors import RafError
-from raflib.report._drawing import QUERIES
+from raflib.report._drawing import FPS, QUERIES
 from raflib.report.plane import Plane
 from raflib.runs import atomic_write
 
@@ -42,8 +42,8 @@ def pca_page(
 
     Drawn are `sample` random rows of the bank as small dots, the rows that have one of the `faces`, the `neighbours`
     and the queries with their `pictures` and `labels`. Pointing at any but a small dot shows the face (if a neighbour
-    has one), person, sequence, frame, and the distance: a neighbour's to its query, any other row's to the nearest
-    query. Raises RafError when a query has no neighbours, picture or label.
+    has one), person, sequence, second and frame, and the distance: a neighbour's to its query, any other row's to the
+    nearest query. Raises RafError when a query has no neighbours, picture or label.
     """
     import plotly.graph_objects as go
 
@@ -69,7 +69,7 @@ def pca_page(
         for row in rows.tolist():
             apart = np.linalg.norm(bank.features[row] - queries, axis=1)
             q = int(apart.argmin()) if query is None else query
-            where = f"{bank.sequence[row]}, frame {bank.frame[row]}"
+            where = f"{bank.sequence[row]}, {bank.frame[row] / FPS:.2f} s (frame {bank.frame[row]})"
             number = album(faces[row]) if row in faces else -1
             told.append([str(bank.subjects[row]), where, f"{apart[q]:.2f} from query {q + 1}", number])
         return told
@@ -82,7 +82,12 @@ def pca_page(
         colour = QUERIES[q % len(QUERIES)]
         dot = {"size": 9, "color": colour, "line": {"color": "white", "width": 1}}
         points(bank.features[neighbours[q]], f"neighbours of {q + 1}", dot, cards(neighbours[q], q))
-        star = {"size": 16, "symbol": "star", "color": colour, "line": {"color": "black", "width": 1}}
+        star = {
+            "size": 18,
+            "symbol": "star-open",
+            "color": colour,
+            "line": {"width": 2.5},
+        }  # open: dots below stay visible
         points(queries[q : q + 1], f"{q + 1}: {label}", star, [[f"query {q + 1}", label, "", album(pictures[q])]])
     across, up = plane.name_axes()
     figure.update_layout(

@@ -51,7 +51,7 @@ class Plane(Projection):
         """What to write beside the axes."""
         return (
             f"first principal component ({100 * self.share[0]:.0f} % of variance)",
-            f"second ({100 * self.share[1]:.0f} %)",
+            f"second principal component ({100 * self.share[1]:.0f} %)",
         )
 
 
@@ -83,12 +83,13 @@ def pca_figure(
         for q, (star, near) in enumerate(zip(plane(queries), neighbours, strict=True)):
             colour = QUERIES[q % len(QUERIES)]
             ax.scatter(*plane(bank.features[near]).T, s=30, color=colour, edgecolor="white", linewidth=0.7, zorder=2)
-            ax.scatter(*star, s=170, marker="*", color=colour, edgecolor="black", linewidth=0.9, zorder=3)
+            # The star is empty: a full one would hide the nearest dots.
+            ax.scatter(*star, s=260, marker="*", facecolor="none", edgecolor="black", linewidth=1.1, zorder=3)
             note = ax.annotate(
-                str(q + 1), star, (8, 7), textcoords="offset points", weight="bold", color=colour, zorder=4
+                str(q + 1), star, (9, 8), textcoords="offset points", weight="bold", color=colour, zorder=4
             )
             note.set_path_effects([patheffects.withStroke(linewidth=3, foreground="white")])
-        ax.scatter([], [], s=110, marker="*", color="white", edgecolor="black", label="query")
+        ax.scatter([], [], s=110, marker="*", facecolor="none", edgecolor="black", label="query")
         ax.scatter([], [], s=30, color=QUIET, label=f"its {np.shape(neighbours)[1]} nearest, other people")
         ax.scatter([], [], s=60, marker="h", color="#BBBBBB", label=f"bank, {len(bank.features):,} frames")
         left.legend(loc="outside lower center", ncols=3, columnspacing=1.2, handletextpad=0.3)
@@ -107,7 +108,7 @@ def variants_figure(bank, variants: Mapping[str, object], path: str | Path | Non
     plane = Plane.of(bank.features)
     points = plane(bank.features)
     with rc_context(STYLE):
-        figure = Figure(figsize=(3.1 * len(variants), 3.3))
+        figure = Figure(figsize=(3.1 * len(variants), 4.1))
         axes = figure.subplots(1, len(variants), sharex=True, sharey=True, squeeze=False)[0]
         for ax, (name, part) in zip(axes, variants.items(), strict=True):
             _density(ax, points, _shades("#D0D0D0", "#D0D0D0"), points)
@@ -116,6 +117,10 @@ def variants_figure(bank, variants: Mapping[str, object], path: str | Path | Non
             ax.set_aspect("equal")
             ax.set_xlabel(f"first principal component ({100 * plane.share[0]:.0f} %)")
         axes[0].set_ylabel(plane.name_axes()[1])
+        legend = (("#5A93BA", "rows of this part (the darker, the more)"), ("#D0D0D0", "only the whole bank has rows"))
+        for colour, label in legend:
+            axes[0].scatter([], [], s=60, marker="h", color=colour, label=label)
+        figure.legend(loc="outside lower center", ncols=2 if len(variants) > 1 else 1)
         return drawn(figure, path)
 
 
@@ -170,8 +175,8 @@ def _margin(part: SubFigure, pictures: Sequence[np.ndarray], shown: Sequence[Seq
             ax.imshow(face, interpolation="lanczos")
             ax.set(xticks=[], yticks=[])
             ax.spines[:].set(visible=True, color=colour, linewidth=1.2 if i else 3)
-            ax.set_xlabel(below, labelpad=2, fontsize=8)
+            ax.set_xlabel(below, labelpad=2)
         text = f"{q + 1}" + (f"   {labels[q]}" if labels else "")
         heading = places[0].set_title(text, loc="left", fontsize=9, color=colour, weight="bold")
         heading.set_in_layout(False)  # it is wider than the picture below it
-    part.supxlabel("nearest neighbours, one a person, and their distances", fontsize=8, color=INK)
+    part.supxlabel("nearest neighbours, one a person, and their distances", fontsize=9, color=INK)

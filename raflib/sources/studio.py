@@ -179,7 +179,8 @@ def open(subject: str, profile: str = "demo", root: str | Path | None = None) ->
     settings, identity = PROFILES[profile], studio.Identity(subject)
     shots = pick_shots(subject, settings)
     folder = cache_root() / "studio" if root is None else Path(root)
-    path = folder / f"{subject}-{_key(subject, settings, shots)}.npz"
+    key = _key(subject, settings, shots)
+    path = folder / f"{subject}-{key}.npz"
     stored = [f"map_{name}" for name in HEAD_MAP] if settings.refined else []
     tracks = load_tracks(path, [*SIGNALS, *stored])
     if tracks is None:
@@ -198,5 +199,5 @@ def open(subject: str, profile: str = "demo", root: str | Path | None = None) ->
     truth = Truth(shots.actions, shots.angles, head, points)
     return Capture(
         subject, FEATURE_SPACE, cameras, groups=GROUPS, sequence=shots.sequence, frame=shots.frame, frames=store,
-        head_map=head_map, truth=truth, **tracks,
+        head_map=head_map, truth=truth, recording=f"studio {key}", **tracks,
     )  # fmt: skip

@@ -1,0 +1,141 @@
+"""What a notebook's parameters may be: words, ranges, sources, ids. Said once, for all notebooks.
+
+A parameter means the same in every notebook that has it. Errors name notebook and parameter, what was expected and what
+to do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, get_type_hints
+
+from raflib.config import INITIALISATIONS, PROFILES, SEEDS
+from raflib.driving import DRIVES
+from raflib.errors import RafError
+from raflib.extensions import SAMPLERS
+
+ALL_SUBJECTS = "all"
+CHOICES = {"profile": PROFILES, "method": SAMPLERS, "drive": DRIVES, "initialisation": ("", *INITIALISATIONS)}
+"""Parameters that are one of a few words."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers from `low` to `high`, both allowed, or `above` low."""
+
+    low: int | float
+    high: int | float
+    above: bool = False
+
+    def __contains__(self, value: int | float) -> bool:
+        return (self.low < value if self.above else self.low <= value) and value <= self.high
+
+    def __str__(self) -> str:
+        return f"above {self.low:,}, at most {self.high:,}" if self.above else f"from {self.low:,} to {self.high:,}"
+
+
+RANGES = {
+    "seed": Range(*SEEDS),
+    "steps": Range(0, 10**9),
+    "threads": Range(1, 256),
+    "people": Range(1, 999),  # the bank's people are called B001 to B999
+    "frames": Range(1, 2_000),  # everybody performs more than 3,000
+    "repeats": Range(1, 1_000),
+    "top_k": Range(1, 100_000),
+    "p": Range(0, 1),
+    "sigma": Range(0, 100),
+    "seconds": Range(0, 86_400, above=True),
+}
+"""Numbers a parameter may be. NaN and infinity lie in no range."""
+_SOURCES = {"04_train": ("studio", "video")}
+"""What `source` may be, where it may be anything but the studio."""
+_TAKE_ALL = {"03_coverage"}
+"""Notebooks whose subject may be "all": the benchmark's subjects, one after the other."""
+
+
+def check(given: Any) -> None:
+    """RafError unless the values of a `raflib.parameters.Parameters` have their types and can work.
+
+    Whole numbers given for ids and floats are put in their place.
+    """
+    hints, notebook = get_type_hints(type(given)), given.notebook()
+    for name, kind in hints.items():
+        value = _of_type(notebook, name, getattr(given, name), kind)
+        object.__setattr__(given, name, value)  # a frozen instance, still in the making
+        if name in CHOICES and value not in CHOICES[name]:
+            raise RafError(f"{notebook}: parameter {name} is {value!r}; choose one of {', '.join(CHOICES[name])}")
+        if name in RANGES and value not in RANGES[name]:
+            what = "whole number" if kind is int else "number"
+            raise RafError(f"{notebook}: parameter {name} is {value!r}; expected a {what} {RANGES[name]}")
+    further = {"source": _check_source, "subject": _check_subject, "drivers": _check_drivers, "metric": _check_metric}
+    for name in further:
+        if name in hints:
+            further[name](given)
+    if getattr(given, "rebuild", False) and given.bank:
+        raise RafError(f"{notebook}: bank is {given.bank!r} and rebuild makes another one; set only one of them")
+
+
+def _of_type(notebook: str, name: str, value: Any, kind: type) -> Any:
+    """The value, with whole numbers taken for ids and floats where those are wanted; RafError for another type."""
+    if name in ("subject", "drivers") and type(value) is int and value >= 0:
+        return f"{value:03d}"
+    if kind is float and type(value) is int and abs(value) < 2**53:
+        value = float(value)
+    if type(value) is not kind:
+        raise RafError(f"{notebook}: parameter {name} must be {kind.__name__}, got {type(value).__name__} {value!r}")
+    return value + 0.0 if kind is float else value  # −0 is 0
+
+
+def _check_source(given: Any) -> None:
+    notebook = given.notebook()
+    known = _SOURCES.get(notebook, ("studio",))
+    if given.source not in known:
+        raise RafError(
+            f"{notebook}: parameter source is {given.source!r}; expected {' or '.join(known)}. This notebook needs "
+            "what only the studio knows, the truth behind the images; for a video run 08_your_video, or 04_train with "
+            "source=video"
+        )
+
+
+def _check_subject(given: Any) -> None:
+    notebook, subject = given.notebook(), given.subject
+    if getattr(given, "source", "studio") == "video":
+        if not subject or "\0" in subject:
+            raise RafError(f"{notebook}: parameter subject is {subject!r}; with source=video expected a video file")
+    elif subject.strip().lower() != ALL_SUBJECTS:
+        _check_id(notebook, "subject", subject)
+    elif notebook not in _TAKE_ALL or subject != ALL_SUBJECTS:
+        hint = f"write {ALL_SUBJECTS!r}" if notebook in _TAKE_ALL else "give one id; 03_coverage takes them all"
+        raise RafError(f"{notebook}: parameter subject is {subject!r}; {hint}")
+
+
+def _check_drivers(given: Any) -> None:
+    """Ids of people, each once, and not the subject's: self-driving is measured anyway."""
+    listed = given.drivers.split()
+    for name in listed:
+        _check_id(given.notebook(), "drivers", name)
+        if name == given.subject or listed.count(name) > 1:
+            what = "is the subject" if name == given.subject else "comes twice"
+            raise RafError(f"{given.notebook()}: parameter drivers is {given.drivers!r}; {name} {what}, leave it out")
+
+
+def _check_id(notebook: str, name: str, value: str) -> None:
+    from raflib.studio.identity import SUBJECT
+
+    if not SUBJECT.fullmatch(value):
+        raise RafError(
+            f"{notebook}: parameter {name} is {value!r}; expected a person's id of 1 to 32 letters, digits, '.', '-' "
+            "or '_' such as '422'"
+        )
+
+
+def _check_metric(given: Any) -> None:
+    from raflib.evaluation import REGISTRY
+    from raflib.evaluation.protocols import SLOW
+
+    measured = [name for name in REGISTRY if name not in SLOW]
+    if given.metric not in measured:
+        raise RafError(
+            f"{given.notebook()}: parameter metric is {given.metric!r}; choose one that 05_evaluate measures: "
+            f"{', '.join(measured)}"
+        )

@@ -1,0 +1,226 @@
+"""The driver: runs stages of steps, each notebook in a process of its own, and leaves nothing behind when it is killed.
+
+One driver at a time works in a folder of executed copies. An interrupt, SIGTERM or SIGHUP stops the steps in order and
+then the driver; after SIGKILL the system ends them (see `launch`). A notebook is executed into a hidden file that takes
+its name when it has ended well, so that a copy without `.failed` is always a whole one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from raflib.errors import RafError
+from raflib.lab import launch
+from raflib.lab.steps import Step, fingerprint, finished, read_by, results
+from raflib.parameters import NOTEBOOKS
+from raflib.runs import cache_root, folder_lock, remove_leftovers, runs_root, write_json
+
+HEARTBEAT = 30.0
+"""Seconds between progress lines of a running step."""
+POLL = 0.1
+"""Seconds between two looks at a running step."""
+START_SECONDS = 120
+"""After which a kernel that has not started is an error."""
+STOP_SECONDS = 10.0
+"""How long a notebook may take to end in order before it is killed; its kernel saves its work meanwhile."""
+LAUNCH = threading.Lock()
+"""Held while a kernel starts: two that start at once may choose the same free port, and read each other's messages."""
+KERNELS = ".kernels"
+"""Folder of Jupyter's connection files; what a killed kernel leaves there goes with it."""
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+Chain = Sequence[Step]
+"""Steps that run one after the other."""
+
+
+def run_stages(stages: Sequence[Sequence[Chain]], root: Path, folder: Path, cores: int) -> None:
+    """All stages in order, of the project at `root`; copies, logs and receipts go to `folder`.
+
+    The chains of a stage run side by side: one more than there are cores, three at most. The first failure ends all.
+    Raises RafError that names the failing notebook, or the process that holds `folder`.
+    """
+    with folder_lock(folder, "running notebooks"), _orderly_stop():
+        _remove_what_was_left(folder)
+        try:
+            for chains in stages:
+                _run_chains(chains, root, folder, cores)
+        finally:
+            shutil.rmtree(folder / KERNELS, ignore_errors=True)
+
+
+def run_stage(chains: Sequence[Chain], root: Path, folder: Path, cores: int) -> None:
+    """`run_stages` of a single stage."""
+    run_stages([chains], root, folder, cores)
+
+
+def _run_chains(chains: Sequence[Chain], root: Path, folder: Path, cores: int) -> None:
+    workers = min(3, cores + 1, len(chains))
+    stop, threads = threading.Event(), max(1, cores // workers)
+
+    def run(chain: Chain) -> None:
+        for step in chain:
+            execute(step, root, folder, threads, stop)
+
+    with ThreadPoolExecutor(workers) as pool:
+        jobs = [pool.submit(run, chain) for chain in chains]
+        try:
+            for job in wait(jobs, return_when=FIRST_EXCEPTION).done:
+                job.result()
+        except BaseException:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def execute(step: Step, root: Path, folder: Path, threads: int, stop: threading.Event) -> float:
+    """Run one notebook unless it is finished; returns the seconds it took. When `stop` is set it ends without a result.
+
+    Raises RafError that names the notebook, the reason and its copy if it fails, and sets `stop`, which ends the steps
+    beside it.
+    """
+    if stop.is_set():
+        return 0.0
+    if finished(step, root, folder):
+        print(f"[{step.name}] done before", flush=True)
+        return 0.0
+    receipt, copy, where = folder / f"{step.name}.json", folder / f"{step.name}.ipynb", step.results
+    partial, failed = copy.with_name(f".{copy.name}"), copy.with_suffix(".failed.ipynb")
+    receipt.unlink(missing_ok=True)
+    begun = {"fingerprint": fingerprint(step, root), "read": read_by(step), "parameters": step.parameters}
+    start = time.monotonic()
+    try:
+        problem, left = _run(step, root, folder, partial, threads, stop), {}
+        if stop.is_set():
+            return 0.0
+        if problem is None:
+            _remove_half_written(where)
+            left = results(step)
+            if not left and step.notebook in NOTEBOOKS:
+                problem = f"it left nothing in {where}"
+        if problem is not None:
+            stop.set()
+            look = f"its log: {copy.with_suffix('.log')}"
+            if partial.is_file():
+                os.replace(partial, failed)
+                look = f"its copy with the error: {failed}"
+            raise RafError(f"notebook {step.notebook} failed ({step.name}): {problem}; {look}")
+        os.replace(partial, copy)
+        failed.unlink(missing_ok=True)
+    finally:
+        partial.unlink(missing_ok=True)
+    seconds = time.monotonic() - start
+    write_json(receipt, {**begun, "left": left, "seconds": seconds})
+    print(f"[{step.name}] done in {seconds:.0f} s", flush=True)
+    return seconds
+
+
+def _run(step: Step, root: Path, folder: Path, copy: Path, threads: int, stop: threading.Event) -> str | None:
+    """Execute the notebook into `copy`, in a process that is gone when this returns; what went wrong, or None."""
+    log, connection = folder / f"{step.name}.log", folder / KERNELS / f"{step.name}.json"
+    connection.parent.mkdir(exist_ok=True)
+    values = {name: int(value) if name == "threads" else value for name, value in step.parameters.items()}
+    about = {"parameters": values, "seconds": START_SECONDS, "connection": str(connection)}
+    command = [sys.executable, "-P", launch.__file__, "notebook", str(os.getpid())]
+    command += [str(root / "notebooks" / f"{step.notebook}.ipynb"), str(copy), json.dumps(about)]
+    limits = {f"{library}_NUM_THREADS": str(threads) for library in ("OMP", "NUMBA", "MKL", "OPENBLAS")}
+    apart = {"env": {**os.environ, **limits}, "cwd": root, "stdin": subprocess.DEVNULL, "start_new_session": True}
+    with open(log, "wb") as stream:
+        process = None
+        try:
+            with LAUNCH:
+                if stop.is_set():
+                    return None
+                start = time.monotonic()
+                print(f"[{step.name}] started", flush=True)
+                process = subprocess.Popen(command, stdout=stream, stderr=stream, **apart)
+                while process.poll() is None and not stop.wait(POLL) and b"Executing Cell" not in log.read_bytes():
+                    if time.monotonic() > start + START_SECONDS + STOP_SECONDS:
+                        return f"its kernel did not start within {START_SECONDS} s"
+            beat = start + HEARTBEAT
+            while process.poll() is None and not stop.wait(POLL):
+                if time.monotonic() > beat:
+                    print(f"[{step.name}] {time.monotonic() - start:4.0f} s  {last_line(log)}", flush=True)
+                    beat += HEARTBEAT
+        finally:
+            if process is not None:
+                _end(process)
+            connection.unlink(missing_ok=True)
+    return None if stop.is_set() or process.returncode == 0 else _reason(log, process.returncode)
+
+
+def _end(process: subprocess.Popen) -> None:
+    """In order if that takes no longer than `STOP_SECONDS`."""
+    process.terminate()
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _reason(log: Path, status: int) -> str:
+    """Why a notebook's process failed, one line. Prints the end of its log, unless the line is an error for users."""
+    lines = log.read_text(errors="replace").splitlines()
+    why = next((line for line in reversed(lines) if line.startswith(launch.FAILED)), None)
+    if why is None:
+        why = f"its process was killed by signal {-status}" if status < 0 else f"its process ended with status {status}"
+    why = why.removeprefix(launch.FAILED)
+    if why.startswith("RafError: "):
+        return why.removeprefix("RafError: ")
+    print("\n".join(lines[-15:]), file=sys.stderr)
+    return why
+
+
+def last_line(log: Path) -> str:
+    """The latest progress a step has printed, cut to fit a terminal."""
+    lines = log.read_text(errors="replace").replace("\r", "\n").splitlines()
+    return next((line.strip()[:110] for line in reversed(lines) if line.strip()), "")
+
+
+def _remove_what_was_left(folder: Path) -> None:
+    """Remove connection files, half executed copies and half-written files of a driver that was killed."""
+    shutil.rmtree(folder / KERNELS, ignore_errors=True)
+    for partial in folder.glob(".*.ipynb"):
+        partial.unlink()
+    for place in (runs_root(), cache_root()):
+        _remove_half_written(place)
+
+
+def _remove_half_written(folder: Path) -> None:
+    for place, _, _ in os.walk(folder):
+        with suppress(PermissionError, FileNotFoundError):  # another's folder, or one just removed
+            remove_leftovers(Path(place))
+
+
+@contextmanager
+def _orderly_stop() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the block by an exception, as an interrupt does; a second signal does not disturb that."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def leave(number: int, frame: object) -> None:
+        for other in SIGNALS:
+            signal.signal(other, signal.SIG_IGN)
+        raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
+
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    try:
+        for number, handler in before.items():
+            if handler is not signal.SIG_IGN:  # nohup's wish is respected
+                signal.signal(number, leave)
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

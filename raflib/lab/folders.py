@@ -1,0 +1,185 @@
+"""Where a notebook's results go, and where it finds those of another: one rule for all names.
+
+A folder's name holds every parameter that changes what is in it: subject, method, profile and seed where the notebook
+has them, and every other one that is not at its default. So two different results never share a folder, and the same
+parameters lead from one notebook to the other. What is without effect (`sigma` of a method that adds no noise) is not
+in the name; nor is `threads`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from raflib.config import train_config
+from raflib.errors import RafError
+from raflib.extensions import SAMPLERS
+from raflib.names import file_name, short_name
+from raflib.parameters import Parameters, parameters_of
+from raflib.runs import project_root, read_json, runs_root
+from raflib.sampler import PAPER
+from raflib.variants import bank_suffix
+
+LONGEST = 180
+"""Bytes of a folder's name; files in it and beside it may add some."""
+LEAVES = {"04_train": "run.json", "05_evaluate": "rows.csv"}
+"""The file that says that a notebook has left its results."""
+
+
+def run_folder(notebook: str, parameters: Parameters | Mapping[str, Any], **changes: Any) -> Path:
+    """The folder in `runs_root()` for what `notebook` makes with these parameters.
+
+    `parameters` are those of any notebook, or a mapping (values may be text, as on a command line); with `changes` on
+    top. Parameters that are not given are at their defaults, those that `notebook` does not have are left out. Nothing
+    is made. Raises RafError for parameters that cannot work and for a bank or video that is not there.
+    """
+    p = parameters_of(notebook, parameters, **changes)
+    parts = [notebook, _who(p), *(str(getattr(p, name)) for name in _ALWAYS[notebook])]
+    name = "_".join(parts) + _NAMES[notebook](p) + _changed(p, "source")
+    if len(name) > LONGEST:
+        name = f"{name[: LONGEST - 17]}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
+    return runs_root() / name
+
+
+def made_by(needed: str, parameters: Parameters, asking: str, **changes: Any) -> Path:
+    """The folder of what notebook `needed` made with these parameters, for the notebook `asking` to go on with.
+
+    Raises RafError with the command that makes it, where there is nothing or the training was interrupted.
+    """
+    folder, line = run_folder(needed, parameters, **changes), command(needed, parameters, **changes)
+    if not (folder / LEAVES[needed]).is_file():
+        raise RafError(f"{asking} needs {needed}, and {folder} holds no results of it; run: {line}")
+    if needed == "04_train" and not read_json(folder / LEAVES[needed]).get("finished"):
+        raise RafError(
+            f"{asking} needs a finished training, and that in {folder} was interrupted; go on with it: {line}"
+        )
+    return folder
+
+
+def gathered(needed: str, parameters: Parameters, asking: str, methods: Iterable[str]) -> dict[str, Path]:
+    """Folders of what notebook `needed` left for each of `methods`; prints which method has none, and what makes it.
+
+    Raises RafError where there is none at all.
+    """
+    folders = {method: run_folder(needed, parameters, method=method) for method in methods}
+    found = {method: folder for method, folder in folders.items() if (folder / LEAVES[needed]).is_file()}
+    if not found:
+        first = evaluation(parameters, next(iter(folders)))
+        raise RafError(f"{asking} needs {needed} for at least one of {', '.join(folders)}; run: {first}")
+    print("compared:", ", ".join(found))
+    for method in folders.keys() - found.keys():
+        print(f"without a result: {method}; made by: {evaluation(parameters, method)}")
+    return found
+
+
+def evaluation(parameters: Parameters, method: str, drive: str = "direct") -> str:
+    """The commands that train an avatar by `method` and evaluate it."""
+    changes = {"method": method, "drive": drive}
+    return " && ".join(command(notebook, parameters, **changes) for notebook in ("04_train", "05_evaluate"))
+
+
+def command(notebook: str, parameters: Parameters | Mapping[str, Any], **changes: Any) -> str:
+    """The line that runs `notebook` with these parameters, for a terminal in the project's folder."""
+    p, folder = parameters_of(notebook, parameters, **changes), run_folder(notebook, parameters, **changes)
+    inside = folder.is_relative_to(project_root())
+    copy = (folder.relative_to(project_root()) if inside else folder).with_name(f"{folder.name}.ipynb")
+    words = ["papermill", f"notebooks/{notebook}.ipynb", str(copy)]
+    for field in fields(p):
+        value = getattr(p, field.name)
+        if value != field.default or field.name in ("subject", "method"):
+            words += ["-r" if isinstance(value, str) and _reads_as_number(value) else "-p", field.name, str(value)]
+    return shlex.join(words)
+
+
+def _reads_as_number(text: str) -> bool:
+    """Whether papermill's -p would take it for something other than text."""
+    if text in ("True", "False", "None"):
+        return True
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _who(p: Any) -> str:
+    if hasattr(p, "video"):
+        if not (p.video and p.driver):
+            raise RafError(
+                f"{p.notebook()}: set video (whose avatar) and driver (whose expressions) to two video files"
+            )
+        return file_name(p.video)
+    return file_name(p.subject) if getattr(p, "source", "studio") == "video" else _part(p.subject)
+
+
+def _part(text: str) -> str:
+    """`short_name`, without the "_" that joins the parts of a folder's name."""
+    name = short_name(text)
+    plain = name.replace("_", "-")
+    if plain == text or name != text:  # unchanged, or marked by short_name
+        return plain
+    return f"{plain}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+
+
+def _changed(p: Any, name: str, label: str = "") -> str:
+    """`_` and the value of a parameter that is not at its default; "" otherwise."""
+    default = {field.name: field.default for field in fields(p)}
+    value = getattr(p, name, None)
+    if name not in default or value == default[name]:
+        return ""
+    text = repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
+    return f"_{label}{_part(text)}"
+
+
+def _trained(p: Any, methods: Collection[str]) -> str:
+    """What tells trainings by any of `methods` apart, beyond subject, method, profile and seed."""
+    widest = max(methods, key=lambda method: (SAMPLERS[method].needs_bank(), "top_k" in SAMPLERS[method].options()))
+    options = {option for method in methods for option in SAMPLERS[method].options()}
+    name = bank_suffix(p.bank, widest, getattr(p, "top_k", 1))
+    name += "".join(_changed(p, option, option) for option in ("p", "sigma") if option in options)
+    start, steps = getattr(p, "initialisation", ""), p.steps
+    if train_config(p.profile, start) != train_config(p.profile):
+        name += f"_{start}"
+    if steps not in (0, train_config(p.profile, start).steps):
+        name += f"_steps{steps}"
+    return name
+
+
+def _bank(p: Any) -> str:
+    if not p.rebuild:
+        return bank_suffix(p.bank)
+    return "_rebuilt" + _changed(p, "people", "people") + _changed(p, "frames", "frames")
+
+
+def _driven(p: Any) -> str:
+    return _changed(p, "drivers", "drivers-") + ("" if p.drive == "direct" else f"_{p.drive}")
+
+
+_ALWAYS = {
+    "01_subjects": ("profile",),
+    "02_bank": ("profile",),
+    "03_coverage": ("profile",),
+    "04_train": ("method", "profile", "seed"),
+    "05_evaluate": ("method", "profile", "seed"),
+    "06_tables": ("profile", "seed"),
+    "08_your_video": ("method", "profile", "seed"),
+    "09_beyond": ("profile", "seed"),
+}
+"""Parameters that are always in the name, after the subject."""
+_NAMES = {
+    "01_subjects": lambda p: "",
+    "02_bank": lambda p: _bank(p) + _changed(p, "seed", "seed"),
+    "03_coverage": lambda p: (
+        bank_suffix(p.bank, top_k=p.top_k) + _changed(p, "repeats", "repeats") + _changed(p, "seed", "seed")
+    ),
+    "04_train": lambda p: _trained(p, [p.method]),
+    "05_evaluate": lambda p: _trained(p, [p.method]) + _driven(p),
+    "06_tables": lambda p: _trained(p, PAPER),
+    "08_your_video": lambda p: _trained(p, [p.method]),
+    "09_beyond": lambda p: _trained(p, SAMPLERS) + _changed(p, "repeats", "repeats") + _changed(p, "metric", "metric-"),
+}
+"""What the name ends in."""

@@ -1,0 +1,108 @@
+"""One notebook executed by papermill, in a process that never outlives the process that started it.
+
+    python -P launch.py notebook PARENT NOTEBOOK COPY OPTIONS    execute NOTEBOOK into COPY (options: see `execute`)
+    python -P launch.py kernel PARENT COMMAND...                 become COMMAND, a kernel
+
+On Linux the system kills both the notebook's process and its kernel as soon as process PARENT is gone, even after
+SIGKILL. Elsewhere the notebook's process looks once in a second whether its parent is still there, and ipykernel
+does the same. SIGTERM ends a notebook in order: the kernel is interrupted, may save its work, and is shut down.
+When the notebook fails, the last line printed that begins with `FAILED` says why.
+
+This file is run by its path, so that it works from every folder. It imports nothing of raflib.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+
+FAILED = "notebook failed: "
+PR_SET_PDEATHSIG = 1
+
+
+def end_with(parent: int) -> None:
+    """Make this process end when process `parent`, which started it, has ended."""
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0):
+            raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
+    else:
+        threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+    if os.getppid() != parent:  # it ended before we had asked
+        raise SystemExit(1)
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def execute(notebook: str, copy: str, parameters: dict, seconds: int, connection: str) -> int:
+    """Execute `notebook` into `copy`; the exit status. A kernel that has not started after `seconds` is a failure.
+
+    `connection` is the file that says where the kernel listens; it is removed in the end.
+    """
+    import papermill
+    from jupyter_client.manager import AsyncKernelManager
+    from nbclient.exceptions import DeadKernelError
+
+    class BoundKernelManager(AsyncKernelManager):
+        """Starts a kernel that ends with this process."""
+
+        def __init__(self, **options: object):
+            super().__init__(connection_file=connection, **options)
+
+        def format_kernel_cmd(self, extra_arguments: list[str] | None = None) -> list[str]:
+            command = super().format_kernel_cmd(extra_arguments)
+            if sys.platform != "linux":
+                return command
+            return [sys.executable, "-P", "-S", __file__, "kernel", str(os.getpid()), *command]
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    how = {"progress_bar": False, "log_output": True, "start_timeout": seconds}
+    try:
+        papermill.execute_notebook(notebook, copy, parameters, kernel_manager_class=BoundKernelManager, **how)
+    except papermill.PapermillExecutionError as error:
+        print(error, file=sys.stderr)
+        why = f"{error.ename}: {error.evalue}"
+    except DeadKernelError:
+        why = "its kernel died (it was killed, or memory ran out)"
+    except Exception as error:
+        traceback.print_exc()
+        why = f"{type(error).__name__}: {error}"
+    else:
+        return 0
+    print(FAILED + " ".join(why.split()), file=sys.stderr, flush=True)
+    return 1
+
+
+def _leave(number: int, frame: object) -> None:
+    """End by an exception, so that papermill shuts its kernel down; further signals do not disturb that."""
+    for other in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(other, signal.SIG_IGN)
+    raise SystemExit(128 + number)
+
+
+def main(arguments: list[str]) -> int:
+    """Command line: see the top of this file."""
+    what, parent, *rest = arguments
+    if what == "kernel":
+        end_with(int(parent))
+        os.execvp(rest[0], rest)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, _leave)
+    end_with(int(parent))
+    notebook, copy, options = rest
+    return execute(notebook, copy, **json.loads(options))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,48 @@
+"""What a long computation asks of its process: a number of threads, and to stop between two steps when interrupted."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numba
+import torch
+
+
+@contextmanager
+def use_threads(count: int):
+    """torch and numba on `count` threads inside the block (as many as there are, at most)."""
+    before = torch.get_num_threads(), numba.get_num_threads()
+    torch.set_num_threads(count)
+    numba.set_num_threads(min(count, numba.config.NUMBA_NUM_THREADS))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before[0])
+        numba.set_num_threads(before[1])
+
+
+@contextmanager
+def until_interrupted() -> Iterator[threading.Event]:
+    """An event that is set by the first interrupt (Ctrl-C, a notebook's stop button); the second one raises as ever.
+
+    Only the main thread can be told of interrupts; elsewhere, and where they are ignored, nothing changes.
+    """
+    asked, before = threading.Event(), signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield asked
+        return
+
+    def ask(*_: Any) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+
+    signal.signal(signal.SIGINT, ask)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, before)

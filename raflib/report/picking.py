@@ -1,0 +1,87 @@
+"""Which frames of a recording a figure shows, and what is written above frames and cameras."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from raflib.capture import HELD_OUT, Capture
+from raflib.errors import RafError
+from raflib.geometry import Camera
+from raflib.report._drawing import FPS
+
+LIDS = "eyeBlinkLeft", "eyeBlinkRight"
+SHUT = 0.4
+"""A lid is shut where the tracker's score is above: at rest it stays below 0.3, in a blink it reaches 0.5 to 0.9."""
+
+
+def different(
+    capture: Capture,
+    count: int,
+    among: Bool[np.ndarray, " T"] | None = None,
+    away_from: Float[np.ndarray, " d"] | None = None,
+    beside: Iterable[int | np.integer] = (),
+) -> Int[np.ndarray, " R"]:
+    """Frames of a capture whose expressions differ as much as possible, `count` of them (fewer where there are fewer).
+
+    The first is the frame of `among` (default: all with a face) nearest to their mean, or farthest `away_from` a given
+    expression, or farthest from the frames that the figure shows `beside` these. Each further one is the frame farthest
+    from all before it. No sequence comes twice before every sequence came once. Shut eyes come once at most, and not
+    first, while frames with open eyes are left: lids move more than anything else, so that the farthest frames alone
+    would be blinks. Raises RafError when `among` has no frame with a face.
+    """
+    rows = np.flatnonzero(capture.detected if among is None else among & capture.detected)
+    if not len(rows) or count < 1:
+        raise RafError(f"figure of {capture.subject}: {len(rows)} frames to pick {count} from, expected at least one")
+    expression, shut = np.asarray(capture.expression, np.float64), _shut(capture)
+    shown, picked = list(beside), []
+    centre = expression[rows].mean(0) if away_from is None else away_from
+    apart = np.linalg.norm(expression - centre, axis=1) * (-1 if away_from is None else 1)
+    while len(picked) < min(count, len(rows)):
+        if shown:
+            apart = np.linalg.norm(expression[:, None] - expression[shown], axis=2).min(1)
+        left = np.setdiff1d(rows, picked)
+        open_eyes = left[~shut[left]]
+        if len(open_eyes) and (not shown or shut[shown].any()):
+            left = open_eyes
+        fresh = left[~np.isin(capture.sequence[left], capture.sequence[shown])]
+        left = fresh if len(fresh) else left
+        picked.append(int(left[apart[left].argmax()]))
+        shown.append(picked[-1])
+    return np.array(picked)
+
+
+def moments(capture: Capture, rows: Iterable[int | np.integer]) -> list[str]:
+    """What a figure writes above frames `rows` of a capture: sequence, second, and whether it is held out."""
+    held_out = {True: ", held out", False: ""}
+    return [
+        f"{capture.sequence[t]}\n{seconds(capture)[t]:.1f} s{held_out[capture.sequence[t] == HELD_OUT]}" for t in rows
+    ]
+
+
+def views(cameras: Sequence[Camera]) -> list[str]:
+    """What a figure writes above cameras: name, and how far from the frontal camera they stand, seen from there."""
+    names = []
+    for camera in cameras:
+        x, y, z = camera.centre
+        yaw, up = np.degrees(np.arctan2(x, -z)), np.degrees(np.arctan2(-y, np.hypot(x, z)))
+        across = f"{abs(yaw):.0f}° {'right' if yaw > 0 else 'left'}" if abs(yaw) >= 0.5 else ""
+        rise = f"{abs(up):.0f}° {'up' if up > 0 else 'down'}" if abs(up) >= 0.5 else ""
+        names.append(f"camera {camera.name}\n{', '.join(filter(None, (across, rise))) or 'frontal'}")
+    return names
+
+
+def seconds(capture: Capture) -> Float[np.ndarray, " T"]:
+    """When each frame of a capture was filmed, in seconds from the beginning of its sequence."""
+    return np.asarray(capture.frame, np.float64) / FPS
+
+
+def _shut(capture: Capture) -> Bool[np.ndarray, " T"]:
+    """Frames with both lids shut, as far as the features have names: without them no frame counts as shut."""
+    if capture.feature_space != "arkit52":
+        return np.zeros(len(capture), bool)
+    from raflib.tracking import ARKIT52
+
+    return (capture.expression[:, [ARKIT52.index(name) for name in LIDS]] > SHUT).all(1)

@@ -1,0 +1,77 @@
+"""A training killed again and again at random moments ends in the same bits, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from raflib.runs import TEMPORARY, load_tensors
+
+KILLS = int(os.environ.get("RAF_KILLS", "4"))
+"""How often it is killed; more take longer and find more."""
+PROGRAM = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from synthetic import ball_capture
+
+from raflib import training
+from raflib.bank import ExpressionBank
+from raflib.config import train_config
+from raflib.sampler import RAF
+
+training.SAVE_SECONDS = 0.05  # between other steps in every process
+run = training._Trainer.run
+training._Trainer.run = lambda self: (print("started", flush=True), run(self))
+draw = np.random.default_rng(0)
+rows = draw.normal(0, 0.2, (20, 52))
+bank = ExpressionBank(rows, ["B1", "B2"] * 10, ["FREE"] * 20, range(20), "arkit52")
+config = train_config("tiny", size=48, steps=300, checkpoint_every=40, relocate_every=20, landmark_steps=5,
+                      weight_perceptual=0.0)
+config = replace(config, avatar=replace(config.avatar, points=300, mouth_points=20))
+training.fit(ball_capture(), RAF(bank), config, Path(sys.argv[1]), progress=False, device="cpu")
+"""
+
+
+def train(out: Path, seconds: float | None = None) -> int | None:
+    """Run the training in a process of its own, killed after some `seconds`; its exit status."""
+    paths = os.pathsep.join([str(Path(__file__).parents[1]), str(Path(__file__).parent), os.environ["PYTHONPATH"]])
+    environment = {**os.environ, "PYTHONPATH": paths}
+    command = [sys.executable, "-c", PROGRAM, str(out)]
+    process = subprocess.Popen(command, env=environment, start_new_session=True, stdout=subprocess.PIPE)
+    process.stdout.readline()
+    try:
+        return process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        return process.wait()
+    finally:
+        process.stdout.close()
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_a_training_ends_in_the_same_bits(tmp_path):
+    assert train(tmp_path / "whole") == 0
+    draw, kills = random.Random(0), 0
+    while kills < KILLS:
+        ended = train(tmp_path / "killed", draw.uniform(0.0, 0.25))
+        if ended == 0:
+            break
+        kills += 1
+    assert train(tmp_path / "killed") == 0
+    assert kills == KILLS, "it ended before it was killed often enough"
+    names = [sorted(path.name for path in (tmp_path / run).iterdir()) for run in ("whole", "killed")]
+    assert names[0] == names[1] and not any(name.startswith(TEMPORARY) for name in names[0])
+    (whole, told), (killed, _) = (
+        load_tensors(tmp_path / run / "checkpoint.safetensors") for run in ("whole", "killed")
+    )
+    assert told["step"] == 300 and whole.keys() == killed.keys()
+    assert all((whole[name] == killed[name]).all() for name in whole)
