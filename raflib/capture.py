@@ -67,6 +67,7 @@ class Capture:
             `pose`, in other pictures of them (`raflib.tracking.HeadMap`).
         truth: only on sources that own the performance; for evaluation only.
         background: None for white; [H,W,3] in [0,1] where a single static camera sees a real room.
+        time: [T] seconds from the start of its recording to each frame; None where the source does not know.
         recording: the source's own mark of what was recorded (content of a file, settings, versions), for
             `fingerprint`. Two recordings with other images have other marks.
     """
@@ -87,6 +88,7 @@ class Capture:
     head_map: object | None = field(default=None, repr=False)
     truth: Truth | None = field(default=None, repr=False)
     background: Float[np.ndarray, "H W 3"] | None = field(default=None, repr=False)
+    time: Float[np.ndarray, "T"] | None = field(default=None, repr=False)
     recording: str = field(default="", repr=False)
 
     def __post_init__(self):
@@ -96,6 +98,8 @@ class Capture:
                     f"capture {self.subject}: {name} has {len(getattr(self, name))} rows but expression has "
                     f"{len(self.expression)}; every per-frame signal needs one row a frame"
                 )
+        if self.time is not None and len(self.time) != len(self.expression):
+            raise RafError(f"capture {self.subject}: {len(self.time)} times for {len(self.expression)} frames")
         missing = {"rigid", "blend", "lips"} - set(self.groups)
         if missing:
             raise RafError(f"capture {self.subject}: landmark groups {', '.join(sorted(missing))} are not given")

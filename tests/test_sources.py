@@ -10,6 +10,7 @@ import pytest
 from raflib.capture import Frames
 from raflib.errors import RafError
 from raflib.sources import _store, known_sources, open_capture, studio, video
+from raflib.sources._window import square_window
 
 pytest.importorskip("mediapipe", reason="mediapipe is not installed")
 av = pytest.importorskip("av", reason="PyAV is not installed")
@@ -330,9 +331,9 @@ def test_bad_videos_are_named(tmp_path, monkeypatch):
 
 def test_square_window_stays_inside():
     boxes = np.array([[10.0, 20, 60, 90], [20, 25, 70, 95]])
-    assert video.square_window(boxes, 400, 300, 2.0) == (0, 0, 150)
-    assert video.square_window(boxes + 100, 400, 300, 2.0) == (65, 82, 150)
-    x, y, side = video.square_window(boxes, 120, 90, 2.0)
+    assert square_window(boxes, 400, 300, 2.0) == (0, 0, 150)
+    assert square_window(boxes + 100, 400, 300, 2.0) == (65, 82, 150)
+    x, y, side = square_window(boxes, 120, 90, 2.0)
     assert side == 90 and x == 0 and 0 <= y <= 30
 
 

