@@ -16,6 +16,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
+from raflib.checks import whole
 from raflib.errors import RafError
 from raflib.geometry import Camera
 
@@ -136,8 +137,8 @@ class Capture:
 
     def image(self, t: int, c: int) -> UInt8[np.ndarray, "H W 3"]:
         """The picture of frame `t` from camera `c`."""
-        return self.frames.image(int(t), int(c))
+        return self.frames.image(whole("frame", t, 0), whole("camera", c, 0))
 
     def mask(self, t: int, c: int) -> UInt8[np.ndarray, "H W"]:
         """Alpha (0..255) of the person in frame `t` from camera `c`."""
-        return self.frames.mask(int(t), int(c))
+        return self.frames.mask(whole("frame", t, 0), whole("camera", c, 0))

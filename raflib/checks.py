@@ -28,13 +28,16 @@ def whole(what: str, value: object, least: int | None = None, most: int | None =
     return number
 
 
-def finite(what: str, value: object, least: float = -math.inf, most: float = math.inf) -> float:
-    """`value` as a float from `least` to `most`. RafError naming `what` for NaN, infinity and what is no number."""
+def finite(what: str, value: object, least: Real = -math.inf, most: Real = math.inf) -> float | int:
+    """`value`, a number from `least` to `most`, as Python's own.
+
+    RafError naming `what` for other numbers, NaN, infinity and what is no number.
+    """
     plain = isinstance(value, Real) and not isinstance(value, (bool, np.bool_))
     if not plain or not math.isfinite(value) or not least <= value <= most:
         ends = [f"at {word} {end:g}" for word, end in (("least", least), ("most", most)) if math.isfinite(end)]
         raise RafError(f"{what} is {value!r}, expected a finite number{' of ' if ends else ''}{' and '.join(ends)}")
-    return float(value)
+    return value if type(value) in (int, float) else float(value)
 
 
 def numbers(what: str, values: object, kinds: str = "fiu") -> np.ndarray:

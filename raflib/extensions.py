@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import lgamma
+from typing import SupportsIndex
 
 import numpy as np
 import torch
@@ -172,7 +173,7 @@ class PeopleRAF(FromBank):
     Refuted if avatars are no better than with RAF's top_k = k: then who the neighbour is does not matter.
     """
 
-    people: int = 5
+    people: SupportsIndex = 5
     name = "raf_people"
 
     def __post_init__(self) -> None:

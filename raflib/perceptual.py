@@ -12,6 +12,7 @@ Nothing here is trained: weights are buffers that no checkpoint carries. Gradien
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Sequence
 from functools import lru_cache
 from importlib import util
@@ -23,6 +24,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from raflib.errors import RafError
+from raflib.reading import damage_named, read_bytes
 
 PACKAGE = "stlpips_pytorch"
 SHA256 = {
@@ -57,15 +59,16 @@ def weight_file(net: str) -> Path:
 
 
 def load_weights(path: Path, net: str) -> dict[str, Tensor]:
-    """The state dict in `path` after checking its SHA-256; RafError naming the file otherwise."""
+    """The state dict in `path` after checking its SHA-256; RafError naming the file otherwise.
+
+    Needs torch 2.6 or newer, before which `weights_only` could be got round.
+    """
     advice = "run `pip install --force-reinstall --no-deps stlpips-pytorch==0.0.2`"
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise RafError(f"{path}: cannot be read ({error.strerror}); {advice}") from None
+    content = read_bytes(path, f"file of {net} weights", advice)
     if hashlib.sha256(content).hexdigest() != SHA256[net]:
         raise RafError(f"{path}: not the {net} weights of stlpips-pytorch 0.0.2 (SHA-256 differs); {advice}")
-    return torch.load(path, map_location="cpu", weights_only=True)
+    with damage_named(path, f"file of {net} weights", advice):
+        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
 
 
 class Perceptual(nn.Module):

@@ -27,8 +27,10 @@ Only numpy, torch and the bank are needed: no renderer, no tracker, no studio. S
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import ClassVar
+from numbers import Real
+from typing import ClassVar, SupportsIndex
 
 import numpy as np
 import torch
@@ -36,6 +38,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from raflib.bank import ExpressionBank
+from raflib.checks import as_float32, finite, numbers, whole
 from raflib.errors import RafError
 
 SAMPLERS: dict[str, type[Sampler]] = {}
@@ -57,7 +60,7 @@ class Recording:
         feature_space: str | None = None,
         pose: Float[np.ndarray, "T 6"] | None = None,
     ):
-        expression = np.asarray(expression, dtype=np.float32)
+        expression = as_float32("bind: expression", expression)
         if expression.ndim != 2 or 0 in expression.shape:
             raise RafError(f"bind: expression of shape {expression.shape}, expected [T, d] with frames in it")
         if not isinstance(subject, str) or not subject:
@@ -82,8 +85,9 @@ class Recording:
 class Conditioner:
     """A sampler bound to one subject: `conditioner(frame_index [B], generator)` gives the expressions [B,d] of a step.
 
-    Subclasses draw in `_draw`. Asking for a frame outside the recording, or one without a tracked face (NaN in
-    `expression`), raises RafError. Vectors come back on the device of `frame_index`; all randomness is `generator`'s,
+    `frame_index` may be a mask of all frames as well; then those it marks are meant. Subclasses draw in `_draw`.
+    Asking for a frame outside the recording, or one without a tracked face (NaN in `expression`), or with anything but
+    whole numbers, raises RafError. Vectors come back on the device of `frame_index`; all randomness is `generator`'s,
     so saving its state is enough to resume exactly.
 
     Attributes:
@@ -98,8 +102,10 @@ class Conditioner:
         self.chance = torch.zeros(len(self.detected))
         self._usable = torch.from_numpy(self.detected)
 
-    def __call__(self, frame_index: Int[Tensor, " B"], generator: torch.Generator) -> Float[Tensor, "B d"]:
-        frames = frame_index.to("cpu", torch.int64)
+    def __call__(
+        self, frame_index: Tensor | np.ndarray | Sequence[int], generator: torch.Generator
+    ) -> Float[Tensor, "B d"]:
+        frames = self._frames(frame_index)
         inside = (frames >= 0) & (frames < len(self._usable))
         usable = self._usable[frames.clamp(0, len(self._usable) - 1)] & inside
         if not usable.all():
@@ -108,7 +114,18 @@ class Conditioner:
                 f"frame {frame} of subject {self.subject!r} is outside 0..{len(self._usable) - 1} or shows no tracked "
                 "face; sample from the detected frames"
             )
-        return self._draw(frames, generator).to(frame_index.device)
+        drawn = self._draw(frames, generator)
+        return drawn.to(frame_index.device) if isinstance(frame_index, Tensor) else drawn
+
+    def _frames(self, index: Tensor | np.ndarray | Sequence[int]) -> Int[Tensor, " B"]:
+        """Frame numbers, of a list of them or of a mask of all frames."""
+        what = f"frames of subject {self.subject!r}"
+        listed = numbers(what, index.cpu() if isinstance(index, Tensor) else index, "iub")
+        if listed.dtype == bool and listed.shape == self.detected.shape:
+            listed = np.flatnonzero(listed)
+        if listed.ndim != 1 or listed.dtype == bool:
+            raise RafError(f"{what} have shape {list(listed.shape)}, expected [B], or a mask [{len(self.detected)}]")
+        return torch.from_numpy(listed.astype(np.int64))
 
     def _draw(self, frames: Tensor, generator: torch.Generator) -> Tensor:
         return self.expression[frames]
@@ -266,12 +283,11 @@ class RandomNoise(Sampler):
     σ is another amount of noise. Raises RafError for a negative or infinite sigma.
     """
 
-    sigma: float | int = 0.08
+    sigma: Real = 0.08
     name = "noise"
 
     def __post_init__(self) -> None:
-        if not 0 <= self.sigma < float("inf"):
-            raise RafError(f"RandomNoise: sigma is {self.sigma!r}, expected a finite number of at least 0")
+        object.__setattr__(self, "sigma", finite("RandomNoise: sigma", self.sigma, 0))
 
     def condition(self, recording: Recording) -> NoiseConditioner:
         """Each frame's own expression with fresh noise in every step."""
@@ -286,26 +302,24 @@ class FromBank(Sampler):
     """
 
     bank: ExpressionBank
-    p: float | int = 0.5
+    p: Real = 0.5
 
     def __post_init__(self) -> None:
-        title = type(self).__name__
+        title, what = type(self).__name__, type(self.bank).__name__
         if not isinstance(self.bank, ExpressionBank):
-            what = type(self.bank).__name__
             raise RafError(f"{title}: bank is a {what}, expected an ExpressionBank; load or build one")
-        if not 0 <= self.p <= 1:
-            raise RafError(f"{title}: p is {self.p!r}, expected a probability from 0 to 1")
+        object.__setattr__(self, "p", finite(f"{title}: p", self.p, 0, 1))
 
-    def nearest(self, recording: Recording, k: int = 1) -> tuple[Float[np.ndarray, "F k"], Int[np.ndarray, "F k"]]:
+    def nearest(
+        self, recording: Recording, k: SupportsIndex = 1
+    ) -> tuple[Float[np.ndarray, "F k"], Int[np.ndarray, "F k"]]:
         """Distances and bank rows of each detected frame's k nearest neighbours among people other than the subject."""
         where = {"exclude": recording.subject, "feature_space": recording.feature_space}
         return self.bank.search(recording.own, k=k, **where)
 
     def _check_count(self, option: str) -> None:
         """RafError unless an option is a whole number of at least 1."""
-        value = getattr(self, option)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise RafError(f"{type(self).__name__}: {option} is {value!r}, expected a whole number of at least 1")
+        object.__setattr__(self, option, whole(f"{type(self).__name__}: {option}", getattr(self, option), 1))
 
 
 @dataclass(frozen=True)
@@ -317,7 +331,7 @@ class RAF(FromBank):
     expectation over steps the loss is (1 − p)·L_self + p·L_RAF. Raises RafError for p outside [0, 1] or top_k < 1.
     """
 
-    top_k: int = 1
+    top_k: SupportsIndex = 1
     name = "raf"
 
     def __post_init__(self) -> None:

@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--frames", type=int, default=openbank.FRAMES, help="frames of each (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="draws the frames (default 0)")
     parser.add_argument("--cores", type=int, default=os.cpu_count() or 1, help="cores to use (default all)")
-    parser.add_argument("--out", type=Path, default=data_root() / "bank_arkit52.npz", help="the file (default in data)")
+    parser.add_argument("--out", type=Path, help="the file (default data/bank_arkit52.npz, for the whole bank only)")
     parser.add_argument(
         "--verify",
         type=float,
@@ -37,8 +37,15 @@ def main(arguments: list[str] | None = None) -> int:
         help="film this share of the rows of --out again and compare, e.g. 0.01",
     )
     options = parser.parse_args(arguments)
-    start = time.monotonic()
+    start, whole = time.monotonic(), (openbank.PEOPLE, openbank.FRAMES, 0)
     try:
+        if options.out is None:
+            options.out = data_root() / "bank_arkit52.npz"
+            if options.verify is None and (options.people, options.frames, options.seed) != whole:
+                raise RafError(
+                    f"{options.out}: is for {whole[0]} people × {whole[1]} frames with seed {whole[2]}; name another "
+                    "file for this bank with --out"
+                )
         if options.verify is not None:
             bank = ExpressionBank.load(options.out)
             print(f"{options.out}: {openbank.verify(bank, options.verify, options.seed, options.cores)}")
@@ -47,6 +54,9 @@ def main(arguments: list[str] | None = None) -> int:
     except RafError as error:
         print(f"build_bank: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("build_bank: stopped; the same command goes on where it was", file=sys.stderr)
+        return 130
     rate, size = float(bank.provenance["detection_rate"]), options.out.stat().st_size / 1e6
     print(
         f"{len(bank)} rows of {len(bank.people)} people, {size:.1f} MB, {(time.monotonic() - start) / 60:.1f} minutes"

@@ -10,8 +10,6 @@ names between blanks; a clip in no line is a person by itself. Nothing of a sing
 from __future__ import annotations
 
 import argparse
-import zipfile
-import zlib
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -20,9 +18,14 @@ from scipy.spatial.transform import Rotation
 
 from raflib import people
 from raflib.errors import RafError
+from raflib.reading import Array, read_arrays
 from raflib.runs import data_root, write_json
 from raflib.tracking import ARKIT52
 
+STORED = {
+    "blendshapes": Array("f", "T 52", finite=False), "detected": Array("biu", "T"),
+    "matrices": Array("f", "T 4 4", finite=False),
+}  # fmt: skip
 DEFINITIONS = {
     "between": "root mean square distance of the persons' mean features to the mean of those means",
     "within": "root mean square distance of a frame to its person's mean, every person counting alike",
@@ -34,14 +37,11 @@ DEFINITIONS = {
 
 def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Features [T,52] and head angles [T,3] (degrees) of detected frames. RafError naming a file of another kind."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            found = file["detected"].astype(bool)
-            features, matrices = file["blendshapes"][found], file["matrices"][found]
-    except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise RafError(f"{path}: not a track ({error}); expected blendshapes, detected and matrices") from None
-    if not len(features) or features.shape[1] != len(ARKIT52) or matrices.shape[1:] != (4, 4):
-        raise RafError(f"{path}: features {features.shape}, expected [T,{len(ARKIT52)}] with a detected frame")
+    stored = read_arrays(path, STORED, "track", "expected blendshapes, detected and matrices")
+    found = stored["detected"].astype(bool)
+    features, matrices = stored["blendshapes"][found], stored["matrices"][found]
+    if not len(features) or not np.isfinite(features).all() or not np.isfinite(matrices).all():
+        raise RafError(f"{path}: no detected frame, or NaN in one; track the clip again")
     angles = Rotation.from_matrix(matrices[:, :3, :3].astype(np.float64)).as_euler("YXZ", degrees=True)
     return features.astype(np.float64), angles
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from processes import MARK, marked
 
 from raflib.runs import TEMPORARY
 
@@ -24,7 +25,8 @@ STEPS = 12
 
 WORK = f"""
 import hashlib, time
-from raflib.runs import atomic_write, read_json, runs_root, write_json
+from raflib.reading import read_json
+from raflib.runs import atomic_write, runs_root, write_json
 folder = runs_root() / f"work_{{subject}}"
 state = read_json(folder / "state.json") if (folder / "state.json").is_file() else {{"step": 0, "value": subject}}
 for step in range(state["step"], {STEPS}):
@@ -32,12 +34,13 @@ for step in range(state["step"], {STEPS}):
         for part in range(10):
             file.write(hashlib.sha256(f"{{step}} {{part}} {{state['value']}}".encode()).digest() * 1000)
             file.flush()
-            time.sleep(0.01)
+            time.sleep(0.025)
     state = {{"step": step + 1, "value": hashlib.sha256(state["value"].encode()).hexdigest()}}
     write_json(folder / "state.json", state)
 """
 AFTER = """
-from raflib.runs import read_json, runs_root, write_json
+from raflib.reading import read_json
+from raflib.runs import runs_root, write_json
 write_json(runs_root() / f"after_{subject}" / "found.json", read_json(runs_root() / f"work_{subject}" / "state.json"))
 """
 DRIVER = """
@@ -64,14 +67,13 @@ class Project:
             notebook = nbformat.v4.new_notebook(cells=[*cells, nbformat.v4.new_code_cell(source)])
             notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
             nbformat.write(notebook, root / "notebooks" / f"{name}.ipynb")
-        self.mark = f"RAF_MARK={root}"
 
     def half_written(self) -> set[Path]:
         return set(self.runs.glob(f"work_*/{TEMPORARY}*"))
 
     def start(self) -> subprocess.Popen:
         self.left_before = self.half_written()
-        named = {"RAF_RUNS": self.runs, "RAF_CACHE": self.root / "cache", "RAF_ROOT": self.root, "RAF_MARK": self.root}
+        named = {"RAF_RUNS": self.runs, "RAF_CACHE": self.root / "cache", "RAF_ROOT": self.root, MARK: self.root}
         paths = os.pathsep.join([str(ROOT), os.environ["PYTHONPATH"]])
         environment = {**os.environ, **{name: str(value) for name, value in named.items()}, "PYTHONPATH": paths}
         command = [sys.executable, "-c", DRIVER, str(self.root), str(ROOT / "scripts"), *self.people]
@@ -80,18 +82,6 @@ class Project:
 
     def said(self) -> str:
         return (self.root / "said").read_text()
-
-    def processes(self, kind: str = "") -> list[int]:
-        """All that a driver of this project has started and itself, or those with `kind` in their command."""
-        found = []
-        for entry in Path("/proc").iterdir():
-            try:
-                if entry.name.isdigit() and self.mark.encode() in (entry / "environ").read_bytes().split(b"\0"):
-                    command = (entry / "cmdline").read_bytes().split(b"\0")
-                    found += [int(entry.name)] if any(kind.encode() in word for word in command[:5]) else []
-            except OSError:
-                continue  # ended while we looked
-        return found
 
     def ports(self) -> list[int]:
         about = [
@@ -113,11 +103,11 @@ class Project:
             time.sleep(0.002)
 
     def nothing_runs(self, ports: list[int]) -> None:
-        """All processes end within two seconds, and let go of their ports."""
-        deadline = time.monotonic() + 2
-        while (self.processes() or not all(map(free, ports))) and time.monotonic() < deadline:
+        """All processes end long before their work would be done, and let go of their ports."""
+        deadline = time.monotonic() + 1.5
+        while (marked(self.root) or not all(map(free, ports))) and time.monotonic() < deadline:
             time.sleep(0.02)
-        assert not self.processes() and all(map(free, ports)), self.said()
+        assert not marked(self.root) and all(map(free, ports)), self.said()
 
 
 def free(port: int) -> bool:
@@ -152,7 +142,7 @@ def kill(project: Project, moment, number: int, kind: str = "") -> int:
     project.wait_until(lambda: moment(project), driver)
     assert driver.poll() is None, f"it ended before the moment came: {project.said()}"
     ports = project.ports()
-    os.kill(project.processes(kind)[0] if kind else driver.pid, number)
+    os.kill(marked(project.root, kind)[0] if kind else driver.pid, number)
     status = driver.wait(30)
     project.nothing_runs(ports)
     return status

@@ -525,7 +525,7 @@ def test_most_frontal_cameras_come_first(target):
         ({"protocol": "cross"}, "needs drivers"),
         ({"conditions": ["mean"]}, "conditions"),
         ({"metrics": ["psnr"]}, r"'psnr' is not known; choose from psnr/whole"),
-        ({"frames": 0}, "at least one"),
+        ({"frames": 0}, "at least 1"),
         ({"capture": None}, "pass the capture of subject 422"),
         ({"capture": capture("443", 0)}, "subject 422 but the capture of 443"),
         ({"protocol": "cross", "drivers": [capture("422", 1)]}, "its own driver"),

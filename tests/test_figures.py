@@ -307,15 +307,19 @@ def test_joined_sheets_stand_below_or_beside_each_other():
 
 
 def performance(sequences=4, frames=10):
-    """A capture whose expressions are small but for blinks, which move much, and one smile a sequence."""
+    """A capture whose expressions are small, but for one jaw a sequence, and blinks, each with another brow, which move
+    more than anything else; and which frames have shut eyes."""
     capture = ball_capture(frames=sequences * frames)
     capture.expression[:] = np.random.default_rng(0).normal(0, 0.01, capture.expression.shape)
     capture.sequence[capture.train] = np.repeat([f"SEN-{i:02d}" for i in range(sequences)], frames)
-    lids = [ARKIT52.index(name) for name in ("eyeBlinkLeft", "eyeBlinkRight")]
-    capture.expression[np.ix_(range(3, len(capture), 5), lids)] = np.linspace(0.7, 0.95, 2)
+    lids, brow, jaw = (ARKIT52.index(name) for name in ("eyeBlinkLeft", "browDownLeft", "jawForward"))
+    blinks = np.arange(3, len(capture), 5)
+    capture.expression[blinks, lids] = 0.8
+    capture.expression[blinks, ARKIT52.index("eyeBlinkRight")] = 0.8
+    capture.expression[blinks, brow + np.arange(len(blinks)) % 5] = 0.7
     for i, name in enumerate(np.unique(capture.sequence)):
-        capture.expression[np.flatnonzero(capture.sequence == name)[1], ARKIT52.index("jawOpen") + i] = 0.6
-    return capture, (capture.expression[:, lids] > 0.4).all(1)
+        capture.expression[np.flatnonzero(capture.sequence == name)[1], jaw + i] = 0.6
+    return capture, np.isin(np.arange(len(capture)), blinks)
 
 
 def test_picked_frames_differ_and_are_not_all_blinks():

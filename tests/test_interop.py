@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,8 +11,9 @@ import pytest
 import torch
 from plyfile import PlyData
 
-from raflib.avatar import GaussianAvatar, Upsampler
+from raflib.avatar import GaussianAvatar, Upsampler, read_official
 from raflib.avatar.interop import NETWORKS
+from raflib.avatar.official import check_tensors
 from raflib.avatar.ply import write_ply
 from raflib.config import AvatarConfig, train_config
 from raflib.errors import RafError
@@ -125,6 +127,79 @@ def test_bad_checkpoints_are_named_with_everything_that_is_wrong():
         GaussianAvatar.from_official({**state, "exp_deform_mlp.conv0.weight": torch.zeros(256, 90, 1)})
     with pytest.raises(RafError, match="missing keys"):
         GaussianAvatar.from_official({})
+
+
+def test_what_a_checkpoint_says_of_itself_is_bounded(tmp_path):
+    state = official(points=20)
+    with pytest.raises(RafError, match="has a layer 30000000, and not those before") as error:
+        GaussianAvatar.from_official({"exp_color_mlp.conv30000000.weight": torch.zeros(1, 1, 1)})
+    assert len(str(error.value)) < 500
+    with pytest.raises(RafError, match=r"unknown keys .* and 1980 more") as error:
+        GaussianAvatar.from_official({**state, **{f"{i:04}" + "x" * 999: torch.zeros(1) for i in range(2000)}})
+    assert len(str(error.value)) < 10_000
+    for change, words in (
+        ({"xyz": torch.full((20, 3), torch.nan)}, "xyz holds NaN"),
+        ({"xyz": torch.zeros(1, 1).expand(20, 3)}, "holds fewer numbers"),
+        ({"xyz": state["xyz"].to_sparse()}, "no plain tensor"),
+        ({f"exp_color_mlp.conv{i}.bias": torch.zeros(10**6) for i in range(2)}, "ask for layers of"),
+    ):
+        with pytest.raises(RafError, match=words):
+            GaussianAvatar.from_official({**state, **change})
+    for wrong in ([1], None, {1: torch.zeros(1)}):
+        with pytest.raises(RafError, match="expected a dict of named tensors"):
+            check_tensors(wrong)
+    with pytest.raises(RafError, match="no plain tensor"):
+        check_tensors({"xyz": [1.0]})
+    with pytest.raises(RafError, match="holds NaN"):
+        Upsampler.from_official({key: value * torch.nan for key, value in Upsampler(32, 2).to_official().items()})
+
+
+def test_files_of_checkpoints_are_read_within_bounds(tmp_path):
+    path, state = tmp_path / "gaussianhead_latest", official(points=20)
+    torch.save(state, path)
+    read = read_official(path)
+    assert list(read) == list(state) and all(torch.equal(read[key], state[key]) for key in state)
+    whole = path.read_bytes()
+    place = whole.index(state["xyz"].numpy().tobytes())
+    for content, words in (
+        (whole[:-100], "damaged"), (b"", "damaged"), (whole[: place + 1] + b"\0\0\0" + whole[place + 4 :], "checksum"),
+    ):  # fmt: skip
+        path.write_bytes(content)
+        with pytest.raises(RafError, match=words) as error:
+            read_official(path)
+        assert str(error.value).startswith(f"{path}: ")
+    for value, options in (([1, 2], {}), (state, {"_use_new_zipfile_serialization": False}), ({"a": Path}, {})):
+        torch.save(value, path, **options)
+        with pytest.raises(RafError, match="damaged official checkpoint"):
+            read_official(path)
+    torch.save(state, path)
+    with zipfile.ZipFile(path) as file, zipfile.ZipFile(tmp_path / "packed", "w", zipfile.ZIP_DEFLATED) as packed:
+        for name in file.namelist():
+            packed.writestr(name, file.read(name))
+    with pytest.raises(RafError, match=r"packed: damaged .*as torch never packs"):
+        read_official(tmp_path / "packed")
+    with pytest.raises(RafError, match="no such official checkpoint"):
+        read_official(tmp_path / "none")
+
+
+def test_splat_files_of_what_cannot_be_shown_are_refused(tmp_path):
+    path = tmp_path / "head.ply"
+    good = {
+        "means": torch.rand(1, 4, 3), "quaternions": torch.rand(1, 4, 4), "scales": torch.rand(1, 4, 3),
+        "opacities": torch.rand(1, 4), "features": torch.rand(1, 4, 3),
+    }  # fmt: skip
+    write_ply(path, Gaussians(**good))
+    before = path.read_bytes()
+    for name, value in (
+        ("means", torch.nan), ("quaternions", 0.0), ("quaternions", torch.inf), ("scales", torch.inf), ("scales", -0.1),
+        ("opacities", 1.5), ("opacities", torch.nan), ("features", torch.nan),
+    ):  # fmt: skip
+        with pytest.raises(RafError, match=rf"head\.ply: \d+ of \d+ numbers of the Gaussians' {name}"):
+            write_ply(path, Gaussians(**good | {name: torch.full_like(good[name], value)}))
+    assert path.read_bytes() == before
+    avatar = GaussianAvatar.from_official(official(points=30))
+    with pytest.raises(RafError, match=r"head\.ply: "):
+        avatar.export_ply(path, torch.zeros(64), torch.full((6,), torch.nan), 0.1)
 
 
 def test_the_readmes_lines_work(tmp_path, monkeypatch):

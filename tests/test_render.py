@@ -91,7 +91,7 @@ def test_any_blur_matches_the_dense_definition(antialiased):
     assert_exact(scene, (64, 64), torch.zeros(3), antialiased=antialiased, blur=0.1)
     sharp, usual = (rasterize(scene[0], scene[1:], 64, blur=blur)[0] for blur in (0.1, 0.3))
     assert (sharp - usual).abs().max() > 0.05
-    with pytest.raises(RafError, match="blur: expected a positive"):
+    with pytest.raises(RafError, match=r"blur .* expected a positive"):
         rasterize(scene[0], scene[1:], 64, blur=0.0)
 
 
@@ -400,7 +400,7 @@ def test_other_arguments_are_checked():
         rasterize(gaussians[[0, 0]], (extrinsics.repeat(3, 1, 1), intrinsics.repeat(3, 1, 1)), 64)
     with pytest.raises(RafError, match="cameras: expected 1, one for each set of Gaussians, got 0"):
         rasterize(gaussians, [], 64)
-    with pytest.raises(RafError, match="size: expected H or"):
+    with pytest.raises(RafError, match=r"size .* expected a whole number"):
         rasterize(gaussians, cameras, (64, 0))
     with pytest.raises(RafError, match=r"background: .* \[3\] or \[64, 64, 3\], got \[4\]"):
         rasterize(gaussians, cameras, 64, torch.ones(4))

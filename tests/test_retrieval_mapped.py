@@ -1,13 +1,16 @@
 """Banks on the disk: the same answers as in memory, nothing half-written, every damage named."""
 
 import json
+import os
 import pickle
 
 import numpy as np
 import pytest
 
+from raflib import runs
 from raflib.bank import ExpressionBank
 from raflib.errors import RafError
+from raflib.retrieval import header as header_of
 from raflib.retrieval import mapped
 from raflib.retrieval.columns import Coded
 from raflib.retrieval.mapped import MappedBank, write_mapped
@@ -152,6 +155,60 @@ def test_damaged_columns_are_named(tmp_path, bank, name):
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))  # a changed number: its place is whole
     with pytest.raises(RafError, match=rf"{name}\.npy: its checksum differs"):
         ExpressionBank.load(tmp_path / "bank").verify()
+    damaged = ExpressionBank.load(tmp_path / "bank")  # nothing is used before it is compared
+    uses = {"lines": lambda b: b.search(np.zeros((1, 8)), 1), "sequence": lambda b: np.asarray(b.sequence)}
+    for use in (uses.get(name, lambda b: getattr(b, name)), lambda b: b.restrict("A9")):
+        with pytest.raises(RafError, match=rf"{name}\.npy: its checksum differs"):
+            use(damaged)
+
+
+def test_numbers_that_no_bank_holds_are_refused_though_sealed(tmp_path, bank):
+    """A folder whose every checksum is right, as somebody could make it."""
+    folder, header = tmp_path / "bank", json.loads((tmp_path / "bank" / "bank.json").read_text())
+    kept = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    def seal(**changes):
+        told = {**header, **changes}
+        del told["checksum"]
+        for name, listed in told["files"].items():
+            if (folder / f"{name}.npy").is_file():
+                listed["sha256"] = header_of.sha256_of(folder / f"{name}.npy")
+        (folder / "bank.json").write_text(json.dumps({**told, "checksum": header_of.checksum_of(told)}))
+
+    for name, value in (("lines", np.nan), ("rotation", np.inf), ("sequence", -1), ("sequence", 99)):
+        column = np.load(folder / f"{name}.npy")
+        column[3] = value
+        np.save(folder / f"{name}.npy", column)
+        seal()
+        with pytest.raises(RafError, match=rf"{name}\.npy: holds numbers that no bank does"):
+            ExpressionBank.load(folder).restrict("A9")
+        (folder / f"{name}.npy").write_bytes(kept[f"{name}.npy"])
+    outside = {"../../elsewhere": header["files"]["frame"]}
+    for change, words in (
+        ({"files": {**header["files"], **outside}}, "it lists files"), ({"files": outside}, "it lists files"),
+        ({"people": [["A", 10**12]]}, "people have 1000000000000 rows"), ({"people": [["A", -1]]}, "no names with"),
+        ({"people": [[1, 180]]}, "no names with"), ({"sequences": [1, 2]}, "no names"), ({"people": []}, "no names"),
+        ({"people": [["A", 90], ["A", 90]]}, "twice"), ({"people": {}}, "other type"), ({"largest": "x"}, "other type"),
+    ):  # fmt: skip
+        seal(**change)
+        with pytest.raises(RafError, match=words) as error:
+            ExpressionBank.load(folder)
+        assert str(error.value).startswith(str(folder))
+
+
+def test_what_a_killed_write_left_is_removed_and_other_writers_are_spared(tmp_path, pieces, monkeypatch):
+    for name in ("left", "new"):
+        (tmp_path / f"{runs.TEMPORARY}{name}").mkdir()
+    os.utime(tmp_path / f"{runs.TEMPORARY}left", (0, 0))
+    (tmp_path / f"{runs.TEMPORARY}used").mkdir()
+    with runs.folder_lock(tmp_path / f"{runs.TEMPORARY}used", "writing"):
+        os.utime(tmp_path / f"{runs.TEMPORARY}used", (0, 0))
+        before = os.umask(0o077)
+        write_mapped(tmp_path / "bank", pieces)
+        os.umask(before)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"bank", f"{runs.TEMPORARY}new", f"{runs.TEMPORARY}used"}
+    assert (tmp_path / "bank").stat().st_mode & 0o777 == 0o700
 
 
 def test_every_changed_or_foreign_json_is_refused(tmp_path, bank):

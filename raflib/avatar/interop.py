@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from torch import Tensor
 from raflib.avatar.initialise import Canonical
 from raflib.avatar.model import GaussianAvatar
 from raflib.avatar.networks import ConditionedMLP
+from raflib.avatar.official import WHAT, check_tensors, listed
 from raflib.config import AvatarConfig
 from raflib.errors import RafError
 
@@ -51,11 +53,13 @@ def avatar_from_official(state: Mapping[str, Tensor], config: AvatarConfig | Non
     """An avatar with the weights of a public checkpoint.
 
     Sizes follow from the tensors. What a state dict does not tell (`near`, `far`, `deform_scale`, `attribute_scale`,
-    `blur`) is taken from `config`, by default the published values. Raises RafError listing every key that is
-    missing, unknown or of the wrong shape.
+    `blur`) is taken from `config`, by default the published values. Raises RafError listing keys that are
+    missing, unknown or of the wrong shape, and for tensors that hold NaN or fewer numbers than their shape declares.
     """
     base = config or AvatarConfig()
+    check_tensors(state)
     _check_keys(state)
+    _check_layers(state)
     sizes = _sizes(state)
     config = replace(
         base, **sizes, mouth_points=min(base.mouth_points, sizes["points"]), body="rigid", canonical_colour=False,
@@ -68,7 +72,7 @@ def avatar_from_official(state: Mapping[str, Tensor], config: AvatarConfig | Non
     odd = [f"{key} is {list(value[key].shape)}, expected {list(shape)}" for key, shape in wanted.items()
            if tuple(value[key].shape) != shape]  # fmt: skip
     if odd:
-        raise RafError(f"official checkpoint: shapes do not fit together: {'; '.join(odd)}")
+        raise RafError(f"{WHAT}: shapes do not fit together: {'; '.join(odd)}")
     with torch.no_grad():
         avatar.landmarks_neutral.copy_(landmarks)
         for name in _POINTS:
@@ -108,32 +112,43 @@ def _cut(mlp: ConditionedMLP, state: Mapping[str, Tensor]) -> None:
 
 
 def _check_keys(state: Mapping[str, Tensor]) -> None:
-    layers = {name: _layer_count(state, name) for name in NETWORKS}
     wanted = {*_POINTS, "landmarks_3d_neutral"}
-    for name, count in layers.items():
-        wanted |= {f"{name}_mlp.conv{i}.{part}" for i in range(max(count, 1)) for part in ("weight", "bias")}
+    for name in NETWORKS:
+        count = max(_layer_count(state, name), 1)
+        if count > max(len(state), 1):  # a name may hold any number
+            raise RafError(f"{WHAT}: {name}_mlp has a layer {count - 1}, and not those before it")
+        wanted |= {f"{name}_mlp.conv{i}.{part}" for i in range(count) for part in ("weight", "bias")}
     missing, unknown = sorted(wanted - set(state)), sorted(set(state) - wanted)
     if missing or unknown:
-        parts = [
-            f"{word} keys {', '.join(keys)}" for word, keys in (("missing", missing), ("unknown", unknown)) if keys
-        ]
+        parts = [f"{word} keys {listed(keys)}" for word, keys in (("missing", missing), ("unknown", unknown)) if keys]
         raise RafError(
-            f"official checkpoint: {'; '.join(parts)}; expected the state dict of the public code's Gaussian head "
+            f"{WHAT}: {'; '.join(parts)}; expected the state dict of the public code's Gaussian head "
             "(the upsampler's belongs to Upsampler.from_official)"
         )
     ranks = {key: 3 if key.endswith("weight") else 1 if key.endswith("bias") else 2 for key in wanted}
     wrong = [key for key in sorted(wanted) if not _is_float(state[key], ranks[key])]
     if wrong:
-        raise RafError(f"official checkpoint: not floating-point tensors of the expected rank: {', '.join(wrong)}")
+        raise RafError(f"{WHAT}: not floating-point tensors of the expected rank: {listed(wrong)}")
 
 
-def _is_float(value: object, rank: int) -> bool:
-    return isinstance(value, Tensor) and value.is_floating_point() and value.ndim == rank
+def _check_layers(state: Mapping[str, Tensor]) -> None:
+    """RafError where layers of the sizes that the biases say would take far more than the file holds."""
+    planned = 0
+    for name in NETWORKS:
+        widths = [len(state[f"{name}_mlp.conv{index}.bias"]) for index in range(_layer_count(state, name))]
+        planned += sum(before * after for before, after in pairwise(widths))
+    held = sum(value.numel() for value in state.values())
+    if planned > 4 * held:
+        raise RafError(f"{WHAT}: its biases ask for layers of {planned} weights, it holds {held}")
+
+
+def _is_float(value: Tensor, rank: int) -> bool:
+    return value.is_floating_point() and value.ndim == rank
 
 
 def _layer_count(state: Mapping[str, Tensor], name: str) -> int:
     """One more than the highest layer number, so that a gap shows up as a missing key."""
-    numbers = [re.fullmatch(rf"{name}_mlp\.conv(\d+)\.(?:weight|bias)", key) for key in state]
+    numbers = [re.fullmatch(rf"{name}_mlp\.conv(\d{{1,9}})\.(?:weight|bias)", key) for key in state]
     return 1 + max((int(match.group(1)) for match in numbers if match), default=-1)
 
 
@@ -150,7 +165,7 @@ def _sizes(state: Mapping[str, Tensor]) -> dict[str, object]:
     }
     short = [f"{name}_mlp" for name, widths in hidden.items() if not widths]
     if short:
-        raise RafError(f"official checkpoint: {', '.join(short)}: at least two layers are expected")
+        raise RafError(f"{WHAT}: {', '.join(short)}: at least two layers are expected")
     last = _layer_count(state, "exp_color") - 1
     return {
         "points": points, "feature_dim": feature, "expression_dim": expression, "frequencies": frequencies,
@@ -162,7 +177,7 @@ def _frequencies(name: str, width: int, dimensions: int) -> int:
     octaves, rest = divmod(width - dimensions, 2 * dimensions)
     if rest or octaves < 0:
         raise RafError(
-            f"official checkpoint: {name}.conv0.weight leaves {width} columns for an encoding; "
+            f"{WHAT}: {name}.conv0.weight leaves {width} columns for an encoding; "
             f"{dimensions} · (1 + 2 · frequencies) are expected"
         )
     return octaves

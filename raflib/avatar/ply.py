@@ -20,6 +20,8 @@ def write_ply(path: str | Path, gaussians: Gaussians) -> None:
     """One set of Gaussians as a binary .ply in the layout of 3D Gaussian Splatting (Kerbl et al. 2023), SH degree 0.
 
     Positions are in metres, world axes (y down); colours are the first three channels, clamped to [0, 1]. Atomic.
+    Raises RafError for more than one set, fewer channels, and numbers that no viewer can draw: NaN, infinity, negative
+    scales, opacities outside [0, 1], quaternions of length 0.
     """
     if len(gaussians) != 1 or gaussians.channels < 3:
         raise RafError(
@@ -27,6 +29,16 @@ def write_ply(path: str | Path, gaussians: Gaussians) -> None:
             f"{gaussians.channels}"
         )
     g = gaussians.detach().to("cpu")
+    for name, wrong in {
+        "means": ~g.means.isfinite(), "quaternions": ~g.quaternions.isfinite() | (g.quaternions == 0).all(-1, True),
+        "scales": ~g.scales.isfinite() | (g.scales < 0), "opacities": ~((g.opacities >= 0) & (g.opacities <= 1)),
+        "features": ~g.features[..., :3].isfinite(),
+    }.items():  # fmt: skip
+        if wrong.any():
+            raise RafError(
+                f"{path}: {int(wrong.sum())} of {wrong.numel()} numbers of the Gaussians' {name} are NaN, infinite or "
+                "out of range, so no viewer could show them; use a frame with a face and an avatar that renders"
+            )
     opacity = g.opacities[0].clamp(1e-6, 1 - 1e-6)
     columns = {name: g.means[0, :, i] for i, name in enumerate("xyz")}
     columns |= {name: torch.zeros(len(opacity)) for name in ("nx", "ny", "nz")}

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from raflib.avatar.official import check_tensors, listed
 from raflib.errors import RafError
 
 PREFIX = "upsampler."
@@ -58,6 +59,7 @@ class Upsampler(nn.Module):
 
         Raises one RafError that lists every key that is unknown, missing, not float32 or of the wrong shape.
         """
+        check_tensors(state_dict)
         given = {name: getattr(value, "shape", None) for name, value in state_dict.items()}
         with torch.device("meta"):  # shapes only, whatever the file claims
             model = cls(*_sizes(given))
@@ -72,7 +74,7 @@ class Upsampler(nn.Module):
             elif state_dict[name].dtype != torch.float32:
                 problems.append(f"{name} is {state_dict[name].dtype}, expected float32")
         if problems:
-            raise RafError(f"not a published upsampler: {'; '.join(problems)}")
+            raise RafError(f"not a published upsampler: {listed(problems, '; ')}")
         model.load_state_dict(
             {name.removeprefix(PREFIX): value.detach().clone() for name, value in state_dict.items()}, assign=True
         )

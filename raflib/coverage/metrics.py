@@ -7,10 +7,12 @@ the training set [N,d], y the target (the drivers' frames) [M,d], ‖·‖ the E
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import SupportsIndex
 
 import numpy as np
 from jaxtyping import Float
 
+from raflib.checks import whole
 from raflib.coverage.pairs import kernel_means, median_distance, nearest_distance, samples
 from raflib.errors import RafError
 
@@ -60,7 +62,7 @@ def _squared_mmd(x: np.ndarray, y: np.ndarray, dtype: type) -> float:
     return sum(within) - 2 * across
 
 
-def kl(x: Float[np.ndarray, "N d"], y: Float[np.ndarray, "M d"], components: int = 8) -> float:
+def kl(x: Float[np.ndarray, "N d"], y: Float[np.ndarray, "M d"], components: SupportsIndex = 8) -> float:
     """KL(P_x ‖ P_y) in nats between kernel density estimates in a PCA space (Appendix 0.A: x subject, y target).
 
         KL = 1/N Σᵢ [log p_x(zᵢ) − log p_y(zᵢ)],   zᵢ = Vᵀ(xᵢ − ȳ) / s
@@ -100,14 +102,13 @@ class Projection:
         return (np.asarray(points, dtype=np.float64) - self.mean) @ self.axes
 
 
-def pca(points: Float[np.ndarray, "N d"], components: int = 2) -> Projection:
+def pca(points: Float[np.ndarray, "N d"], components: SupportsIndex = 2) -> Projection:
     """The PCA space of `points`; each axis points where its largest coefficient is positive, so that figures repeat.
 
     Raises RafError when `components` is not between 1 and d or an axis has no variance.
     """
     points, _ = samples(points, points)
-    if not 1 <= components <= points.shape[1]:
-        raise RafError(f"pca: components is {components}, expected 1 to {points.shape[1]}, the width of the features")
+    components = whole("pca: components", components, 1, points.shape[1])
     centered = points - points.mean(0)
     variance, axes = np.linalg.eigh(centered.T @ centered / max(len(points) - 1, 1))
     variance, axes = variance[::-1][:components], axes[:, ::-1][:, :components]

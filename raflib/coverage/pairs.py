@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Float
 
+from raflib.checks import numbers
 from raflib.errors import RafError
 from raflib.retrieval.exact import Table, search
 
@@ -19,7 +20,7 @@ BLOCK = 384  # points on each side of a block of pairs: 1.2 MB, which stays in a
 
 def samples(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Both as float64 [*, d]; RafError for other shapes, no frames, NaN or infinity."""
-    x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    x, y = (numbers("coverage: a sample", sample).astype(np.float64) for sample in (x, y))
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1] or 0 in x.shape + y.shape:
         raise RafError(f"coverage: shapes {x.shape} and {y.shape}, expected [N, d] and [M, d] with frames in both")
     if not (np.isfinite(x).all() and np.isfinite(y).all()):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, SupportsIndex
 
 import numpy as np
 from jaxtyping import Float
 from tqdm import tqdm
 
+from raflib.checks import whole
 from raflib.coverage.intervals import jackknife, measures
 from raflib.coverage.spread import effective_rank, precision_recall
 from raflib.errors import RafError
@@ -51,12 +52,12 @@ def training_sets(
     subject: str,
     targets: Mapping[str, Float[np.ndarray, "M d"]] | Float[np.ndarray, "M d"],
     bank: ExpressionBank,
-    n: int | None = None,
-    repeats: int = 20,
-    seed: int = 0,
+    n: SupportsIndex | None = None,
+    repeats: SupportsIndex = 20,
+    seed: SupportsIndex = 0,
     feature_space: str | None = None,
     allow_leak: bool = False,
-    top_k: int = 1,
+    top_k: SupportsIndex = 1,
 ) -> TrainingSets:
     """What Table 1 compares, drawn `repeats` times.
 
@@ -76,14 +77,15 @@ def training_sets(
     people = {**targets, subject: np.concatenate([own, targets.get(subject, own[:0])])}
     leaks = refuse_leaks("training_sets: the bank", bank, people, allow_leak, excluded=subject)
     leaked = len(set().union(*(leak.rows.tolist() for leak in leaks)))
-    n = len(own) // 2 * 2 if n is None else n
+    n = len(own) // 2 * 2 if n is None else whole("training_sets: n", n)
+    repeats, top_k = whole("training_sets: repeats", repeats), whole("training_sets: top_k", top_k, 1)
     if n < 2 or n % 2 or n > len(own) or repeats < 1:
         raise RafError(
             f"training_sets: n is {n} and repeats {repeats}, expected an even n from 2 to {len(own)} and repeats from 1"
         )
     rows = bank.search(own, k=top_k, exclude=subject, feature_space=feature_space)[1]
     neighbours = bank.features[rows.T.ravel()]  # everybody's nearest, then everybody's second, …
-    draw = np.random.default_rng(seed)
+    draw = np.random.default_rng(whole("seed", seed, 0))
     vanilla = [draw.permutation(len(own))[:n] for _ in range(repeats)]
     which = draw.integers(1, top_k + 1, (repeats, n // 2))
     raf = [

@@ -7,11 +7,12 @@ features' own unit.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, SupportsIndex
 
 import numpy as np
 from jaxtyping import Float
 
+from raflib.checks import whole
 from raflib.coverage.pairs import nearest, nearest_distance, samples, squared_radii, within_radii
 from raflib.errors import RafError
 
@@ -41,7 +42,7 @@ class PrecisionRecall(NamedTuple):
     recall: float
 
 
-def precision_recall(x: Float[np.ndarray, "N d"], y: Float[np.ndarray, "M d"], k: int = 3) -> PrecisionRecall:
+def precision_recall(x: Float[np.ndarray, "N d"], y: Float[np.ndarray, "M d"], k: SupportsIndex = 3) -> PrecisionRecall:
     """Improved precision and recall (Kynkäänniemi et al., NeurIPS 2019) of a training set x for a target y.
 
     The region of a sample is the union of balls around its points, each reaching to that point's k-th nearest other
@@ -52,8 +53,7 @@ def precision_recall(x: Float[np.ndarray, "N d"], y: Float[np.ndarray, "M d"], k
     size sampled alike. Raises RafError unless 1 ≤ k < N, M.
     """
     x, y = samples(x, y)
-    if not 1 <= k < min(len(x), len(y)):
-        raise RafError(f"precision_recall: k is {k}, expected 1 to {min(len(x), len(y)) - 1}, less than either sample")
+    k = whole("precision_recall: k", k, 1, min(len(x), len(y)) - 1)
     center = y.mean(0)
     x, y = x - center, y - center
     x_inside, y_inside = within_radii(x, y, squared_radii(x, k), squared_radii(y, k))

@@ -22,6 +22,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from raflib.capture import Capture
+from raflib.checks import numbers, whole
 from raflib.driving import DrivingMap, drive_from_name
 from raflib.errors import RafError
 from raflib.evaluation.metrics import REGISTRY, Metric, Target, resolve
@@ -168,14 +169,14 @@ def pick_frames(available: Sequence[int] | np.ndarray, frames: Frames) -> np.nda
     available = np.asarray(available, dtype=int)
     if frames is None:
         return available
-    if isinstance(frames, (int, np.integer)):
-        if frames < 1:
-            raise RafError(f"evaluate: frames is {frames}; ask for at least one")
+    if np.ndim(frames) == 0:
+        frames = whole("evaluate: frames", frames, 1)
         return available[np.unique(np.linspace(0, len(available) - 1, min(frames, len(available))).round().astype(int))]
+    frames = numbers("evaluate: frames", frames, "iu").astype(int)
     odd = np.setdiff1d(frames, available)
     if len(odd):
         raise RafError(f"evaluate: frame {odd[0]} is not a detected frame of the wanted split; leave it out")
-    return np.asarray(frames, dtype=int)
+    return frames
 
 
 def _check(run, protocol, split, capture, drivers, conditions, allow_leak) -> None:

@@ -16,7 +16,8 @@ from pathlib import Path
 from raflib.errors import RafError
 from raflib.lab.folders import run_folder
 from raflib.parameters import NOTEBOOKS
-from raflib.runs import VERSIONS_OF, package_versions, read_json, runs_root
+from raflib.reading import read_json
+from raflib.runs import VERSIONS_OF, package_versions, runs_root
 
 READS = {"05_evaluate": "04_train"}
 """Notebook → the notebook whose results, made with the same parameters, it reads."""

@@ -4,8 +4,9 @@
 and `faces` show rows.
 """
 
-from raflib.openbank.building import FRAMES, PEOPLE, build
+from raflib.openbank.building import FRAMES, PEOPLE
 from raflib.openbank.faces import face, faces
+from raflib.openbank.guarded import build
 from raflib.openbank.verifying import TOLERANCE, Verification, verify
 
 __all__ = ["FRAMES", "PEOPLE", "TOLERANCE", "Verification", "build", "face", "faces", "verify"]

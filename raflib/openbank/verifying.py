@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from tqdm import tqdm
 
 from raflib.bank import ExpressionBank
+from raflib.checks import whole
 from raflib.errors import RafError
 from raflib.openbank.people import Look, Person, film_everybody
 from raflib.sources.studio import FEATURE_SPACE
@@ -51,8 +52,9 @@ def verify(
 
     They are random rows of a dozen random people, or of as many more as it takes. Raises RafError naming the worst row
     when a score differs by more than `TOLERANCE` or no face is found, for rows that no studio person performs, for
-    another feature space, and for a share outside 0 (exclusive) to 1.
+    another feature space, for a negative seed, and for a share outside 0 (exclusive) to 1.
     """
+    seed = whole("verify: seed", seed, least=0)
     if bank.feature_space != FEATURE_SPACE or not 0 < share <= 1:
         raise RafError(
             f"verify: a share of {share} of {bank.feature_space} features; expected above 0, at most 1, {FEATURE_SPACE}"

@@ -8,24 +8,30 @@ transmittance 1e-4, nothing nearer than 0.01.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from numbers import Real
+from typing import SupportsIndex
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from raflib.checks import finite, whole
 from raflib.errors import RafError
 from raflib.geometry import Camera, stack_cameras
 from raflib.render.constants import BLUR
 from raflib.render.gaussians import Gaussians
 
 BACKENDS = ("auto", "cpu", "gsplat")
+LARGEST = 16384
+"""Most pixels of an image's side."""
 _LEAST_ALPHA = 1e-6  # below the least coverage that is drawn, 1/255
 
 
 def rasterize(
     gaussians: Gaussians,
     cameras: Sequence[Camera] | tuple[Float[Tensor, "B 4 4"], Float[Tensor, "B 3 3"]],
-    size: int | tuple[int, int],
+    size: SupportsIndex | Sequence[SupportsIndex] | np.ndarray,
     background: float | Float[Tensor, "C"] | Float[Tensor, "H W C"] = 1.0,
     backend: str = "auto",
     antialiased: bool = False,
@@ -47,22 +53,25 @@ def rasterize(
     where nothing is). Differentiable in the Gaussians' tensors, the extrinsics and the background. On the CPU the
     result is the same bits for any number of threads.
 
-    Raises RafError if shapes, dtypes or devices do not fit, if a tensor of the Gaussians is not finite (checked on the
-    CPU only, where looking is free), or if the backend cannot run here.
+    Raises RafError if shapes, dtypes or devices do not fit, if a tensor of the Gaussians, of the cameras or of the
+    background is not finite or a focal length not positive (checked on the CPU only, where looking is free), or if the
+    backend cannot run here.
     """
     height, width = _checked_size(size)
     extrinsics, intrinsics = _checked_cameras(cameras, len(gaussians), height, width, gaussians.device)
     background = _checked_background(background, height, width, gaussians)
     if len(gaussians) == 1 and len(extrinsics) > 1:
         gaussians = gaussians.expand(len(extrinsics))
-    if not 0 < blur < 100:
-        raise RafError(f"blur: expected a positive number of pixels² below 100, got {blur!r}")
+    blur = float(finite("blur (pixels²)", blur, 0, 100))
+    if blur == 0:
+        raise RafError("blur (pixels²) is 0, expected a positive number")
     if _chosen(backend, gaussians) == "gsplat":
         from raflib.render.gsplat_backend import draw
     else:
         from raflib.render.cpu import draw
 
-        _check_finite(gaussians)
+        for name in ("means", "quaternions", "scales", "opacities", "features"):
+            _check_finite(f"Gaussians.{name}", getattr(gaussians, name).detach())
     look = bool(antialiased), float(blur)
     if not depth:
         return draw(gaussians, extrinsics, intrinsics, height, width, background, *look)
@@ -96,10 +105,10 @@ def _chosen(backend: str, gaussians: Gaussians) -> str:
 
 
 def _checked_size(size) -> tuple[int, int]:
-    pair = (size, size) if isinstance(size, int) else tuple(size)
-    if len(pair) != 2 or not all(isinstance(side, int) and 0 < side <= 16384 for side in pair):
-        raise RafError(f"size: expected H or (H, W) in pixels, each an int from 1 to 16384, got {size!r}")
-    return pair
+    pair = tuple(size) if isinstance(size, (tuple, list)) or np.ndim(size) == 1 else (size, size)
+    if len(pair) != 2:
+        raise RafError(f"size: expected H or (H, W) in pixels, got {size!r}")
+    return whole("size (pixels)", pair[0], 1, LARGEST), whole("size (pixels)", pair[1], 1, LARGEST)
 
 
 def _checked_cameras(cameras, batch: int, height: int, width: int, device) -> tuple[Tensor, Tensor]:
@@ -115,6 +124,11 @@ def _checked_cameras(cameras, batch: int, height: int, width: int, device) -> tu
     for name, value, side in (("extrinsics", extrinsics, 4), ("intrinsics", intrinsics, 3)):
         if value.shape != (views, side, side):
             raise RafError(f"{name}: expected shape [{views}, {side}, {side}], got {list(value.shape)}")
+        _check_finite(name, value.detach())
+    if intrinsics.device.type == "cpu":
+        lenses = intrinsics.detach()[:, [0, 1], [0, 1]]
+        if not (lenses > 0).all():
+            raise RafError(f"intrinsics: focal lengths {lenses.min():g}, expected positive ones, in pixels")
     return extrinsics.to(device, torch.float32), intrinsics.to(device, torch.float32)
 
 
@@ -131,22 +145,19 @@ def _resized(camera: Camera, height: int, width: int) -> Camera:
 
 def _checked_background(background, height: int, width: int, gaussians: Gaussians) -> Tensor:
     channels = gaussians.channels
-    if isinstance(background, (int, float)):
-        return torch.full((channels,), float(background), device=gaussians.device)
+    if isinstance(background, Real):
+        return torch.full((channels,), float(finite("background", background)), device=gaussians.device)
     if not isinstance(background, Tensor) or background.shape not in ((channels,), (height, width, channels)):
         got = list(background.shape) if isinstance(background, Tensor) else type(background).__name__
         raise RafError(
             f"background: expected a number or shape [{channels}] or [{height}, {width}, {channels}], got {got}"
         )
+    _check_finite("background", background.detach())
     return background.to(gaussians.device, torch.float32)
 
 
-def _check_finite(gaussians: Gaussians) -> None:
-    for name in ("means", "quaternions", "scales", "opacities", "features"):
-        value = getattr(gaussians, name).detach()
-        # A sum is twenty times cheaper than isfinite().all(), and infinite or NaN as soon as one number is.
-        if not torch.isfinite(value.sum()) and not torch.isfinite(value).all():
-            bad = int((~torch.isfinite(value)).sum())
-            raise RafError(
-                f"Gaussians.{name}: {bad} of {value.numel()} numbers are NaN or infinite; expected finite ones"
-            )
+def _check_finite(name: str, value: Tensor) -> None:
+    # A sum is twenty times cheaper than isfinite().all(), and infinite or NaN as soon as one number is.
+    if value.device.type == "cpu" and not torch.isfinite(value.sum()) and not torch.isfinite(value).all():
+        bad = int((~torch.isfinite(value)).sum())
+        raise RafError(f"{name}: {bad} of {value.numel()} numbers are NaN or infinite; expected finite ones")

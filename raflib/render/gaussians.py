@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass, fields
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from raflib.checks import whole
 from raflib.errors import RafError
 
 _LAST = {"means": (3,), "quaternions": (4,), "scales": (3,), "opacities": (), "features": ("C",)}
@@ -84,8 +86,8 @@ class Gaussians:
 
     def __getitem__(self, index) -> "Gaussians":
         """The sets `index` (an int, slice, or index tensor over B); always keeps the batch dimension."""
-        if isinstance(index, int):
-            index = [index]
+        if not isinstance(index, (slice, Tensor, list, np.ndarray)):
+            index = [whole("Gaussians[index]", index)]
         return self._each(lambda tensor: tensor[index])
 
     def _each(self, function) -> "Gaussians":

@@ -11,8 +11,8 @@ from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Float32
-from numba import njit
 
+from raflib.compiled import njit
 from raflib.studio import raster
 from raflib.studio.model import ATLAS_SHAPE, SKIN, head_model
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
+
+from raflib.compiled import njit
 
 FAR = 10.0  # metres, added to orthographic nearness to keep it positive
-JIT = {"cache": True, "fastmath": True, "boundscheck": False, "nogil": True}
+JIT = {"fastmath": True, "boundscheck": False, "nogil": True}
 
 
 @njit(**JIT)

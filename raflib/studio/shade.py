@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from raflib.compiled import njit
 from raflib.studio.raster import FAR, JIT, soft_shadow
 
 SAME_SURFACE = 0.012  # metres of depth within which samples of one part share their colour
