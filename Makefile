@@ -52,13 +52,13 @@ demo: $(STAMP)  ## notebooks 01 to 06 for SUBJECT: coverage, three avatars, the 
 test: $(STAMP)  ## the whole test suite (PYTEST_ARGS="-m 'not slow'" for the quick part)
 	$(PY) -m pytest $(PYTEST_ARGS)
 
-lab: $(STAMP)  ## JupyterLab on the notebooks
-	MPLBACKEND= $(PY) -m jupyterlab notebooks
+lab: $(STAMP)  ## JupyterLab on the notebooks; results, in runs, are beside them
+	MPLBACKEND= $(PY) -m jupyterlab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks
 
 train: $(STAMP)  ## notebook 04: train one avatar, e.g. make train SUBJECT=443 METHOD=raf
 	mkdir -p runs/notebooks
 	$(PY) -m papermill --log-output --no-progress-bar notebooks/04_train.ipynb \
-		runs/notebooks/04_train_$(SUBJECT)_$(METHOD).ipynb \
+		runs/notebooks/make_train_$(SUBJECT)_$(METHOD)_$(PROFILE).ipynb \
 		-r subject $(SUBJECT) -r method $(METHOD) -r profile $(PROFILE) -p threads $(THREADS)
 
 beyond: $(STAMP)  ## notebook 09 and what it needs: an avatar for each sampler, driven in each way (hours; BEYOND_ARGS)

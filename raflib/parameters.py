@@ -160,7 +160,7 @@ def notebook_parameters(namespace: Mapping[str, Any], notebook: str) -> Any:
     missing = [name for name in names if name not in namespace]
     if missing:
         raise RafError(f"{notebook}: parameter {missing[0]} is not set; run the parameters cell first")
-    return cls(**{name: namespace[name] for name in names})
+    return _make(notebook, {name: namespace[name] for name in names})
 
 
 def parameters_of(notebook: str, given: Any, **changes: Any) -> Any:
@@ -169,9 +169,15 @@ def parameters_of(notebook: str, given: Any, **changes: Any) -> Any:
     `given` are the parameters of any notebook, or a mapping whose values may be text, as on a command line. Names that
     `notebook` does not have are left out: this is how one notebook finds what another one made.
     """
+    hints = get_type_hints(NOTEBOOKS[notebook])
+    values = {**(asdict(given) if is_dataclass(given) else given), **changes}
+    return _make(notebook, {name: _from_text(values[name], kind) for name, kind in hints.items() if name in values})
+
+
+def _make(notebook: str, values: Mapping[str, Any]) -> Any:
     cls = NOTEBOOKS[notebook]
-    hints, values = get_type_hints(cls), {**(asdict(given) if is_dataclass(given) else given), **changes}
-    return cls(**{name: _from_text(values[name], kind) for name, kind in hints.items() if name in values})
+    hints = get_type_hints(cls)
+    return cls(**{name: allowed.of_type(notebook, name, value, hints[name]) for name, value in values.items()})
 
 
 def _from_text(value: Any, kind: type) -> Any:

@@ -90,6 +90,22 @@ def test_a_wrong_value_is_named(name, value):
         notebook_parameters({**DEFAULTS, name: value}, "04_train")
 
 
+@pytest.mark.parametrize(
+    ("notebook", "values", "message"),
+    [
+        ("04_train", {"seed": "0"}, "parameter seed must be int, got str"),
+        ("04_train", {"method": "rafe"}, "parameter method is 'rafe'; choose one of.*raf_pose"),
+        ("05_evaluate", {"drive": "slow"}, "parameter drive is 'slow'; choose one of direct, relative"),
+        ("01_subjects", {"subject": 4.22}, "parameter subject must be str"),
+        ("01_subjects", {"subject": "all"}, "parameter subject is 'all'; give one id"),
+        ("03_coverage", {"subject": "All"}, "parameter subject is 'All'; write 'all'"),
+    ],
+)
+def test_a_wrong_value_comes_with_what_was_expected(notebook, values, message):
+    with pytest.raises(RafError, match=message):
+        notebook_parameters({**asdict(NOTEBOOKS[notebook]()), **values}, notebook)
+
+
 def test_a_missing_parameter_is_named():
     with pytest.raises(RafError, match="parameter seed is not set"):
         notebook_parameters({k: v for k, v in DEFAULTS.items() if k != "seed"}, "04_train")

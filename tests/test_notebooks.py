@@ -1,7 +1,8 @@
 """Every notebook keeps its form, runs with tiny parameters, and refuses wrong ones.
 
 The table `ROWS` says with which parameters each notebook runs here and what it must leave behind; a notebook that needs
-another's result names it, so any single test can be run alone.
+another's result names it, so any single test can be run alone. Rows with the words of a documented command are run by
+that command, as it stands, in a folder that has what a fresh clone has.
 """
 
 from __future__ import annotations
@@ -9,12 +10,16 @@ from __future__ import annotations
 import ast
 import json
 import os
+import shlex
+import shutil
 import subprocess
 import sys
+from contextlib import chdir
 from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
 
+import documented
 import nbformat
 import numpy as np
 import pandas as pd
@@ -23,6 +28,7 @@ import pytest
 from PIL import Image
 
 from raflib import studio
+from raflib.lab.folders import run_folder
 from raflib.parameters import NOTEBOOKS
 from raflib.runs import runs_root
 from raflib.viewer import write_video
@@ -94,104 +100,107 @@ class TestForm:
 
 @dataclass(frozen=True)
 class Row:
-    """How a notebook runs in the tests: parameters beside profile "tiny", what must run before, what it must write."""
+    """How a notebook runs in the tests: parameters beside profile "tiny", what must run before, what it must write, and
+    how the line of README.md begins that runs it, if there is one."""
 
     notebook: str
     parameters: dict = field(default_factory=dict)
     needs: tuple[str, ...] = ()
     writes: tuple[str, ...] = ()
+    line: str = ""
 
+    def values(self) -> dict:
+        """All its parameters that are not at their defaults."""
+        return {"profile": "tiny", **documented.parameters(self.words()), **self.parameters}
 
-def _methods(notebook: str, writes: tuple[str, ...]) -> dict[str, Row]:
-    rows = {}
-    for method in ("vanilla", "raf"):
-        needs = (f"04_train {method}",) if notebook == "05_evaluate" else ()
-        threads = {"threads": 1} if notebook == "04_train" else {}
-        written = tuple(f"{notebook}_422_{method}_tiny_0/{name}" for name in writes)
-        rows[f"{notebook} {method}"] = Row(notebook, {"method": method, **threads}, needs, written)
-    return rows
+    def words(self) -> list[str]:
+        """The documented command; empty if there is none."""
+        begins = shlex.split(self.line)
+        found = [words for path, words in documented.commands("papermill") if path == "README.md"]
+        return next(words for words in found if words[: len(begins)] == begins) if self.line else []
+
+    def folder(self) -> Path:
+        """Where its results go."""
+        with chdir(fresh()):
+            return run_folder(self.notebook, self.values())
 
 
 COVERAGE_PICTURES = ("coverage", "changes", "further", "sequences", "actions", "clips", "farthest")
 COVERAGE_FILES = ("table1.txt", "rows.csv", "further.csv", *(f"{name}.png" for name in COVERAGE_PICTURES))
+AVATAR = ("checkpoint.safetensors", "run.json", "start.png", "curves.png", "look.png", "head.ply")
+SCORES = ("rows.csv", "table.md", "correlations.csv")
 ROWS = {
     "01_subjects": Row(
         "01_subjects",
-        writes=tuple(
-            f"01_subjects_422_tiny/{name}.{kind}"
-            for name, kind in (("contact_sheet", "png"), ("signals", "png"), ("agreement", "png"), ("summary", "json"))
-        ),
+        writes=("contact_sheet.png", "signals.png", "agreement.png", "summary.json"),
+        line="papermill notebooks/01_subjects.ipynb",
     ),
     "02_bank": Row(
         "02_bank",
         {"bank": "half2"},
-        writes=tuple(
-            f"02_bank_422_tiny_half2/{name}"
-            for name in ("neighbours.jpg", "pca.jpg", "pca.html", "variants.png", "summary.json")
-        ),
+        writes=("neighbours.jpg", "pca.jpg", "pca.html", "variants.png", "summary.json"),
+        line="papermill notebooks/02_bank.ipynb",
     ),
     "02_bank rebuilt": Row(
-        "02_bank",
-        {"rebuild": True, "people": 2, "frames": 20, "subject": "443"},
-        writes=("02_bank_443_tiny_rebuilt/bank_arkit52.npz",),
+        "02_bank", {"rebuild": True, "people": 2, "frames": 20, "subject": "443"}, writes=("bank_arkit52.npz",)
     ),
     "03_coverage": Row(
-        "03_coverage",
-        {"repeats": 3},
-        writes=tuple(f"03_coverage_422_tiny/{name}" for name in COVERAGE_FILES),
+        "03_coverage", {"repeats": 3}, writes=COVERAGE_FILES, line="papermill notebooks/03_coverage.ipynb runs/03.ipynb"
     ),
     "03_coverage all": Row(
         "03_coverage",
-        {"repeats": 2, "subject": "all"},
-        writes=tuple(f"03_coverage_all_tiny/{name}" for name in COVERAGE_FILES),
+        {"repeats": 2},
+        writes=COVERAGE_FILES,
+        line="papermill notebooks/03_coverage.ipynb runs/03_all.ipynb",
     ),
-    **_methods("04_train", ("checkpoint.safetensors", "run.json", "start.png", "curves.png", "look.png", "head.ply")),
-    **_methods("05_evaluate", ("rows.csv", "table.md", "correlations.csv")),
-    "04_train half1": Row(
-        "04_train", {"bank": "half1", "threads": 1}, writes=("04_train_422_raf_tiny_0_half1/run.json",)
+    "04_train vanilla": Row("04_train", {"method": "vanilla", "threads": 1}, writes=AVATAR),
+    "04_train raf": Row("04_train", {"threads": 1}, writes=AVATAR, line="papermill notebooks/04_train.ipynb"),
+    "05_evaluate vanilla": Row("05_evaluate", {"method": "vanilla"}, ("04_train vanilla",), SCORES),
+    "05_evaluate raf": Row(
+        "05_evaluate", needs=("04_train raf",), writes=SCORES, line="papermill notebooks/05_evaluate.ipynb"
     ),
-    "05_evaluate half1": Row(
+    "04_train changed": Row(
+        "04_train", {"bank": "half1", "p": 0.25, "top_k": 5, "steps": 30, "threads": 1}, writes=("run.json",)
+    ),
+    "05_evaluate changed": Row(
         "05_evaluate",
-        {"bank": "half1"},
-        needs=("04_train half1",),
-        writes=("05_evaluate_422_raf_tiny_0_half1/rows.csv",),
+        {"bank": "half1", "p": 0.25, "top_k": 5, "steps": 30, "drivers": "E01"},
+        ("04_train changed",),
+        ("rows.csv",),
     ),
     "06_tables": Row(
         "06_tables",
         needs=("05_evaluate vanilla", "05_evaluate raf"),
-        writes=tuple(f"06_tables_422_tiny_0/{name}" for name in ("table2.txt", "differences.txt", "strip_422.png")),
+        writes=("table2.txt", "differences.txt", "strip_422.png"),
+        line="papermill notebooks/06_tables.ipynb",
     ),
     "08_your_video": Row(
         "08_your_video",
-        {"video": "{clips}/someone.mp4", "driver": "{clips}/another.mp4", "seconds": 1.0, "threads": 1},
-        writes=tuple(
-            f"08_your_video_someone-*_vanilla_tiny_0/{name}"
-            for name in ("self.png", "someone_driven_by_another_*_1s.mp4", "someone_driven_by_another_*_1s.png")
-        ),
+        {"seconds": 1.0, "threads": 1},
+        writes=("self.png", "me_driven_by_you_*_1s.mp4", "me_driven_by_you_*_1s.png"),
+        line="papermill notebooks/08_your_video.ipynb",
     ),
     "05_evaluate relative": Row(
-        "05_evaluate",
-        {"method": "vanilla", "drive": "relative"},
-        needs=("04_train vanilla",),
-        writes=("05_evaluate_422_vanilla_tiny_0_relative/rows.csv",),
+        "05_evaluate", {"method": "vanilla", "drive": "relative"}, ("04_train vanilla",), ("rows.csv",)
     ),
     "09_beyond": Row(
         "09_beyond",
         {"repeats": 2},
-        needs=("05_evaluate vanilla", "05_evaluate raf", "05_evaluate relative"),
-        writes=tuple(
-            f"09_beyond_422_tiny_0/{name}"
-            for name in ("samplers.csv", "features.md", "avatars.md", "samplers.png", "drives.png")
-        ),
+        ("05_evaluate vanilla", "05_evaluate raf", "05_evaluate relative"),
+        ("samplers.csv", "features.md", "avatars.md", "samplers.png", "drives.png"),
+        line="papermill notebooks/09_beyond.ipynb",
     ),
 }
 
 
 @cache
-def rendered_clips() -> Path:
-    """A folder with two short films of studio people, so that the video notebook runs where no real clip is."""
-    folder = runs_root().parent / "clips"
-    for name, subject, sequence in (("someone", "443", "EXP-8-jaw-1"), ("another", "E01", "FREE")):
+def fresh() -> Path:
+    """A folder with what a fresh clone has for a documented command, and two short films of studio people."""
+    folder = runs_root().parent / "clone"
+    shutil.copytree(FOLDER, folder / "notebooks", ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+    (folder / "runs").mkdir()
+    shutil.copy(documented.ROOT / "runs" / ".gitignore", folder / "runs")
+    for name, subject, sequence in (("me", "443", "EXP-8-jaw-1"), ("you", "E01", "FREE")):
         camera = next(camera for camera in studio.rig(256) if camera.name == "222200037")
         acted, person = studio.act(subject, sequence), studio.Identity(subject)
         frames = np.linspace(0, len(acted.actions) - 1, 50).astype(int)
@@ -206,12 +215,15 @@ def executed(key: str) -> Path:
     row = ROWS[key]
     for other in row.needs:
         executed(other)
-    values = {"profile": "tiny", **row.parameters}
-    values = {
-        name: value.format(clips=rendered_clips()) if isinstance(value, str) and "{clips}" in value else value
-        for name, value in values.items()
-    }
-    return run(row.notebook, key.replace(" ", "_"), values)
+    if not row.line:
+        return run(row.notebook, key.replace(" ", "_"), row.values())
+    _, *words = row.words()
+    for name, value in {"profile": "tiny", **row.parameters}.items():
+        words += ["-p", name, str(value)]
+    command = [sys.executable, "-m", "papermill", "--no-progress-bar", *words]
+    done = subprocess.run(command, cwd=fresh(), capture_output=True, text=True, env=os.environ)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return fresh() / words[1]
 
 
 def run(notebook: str, name: str, values: dict, cwd: Path = FOLDER) -> Path:
@@ -225,12 +237,27 @@ def run(notebook: str, name: str, values: dict, cwd: Path = FOLDER) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize("key", ROWS)
 def test_runs_with_tiny_parameters(key):
-    executed(key)
+    copy, folder = executed(key), ROWS[key].folder()
     for name in ROWS[key].writes:
-        (path,) = runs_root().glob(name)
+        (path,) = folder.glob(name)
         assert path.stat().st_size > 0, name
         if path.suffix in (".png", ".jpg"):
             assert np.asarray(Image.open(path).convert("L")).std() > 5, f"{name} is blank"
+    shown = [output for cell in code_cells(copy) for output in cell.outputs]
+    red = [output.text for output in shown if output.get("name") == "stderr"]
+    assert not red, "JupyterLab shows standard error on red"
+    words = "".join(output.get("text", "") for output in shown)
+    assert "proves only that it runs" in words and "0it" not in words
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("key", ["05_evaluate raf", "06_tables", "09_beyond"])
+def test_tables_are_rendered(key):
+    """As Markdown, not as its text."""
+    shown = [output for cell in code_cells(executed(key)) for output in cell.outputs]
+    tables = [output["data"]["text/markdown"] for output in shown if "text/markdown" in output.get("data", {})]
+    assert tables and all("| --- |" in table for table in tables)
+    assert not any("| --- |" in output.get("text", "") for output in shown)
 
 
 @pytest.mark.slow
@@ -262,18 +289,15 @@ def test_a_second_training_is_the_first_one():
     ("notebook", "values", "message"),
     [
         ("04_train", {"subjct": "422"}, "04_train has no parameter subjct"),
-        ("04_train", {"seed": "0"}, "parameter seed must be int, got str"),
-        ("04_train", {"method": "rafe"}, "parameter method is 'rafe'; choose one of.*raf_pose"),
-        ("05_evaluate", {"drive": "slow"}, "parameter drive is 'slow'; choose one of direct, relative"),
-        ("01_subjects", {"subject": 4.22}, "parameter subject must be str"),
-        ("01_subjects", {"subject": "all"}, "parameter subject is 'all'; give one id"),
-        ("03_coverage", {"subject": "All"}, "parameter subject is 'All'; write 'all'"),
+        ("05_evaluate", {"seed": 5}, "05_evaluate needs 04_train.*run: papermill notebooks/04_train.ipynb"),
         ("08_your_video", {}, "set video"),
     ],
 )
 def test_wrong_parameters_stop_the_run(notebook, values, message):
-    with pytest.raises(papermill.PapermillExecutionError, match=message):
+    with pytest.raises(papermill.PapermillExecutionError, match=message) as caught:
         run(notebook, "wrong", values)
+    (line,) = caught.value.traceback
+    assert line.startswith("RafError: ") and "\n" not in line, "one line, no traceback"
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import numpy as np
 
 from raflib.bank import ExpressionBank
 
+SHIPPED = "data/bank_arkit52.npz"
 README = Path(__file__).resolve().parents[1] / "README.md"
 
 BEFORE = """
@@ -58,7 +59,8 @@ def test_the_readme_puts_raf_into_a_plain_loop_in_ten_lines(tmp_path):
     features = draw.uniform(size=(200, 52)).astype(np.float32)
     features[:20] = 7  # 422's own rows: far from everything, and excluded by name
     subjects = ["422"] * 20 + [f"B{row % 9:03d}" for row in range(180)]
-    ExpressionBank(features, subjects, ["S"] * 200, range(200), "arkit52").save(tmp_path / "bank.npz")
+    ExpressionBank(features, subjects, ["S"] * 200, range(200), "arkit52").save(tmp_path / SHIPPED)
+    assert f'"{SHIPPED}"' in example(), "the example opens the bank that ships; a small one lies in its place here"
     program = BEFORE + example() + AFTER
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, get_type_hints
 
-from raflib.config import INITIALISATIONS, PROFILES, SEEDS
+from raflib.config import INITIALISATIONS, MANY, PROFILES, SEEDS
 from raflib.driving import DRIVES
 from raflib.errors import RafError
 from raflib.extensions import SAMPLERS
@@ -36,7 +36,7 @@ class Range:
 
 RANGES = {
     "seed": Range(*SEEDS),
-    "steps": Range(0, 10**9),
+    "steps": Range(0, MANY),
     "threads": Range(1, 256),
     "people": Range(1, 999),  # the bank's people are called B001 to B999
     "frames": Range(1, 2_000),  # everybody performs more than 3,000
@@ -54,14 +54,10 @@ _TAKE_ALL = {"03_coverage"}
 
 
 def check(given: Any) -> None:
-    """RafError unless the values of a `raflib.parameters.Parameters` have their types and can work.
-
-    Whole numbers given for ids and floats are put in their place.
-    """
+    """RafError unless the values of a `raflib.parameters.Parameters` can work; they have their types."""
     hints, notebook = get_type_hints(type(given)), given.notebook()
     for name, kind in hints.items():
-        value = _of_type(notebook, name, getattr(given, name), kind)
-        object.__setattr__(given, name, value)  # a frozen instance, still in the making
+        value = getattr(given, name)
         if name in CHOICES and value not in CHOICES[name]:
             raise RafError(f"{notebook}: parameter {name} is {value!r}; choose one of {', '.join(CHOICES[name])}")
         if name in RANGES and value not in RANGES[name]:
@@ -75,7 +71,7 @@ def check(given: Any) -> None:
         raise RafError(f"{notebook}: bank is {given.bank!r} and rebuild makes another one; set only one of them")
 
 
-def _of_type(notebook: str, name: str, value: Any, kind: type) -> Any:
+def of_type(notebook: str, name: str, value: Any, kind: type) -> Any:
     """The value, with whole numbers taken for ids and floats where those are wanted; RafError for another type."""
     if name in ("subject", "drivers") and type(value) is int and value >= 0:
         return f"{value:03d}"
