@@ -3,6 +3,7 @@ differ."""
 
 import io
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -356,6 +357,8 @@ def test_few_frames_are_all_picked_and_none_is_an_error():
 def test_headings_name_sequence_second_and_view():
     capture, _ = performance()
     assert report.moments(capture, [5, 42]) == ["SEN-00\n0.2 s", "FREE\n1.7 s, held out"]
+    filmed = replace(capture, time=np.arange(len(capture)) / 30)
+    assert report.moments(filmed, [5, 42]) == ["SEN-00\n0.2 s", "FREE\n1.4 s, held out"]
     assert report.views(capture.cameras[:1])[0].startswith("camera cam0\n34° ")
     turned = {text.split("\n")[1].split("° ")[1] for text in report.views([capture.cameras[0], capture.cameras[-1]])}
     assert turned == {"left", "right"}

@@ -146,6 +146,7 @@ def _paper(ax: Axes, change: float, place: int | np.integer, low: float, high: f
     ax.annotate(
         f"{change:+.0f} %".replace("-", "−"), (edge, place), (26 * side, 0), textcoords="offset points", va="center",
         ha="left" if side > 0 else "right", fontsize=9, color=INK, arrowprops={"arrowstyle": "->", "color": INK},
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
     )  # fmt: skip
 
 

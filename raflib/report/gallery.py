@@ -40,7 +40,8 @@ def gallery(
 ) -> Image.Image:
     """A line a query: its label and image, then the faces of `rows`, each with its distance, person, second, sequence.
 
-    `pictures` [R] are the queries' own, `faces` those of bank rows; `tile` is their width in pixels. Raises RafError
+    `pictures` [R] are the queries' own, `faces` those of bank rows, which were filmed at 25 frames a second as the
+    studio's people are; `tile` is their width in pixels. Raises RafError
     when there is not one of each a line, or a row has no face.
     """
     if not len(queries) == len(rows) == len(pictures) == len(labels):

@@ -19,7 +19,7 @@ from PIL import Image
 
 from raflib.bank import ExpressionBank
 from raflib.errors import RafError
-from raflib.report._drawing import FPS, QUERIES
+from raflib.report._drawing import QUERIES
 from raflib.report.plane import Plane
 from raflib.runs import atomic_write
 
@@ -42,8 +42,8 @@ def pca_page(
 
     Drawn are `sample` random rows of the bank as small dots, the rows that have one of the `faces`, the `neighbours`
     and the queries with their `pictures` and `labels`. Pointing at any but a small dot shows the face (if a neighbour
-    has one), person, sequence, second and frame, and the distance: a neighbour's to its query, any other row's to the
-    nearest query. Raises RafError when a query has no neighbours, picture or label.
+    has one), person, sequence, frame, and the distance: a neighbour's to its query, any other row's to the nearest
+    query. Raises RafError when a query has no neighbours, picture or label.
     """
     import plotly.graph_objects as go
 
@@ -69,7 +69,7 @@ def pca_page(
         for row in rows.tolist():
             apart = np.linalg.norm(bank.features[row] - queries, axis=1)
             q = int(apart.argmin()) if query is None else query
-            where = f"{bank.sequence[row]}, {bank.frame[row] / FPS:.2f} s (frame {bank.frame[row]})"
+            where = f"{bank.sequence[row]}, frame {bank.frame[row]}"
             number = album(faces[row]) if row in faces else -1
             told.append([str(bank.subjects[row]), where, f"{apart[q]:.2f} from query {q + 1}", number])
         return told

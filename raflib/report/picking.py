@@ -74,10 +74,11 @@ def views(cameras: Sequence[Camera]) -> list[str]:
 
 
 def seconds(capture: Capture) -> Float[np.ndarray, " T"]:
-    """When each frame of a capture was filmed: seconds of its source, or frames of 1/25 s from its sequence's start."""
-    if capture.time is not None:
-        return np.asarray(capture.time, np.float64)
-    return np.asarray(capture.frame, np.float64) / FPS
+    """When each frame of a capture was filmed: seconds from the start of its recording.
+
+    Where the capture does not know it, its frame numbers count the studio's 25 frames a second of its sequence.
+    """
+    return np.asarray(capture.frame, np.float64) / FPS if capture.time is None else capture.time
 
 
 def _shut(capture: Capture) -> Bool[np.ndarray, " T"]:
