@@ -24,7 +24,7 @@ from jaxtyping import Float, Int, UInt64
 
 from raflib.checks import as_float32
 from raflib.errors import RafError
-from raflib.reading import Array, read_arrays
+from raflib.reading import Array, read_arrays, seal_of
 from raflib.runs import atomic_write
 
 if TYPE_CHECKING:
@@ -51,15 +51,17 @@ class Fingerprints:
     def save(self, path: str | Path) -> None:
         """Write them as a compressed .npz, atomically and without pickle."""
         with atomic_write(path) as temporary, open(temporary, "wb") as stream:
-            np.savez_compressed(stream, **{name: np.asarray(getattr(self, name)) for name in STORED})
+            kept = {name: np.asarray(getattr(self, name)) for name in STORED}
+            np.savez_compressed(stream, **kept, seal=np.array(seal_of(kept)))
 
     @classmethod
     def load(cls, path: str | Path) -> Fingerprints:
         """Those saved at `path`; RafError naming the file when it is missing or damaged."""
-        stored = read_arrays(path, STORED, "fingerprints of the run's bank", "train the run again", most=2**31)
+        wanted = {**STORED, "seal": Array("U", "")}
+        stored = read_arrays(path, wanted, "fingerprints of the run's bank", "train the run again", most=2**31)
+        if str(stored.pop("seal")) != seal_of(stored):
+            raise RafError(f"{path}: damaged fingerprints of a bank (not what was saved); train the run again")
         *columns, checksum = (stored[name] for name in STORED)
-        if columns[2].dtype != np.uint64:
-            raise RafError(f"{path}: fingerprints of type {columns[2].dtype}, expected uint64; train the run again")
         return cls(*columns, str(checksum))
 
 

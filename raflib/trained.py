@@ -28,6 +28,7 @@ from raflib.config import TrainConfig, train_config_from_dict
 from raflib.errors import RafError
 from raflib.geometry import Camera
 from raflib.leaks import Fingerprints
+from raflib.reading import read_bytes
 from raflib.render import rasterize
 from raflib.runs import atomic_write, json_text, load_tensors, write_json
 
@@ -203,14 +204,8 @@ def _compare_copies(path: Path, header: Mapping[str, Any]) -> tuple[dict[str, An
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise RafError(f"{path / CHECKPOINT}: not of this version ({error!r}); train it again") from None
     for name, text in copies.items():
-        try:
-            same = (path / name).read_bytes() == text.encode()
-        except OSError as error:
-            raise RafError(
-                f"{path / name}: cannot be read ({error.strerror}); train with the same settings once more, which "
-                "writes it from the checkpoint"
-            ) from None
-        if not same:
+        remedy = "train with the same settings once more, which writes it from the checkpoint"
+        if read_bytes(path / name, "record of the run", remedy) != text.encode():
             raise RafError(
                 f"{path / name}: does not say what {CHECKPOINT} beside it says; it was changed, or belongs to another "
                 "run, or training was killed while saving; train with the same settings once more, which writes it anew"

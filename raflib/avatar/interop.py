@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -19,7 +20,7 @@ from torch import Tensor
 from raflib.avatar.initialise import Canonical
 from raflib.avatar.model import GaussianAvatar
 from raflib.avatar.networks import ConditionedMLP
-from raflib.avatar.official import WHAT, check_tensors, listed
+from raflib.avatar.official import WHAT, listed, official_state
 from raflib.config import AvatarConfig
 from raflib.errors import RafError
 
@@ -49,15 +50,20 @@ def avatar_to_official(avatar: GaussianAvatar) -> dict[str, Tensor]:
     return state
 
 
-def avatar_from_official(state: Mapping[str, Tensor], config: AvatarConfig | None = None) -> GaussianAvatar:
-    """An avatar with the weights of a public checkpoint.
+def avatar_from_official(
+    given: Mapping[str, Tensor] | str | Path, config: AvatarConfig | None = None
+) -> GaussianAvatar:
+    """An avatar with the weights of a public checkpoint: its state dict, or the path of its file.
 
     Sizes follow from the tensors. What a state dict does not tell (`near`, `far`, `deform_scale`, `attribute_scale`,
     `blur`) is taken from `config`, by default the published values. Raises RafError listing keys that are
     missing, unknown or of the wrong shape, and for tensors that hold NaN or fewer numbers than their shape declares.
     """
-    base = config or AvatarConfig()
-    check_tensors(state)
+    with official_state(given) as state:
+        return _avatar(state, config or AvatarConfig())
+
+
+def _avatar(state: Mapping[str, Tensor], base: AvatarConfig) -> GaussianAvatar:
     _check_keys(state)
     _check_layers(state)
     sizes = _sizes(state)

@@ -166,8 +166,10 @@ class GaussianAvatar(nn.Module):
         return encode(torch.cat([pose[:, :3], pose[:, 3:] * c.pose_gain], 1), c.pose_frequencies)
 
     @classmethod
-    def from_official(cls, state_dict: Mapping[str, Tensor], config: AvatarConfig | None = None) -> GaussianAvatar:
-        """An avatar from a checkpoint of the public code; see `raflib.avatar.interop.avatar_from_official`."""
+    def from_official(
+        cls, state_dict: Mapping[str, Tensor] | str | Path, config: AvatarConfig | None = None
+    ) -> GaussianAvatar:
+        """An avatar from a checkpoint of the public code, a state dict or its file: `interop.avatar_from_official`."""
         from raflib.avatar.interop import avatar_from_official
 
         return avatar_from_official(state_dict, config)

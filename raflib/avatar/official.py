@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -40,6 +41,18 @@ def read_official(path: str | Path) -> dict[str, Tensor]:
         if sorted(storages.values()) != held:
             raise ValueError("its tensors are not as long as they declare")
         return dict(state)
+
+
+@contextmanager
+def official_state(given: object) -> Iterator[Mapping[str, Tensor]]:
+    """The state dict that was given, or that of the file it is the path of; errors inside then name that file."""
+    if isinstance(given, (str, Path)):
+        state = read_official(given)
+        with damage_named(given, WHAT, REMEDY):
+            yield state
+    else:
+        check_tensors(given)
+        yield given
 
 
 def check_tensors(state: object) -> None:

@@ -12,12 +12,13 @@ Parameters carry the published names below the prefix ``upsampler.`` (``inc.doub
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from raflib.avatar.official import check_tensors, listed
+from raflib.avatar.official import listed, official_state
 from raflib.errors import RafError
 
 PREFIX = "upsampler."
@@ -54,13 +55,18 @@ class Upsampler(nn.Module):
         return self.outc(x).sigmoid().permute(0, 2, 3, 1)
 
     @classmethod
-    def from_official(cls, state_dict: Mapping[str, Tensor]) -> Upsampler:
-        """The network of a published state dict, whose keys begin with ``upsampler.``; sizes follow from its shapes.
+    def from_official(cls, state_dict: Mapping[str, Tensor] | str | Path) -> Upsampler:
+        """The network of a published state dict (or of the file that holds it), whose keys begin with ``upsampler.``.
 
-        Raises one RafError that lists every key that is unknown, missing, not float32 or of the wrong shape.
+        Sizes follow from its shapes. Raises one RafError that lists keys that are unknown, missing, not float32 or of
+        the wrong shape, and as `raflib.avatar.official.check_tensors` does.
         """
-        check_tensors(state_dict)
-        given = {name: getattr(value, "shape", None) for name, value in state_dict.items()}
+        with official_state(state_dict) as state:
+            return cls._of(state)
+
+    @classmethod
+    def _of(cls, state: Mapping[str, Tensor]) -> Upsampler:
+        given = {name: getattr(value, "shape", None) for name, value in state.items()}
         with torch.device("meta"):  # shapes only, whatever the file claims
             model = cls(*_sizes(given))
         expected = {PREFIX + name: value.shape for name, value in model.state_dict().items()}
@@ -71,12 +77,12 @@ class Upsampler(nn.Module):
                 continue
             if given[name] != shape:
                 problems.append(f"{name} is {_shown(given[name])}, expected {_shown(shape)}")
-            elif state_dict[name].dtype != torch.float32:
-                problems.append(f"{name} is {state_dict[name].dtype}, expected float32")
+            elif state[name].dtype != torch.float32:
+                problems.append(f"{name} is {state[name].dtype}, expected float32")
         if problems:
             raise RafError(f"not a published upsampler: {listed(problems, '; ')}")
         model.load_state_dict(
-            {name.removeprefix(PREFIX): value.detach().clone() for name, value in state_dict.items()}, assign=True
+            {name.removeprefix(PREFIX): value.detach().clone() for name, value in state.items()}, assign=True
         )
         return model
 

@@ -9,12 +9,12 @@ length before anything is unpacked or allocated. Nothing is unpickled, and no re
 RafError that names the file. Needs only numpy; tables need pandas, files of other programs (`foreign`) their libraries.
 """
 
-from raflib.reading.arrays import Array, read_arrays
+from raflib.reading.arrays import Array, read_arrays, seal_of
 from raflib.reading.files import FileError, checked_file, damage_named, read_bytes
 from raflib.reading.foreign import read_hdf5, read_matlab
 from raflib.reading.text import parsed_json, read_json, read_table
 
 __all__ = [
     "Array", "FileError", "checked_file", "damage_named", "parsed_json", "read_arrays", "read_bytes", "read_hdf5",
-    "read_json", "read_matlab", "read_table",
+    "read_json", "read_matlab", "read_table", "seal_of",
 ]  # fmt: skip

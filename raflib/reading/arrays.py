@@ -5,6 +5,7 @@ Only plain and deflated members of the zip format are opened, and only arrays of
 
 from __future__ import annotations
 
+import hashlib
 import math
 import zipfile
 from collections.abc import Mapping
@@ -51,8 +52,8 @@ def read_arrays(
 ) -> dict[str, np.ndarray]:
     """The arrays `wanted` of an .npz, by name; others in the file are left packed.
 
-    A name that ends in "*" stands for all arrays whose names begin so. Types, shapes and sizes are read from the
-    arrays' headers and checked, against each other and the file's length, before anything is unpacked; the checksums
+    A name that ends in "*" stands for all arrays whose names begin so, if any. Types, shapes and sizes are read from
+    the arrays' headers and checked, against each other and the file's length, before anything is unpacked; the checksums
     of the zip format are compared. `what` and `remedy` are the words of errors: "…: damaged <what> (…); <remedy>".
     Raises RafError naming the file when it is missing, damaged, larger than `most` bytes (packed or unpacked), or not
     what is wanted.
@@ -60,7 +61,8 @@ def read_arrays(
     path = checked_file(path, what, remedy, most)
     with damage_named(path, what, remedy), zipfile.ZipFile(path) as file:
         infos = _named(file, wanted)
-        if missing := [name for name, array in wanted.items() if not array.optional and name not in infos]:
+        needed = [name for name, array in wanted.items() if not array.optional and not name.endswith("*")]
+        if missing := [name for name in needed if name not in infos]:
             raise ValueError(f"{', '.join(missing)} missing")
         members = [_member(file, name, infos[name], _array(name, wanted)) for name in infos]
         _check_lengths(members)
@@ -68,6 +70,16 @@ def read_arrays(
         if total > allowed_bytes(path, most):
             raise ValueError(f"its {path.stat().st_size} bytes would unpack to {total}")
         return {member.name: _unpacked(file, member) for member in members}
+
+
+def seal_of(arrays: Mapping[str, np.ndarray]) -> str:
+    """sha256 over names, types, shapes and numbers of arrays, to be kept beside them."""
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.asarray(arrays[name])
+        digest.update(f"{name} {array.dtype.newbyteorder('=').str} {array.shape} ".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
 
 
 def _array(name: str, wanted: Mapping[str, Array]) -> Array | None:

@@ -32,7 +32,7 @@ def damage_named(path: str | Path, what: str, remedy: str) -> Iterator[None]:
         raise
     except Exception as error:
         words = str(error) or type(error).__name__
-        words = words if len(words) <= 300 else f"{words[:300]}…"
+        words = words if len(words) <= 1000 else f"{words[:1000]}…"
         raise FileError(f"{path}: damaged {what} ({words}); {remedy}") from None
 
 

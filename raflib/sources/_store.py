@@ -2,8 +2,8 @@
 
 `PictureStore` keeps one PNG a picture (RGB with the mask as alpha) and makes missing ones on demand; four bytes after
 the PNG's end hold a CRC-32 over it and its place, so a damaged or exchanged file is noticed and made again. Tracks are
-one .npz without pickle that knows its own name, written last and atomically: where it exists, everything it speaks of
-is complete.
+one .npz without pickle that knows its own name and content, written last and atomically: where it exists, everything it
+speaks of is complete.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from raflib.errors import RafError
-from raflib.reading import Array, damage_named, read_arrays, read_bytes
+from raflib.reading import Array, damage_named, read_arrays, read_bytes, seal_of
 from raflib.runs import atomic_write
 
 TRACKS = {
@@ -37,7 +37,7 @@ TRACKS = {
 """What tracks may hold; where a frame has no face, its signals are NaN."""
 SIGNALS = ("expression", "landmarks", "pose", "scale")
 OTHER = Array("fiubU", None, finite=False)
-NAMED = "written_as"
+NAMED, SEAL = "written_as", "seal"
 REMEDY = "delete this file and try again"
 MEMORY_BYTES = 512 * 2**20
 """Most that the decoded pictures of one store take; the least recently used go first."""
@@ -126,7 +126,8 @@ class PictureStore:
 def save_tracks(path: Path, **arrays: np.ndarray) -> None:
     """Writes `arrays` to an .npz, atomically and without pickle."""
     with atomic_write(path) as temporary:
-        np.savez_compressed(temporary, **arrays, **{NAMED: np.array(path.name)})
+        kept = {**arrays, NAMED: np.array(path.name)}
+        np.savez_compressed(temporary, **kept, **{SEAL: np.array(seal_of(kept))})
 
 
 def load_tracks(path: Path, names: Iterable[str]) -> dict[str, np.ndarray] | None:
@@ -138,9 +139,13 @@ def load_tracks(path: Path, names: Iterable[str]) -> dict[str, np.ndarray] | Non
     if not path.exists():
         return None
     wanted = {name: TRACKS.get(name, OTHER) for name in names}
-    stored = read_arrays(path, {**wanted, NAMED: Array("U", "")}, "cache", REMEDY, most=2**32)
+    marks = {NAMED: Array("U", ""), SEAL: Array("U", "")}
+    stored = read_arrays(path, {**wanted, **marks, "*": OTHER}, "cache", REMEDY, most=2**32)
+    if str(stored.pop(SEAL)) != seal_of(stored):
+        raise RafError(f"{path}: damaged cache (its content does not match its seal); {REMEDY}")
     if (name := str(stored.pop(NAMED))) != path.name:
         raise RafError(f"{path}: damaged cache (it was written as {name}); {REMEDY}")
+    stored = {name: stored[name] for name in wanted}
     for name in stored if "detected" in stored else ():
         if name in SIGNALS and not np.isfinite(stored[name][stored["detected"]]).all():
             raise RafError(f"{path}: damaged cache ({name} holds NaN in a frame with a face); {REMEDY}")
