@@ -42,7 +42,7 @@ IMPOSSIBLE = {
     "threads": (0, -1, 10**6),
     "top_k": (0, -1, 10**9),
     "repeats": (0, -3, 10**9),
-    "people": (0, 1_000),
+    "people": (0, 1, 1_000),
     "frames": (0, 10**6),
     "p": (-0.1, 1.1, float("nan"), float("inf")),
     "sigma": (-1.0, float("nan"), float("inf"), 1e30),
@@ -303,6 +303,8 @@ def crowd(people, rows=3, width=52):
         ("03_coverage", {"bank": "{with_445}"}, "holds frames of 445"),
         ("03_coverage", {"bank": "nowhere.npz"}, "nowhere.npz"),
         ("09_beyond", {"bank": "{few}"}, "people is 5"),
+        ("02_bank", {"bank": "{single}"}, "holds 1 person"),
+        ("02_bank", {"bank": "{strange}"}, "performs no frame"),
         ("06_tables", {"seed": 79}, "06_tables needs 05_evaluate"),
         ("05_evaluate", {"seed": 79}, "05_evaluate needs 04_train"),
     ],
@@ -310,7 +312,8 @@ def crowd(people, rows=3, width=52):
 def test_what_is_known_beforehand_is_said_before_anything_is_filmed(notebook, values, message, monkeypatch, tmp_path):
     banks = {
         "with_422": crowd(["422", "B001"]), "few": crowd(["B001", "B002"]), "with_445": crowd(["445", "B001"]),
-        "other_width": crowd(["B001", "B002"], width=51),
+        "other_width": crowd(["B001", "B002"], width=51), "single": crowd(["B001"]),
+        "strange": replace(crowd(["B001", "B002"]), frame=np.full(6, 10**6)),
     }  # fmt: skip
     for name, bank in banks.items():
         if values.get("bank") == f"{{{name}}}":

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -164,7 +165,7 @@ ROWS = {
     ),
     "05_evaluate changed": Row(
         "05_evaluate",
-        {"bank": "half1", "p": 0.25, "top_k": 5, "steps": 30, "drivers": "E01"},
+        {"bank": "half1", "p": 0.25, "top_k": 5, "steps": 30, "drivers": "443"},
         ("04_train changed",),
         ("rows.csv",),
     ),
@@ -247,7 +248,7 @@ def test_runs_with_tiny_parameters(key):
     red = [output.text for output in shown if output.get("name") == "stderr"]
     assert not red, "JupyterLab shows standard error on red"
     words = "".join(output.get("text", "") for output in shown)
-    assert "proves only that it runs" in words and "0it" not in words
+    assert "proves only that it runs" in words and not re.search(r"\b0it\b", words)
 
 
 @pytest.mark.slow

@@ -38,7 +38,7 @@ RANGES = {
     "seed": Range(*SEEDS),
     "steps": Range(0, MANY),
     "threads": Range(1, 256),
-    "people": Range(1, 999),  # the bank's people are called B001 to B999
+    "people": Range(2, 999),  # half of them is a bank, too; they are called B001 to B999
     "frames": Range(1, 2_000),  # everybody performs more than 3,000
     "repeats": Range(1, 1_000),
     "top_k": Range(1, 100_000),
