@@ -25,6 +25,8 @@ from raflib.evaluation.transfer import rotations
 from raflib.geometry import Camera, matrix_to_axis_angle, nearest_rotation, rigid_align
 from raflib.runs import cache_root
 
+PERFORMED_VERSION = 1
+"""Raised with every change after which true images are chosen or aligned differently."""
 KEPT_BYTES = 2**25
 """Pictures of a driver up to this size are kept for the next avatar's evaluation."""
 FILMED = ("images", "pose", "landmarks")
@@ -125,8 +127,8 @@ def _file(target: Capture, driver: Capture, rows, cameras: Sequence[Camera]) -> 
     from raflib.sources.studio import HEAD_MAP, made_by
 
     rows = np.asarray(rows)
-    digest = hashlib.sha256(repr((made_by(), target.subject, [*target.groups["rigid"]])).encode())
-    digest.update(Path(__file__).read_bytes())
+    made = PERFORMED_VERSION, made_by(), target.subject, [*target.groups["rigid"]]
+    digest = hashlib.sha256(repr(made).encode())
     arrays = [driver.truth.actions[rows], driver.truth.angles[rows], target.neutral, np.float64(_unit(target))]
     for camera in cameras:
         digest.update(repr((camera.width, camera.height)).encode())

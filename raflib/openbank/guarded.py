@@ -1,7 +1,4 @@
-"""`build` of a bank, guarded: what can be refused is refused before anything is filmed, and two builds do not meet.
-
-It stands apart from `building`, because the text of that file is part of the recipe that a bank's provenance names.
-"""
+"""`build` of a bank, guarded: what can be refused is refused before anything is filmed, and two builds do not meet."""
 
 from __future__ import annotations
 

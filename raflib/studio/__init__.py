@@ -12,7 +12,11 @@ from raflib.studio.performance import FREE, SEQUENCES, TRAIN_SEQUENCES, Performa
 from raflib.studio.render import perform, render
 from raflib.studio.rig import rig
 
+VERSION = 1
+"""Raised with every change after which performances, images or landmarks come out differently. Caches of filmed
+captures and the recipe of a bank are named by it; `tests/test_golden.py` tells when it is due."""
+
 __all__ = [
-    "ACTIONS", "FREE", "SEQUENCES", "TRAIN_SEQUENCES", "Identity", "Performance", "act", "head_pose", "landmarks",
-    "perform", "render", "rig", "vertices",
+    "ACTIONS", "FREE", "SEQUENCES", "TRAIN_SEQUENCES", "VERSION", "Identity", "Performance", "act", "head_pose",
+    "landmarks", "perform", "render", "rig", "vertices",
 ]  # fmt: skip

@@ -15,6 +15,10 @@ from raflib.tracking.multiview import Sighting, track_views
 from raflib.tracking.pose import constant_size, head_poses, landmarks_from_matrix, neutral_face, single_view_camera
 from raflib.tracking.texture import HeadMap, grey, map_head
 
+VERSION = 1
+"""Raised with every change after which features, landmarks or poses of the same images come out differently. Caches of
+tracks and the recipe of a bank are named by it; `tests/test_golden.py` tells when it is due."""
+
 __all__ = [
     "ARKIT52",
     "FaceFit",
