@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, SupportsIndex
 import numpy as np
 from jaxtyping import Float, Int
 
-from raflib.checks import as_float32, whole
+from raflib.checks import as_float32, numbers, whole
 from raflib.errors import RafError
 from raflib.reading import checked_file, damage_named
 from raflib.retrieval import exact, files
@@ -85,7 +85,7 @@ class ExpressionBank:
         somebody who is not in the bank changes nothing. Raises RafError for a subject asked for but absent, rows out of
         range or repeated, or when nothing is left.
         """
-        kept = np.arange(len(self)) if rows is None else np.asarray(rows)
+        kept = np.arange(len(self)) if rows is None else numbers("bank: rows", rows, "iub")
         if kept.dtype == bool and kept.shape == (len(self),):
             kept = np.flatnonzero(kept)
         if kept.ndim != 1 or (kept.size and (kept.dtype.kind not in "iu" or kept.min() < 0 or kept.max() >= len(self))):

@@ -9,12 +9,11 @@ from __future__ import annotations
 import argparse
 import os
 
-from demo import Step, chain, run_plan
+from demo import Step, chain, report, run_plan
 
 from raflib.config import PROFILES
 from raflib.driving import DRIVES
 from raflib.extensions import SAMPLERS
-from raflib.runs import runs_root
 
 
 def plan(subject: str, profile: str, threads: int, methods: list[str], drives: list[str]) -> list[list[list[Step]]]:
@@ -39,17 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     half = max(1, options.cores // 2)
     stages = plan(options.subject, options.profile, half, options.methods, options.drives)
-    return run_plan("beyond", stages, options.cores, lambda: report(options.subject, options.profile))
-
-
-def report(subject: str, profile: str) -> None:
-    """Print the tables that notebook 09 wrote and where its pictures are."""
-    folders = sorted(runs_root().glob(f"09_beyond_{subject}_{profile}_*"))
-    for path in (path for folder in folders for path in sorted(folder.glob("*.md"))):
-        print(f"\n{path.read_text().rstrip()}")
-    print("\npictures:")
-    for path in (path for folder in folders for path in sorted(folder.glob("*.png"))):
-        print(f"  {path}")
+    return run_plan("beyond", stages, options.cores, lambda: report(stages[-1:], "*.md"))
 
 
 if __name__ == "__main__":

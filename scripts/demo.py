@@ -13,7 +13,6 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from raflib.config import PROFILES
 from raflib.errors import RafError
@@ -57,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--cores", type=int, default=os.cpu_count() or 1, help="cores to use (default all)")
     options = parser.parse_args(arguments)
     stages = plan(options.subject, options.profile, max(1, options.cores // 2))
-    return run_plan("demo", stages, options.cores, lambda: report(runs_root(), options.subject, options.profile))
+    return run_plan("demo", stages, options.cores, lambda: report(stages, "*.txt"))
 
 
 def run_plan(name: str, stages: list[list[list[Step]]], cores: int, report: Callable[[], None]) -> int:
@@ -76,13 +75,13 @@ def run_plan(name: str, stages: list[list[list[Step]]], cores: int, report: Call
     return 0
 
 
-def report(runs: Path, subject: str, profile: str) -> None:
-    """Print the tables that notebooks 03 and 06 wrote and where the pictures are."""
-    for folder in (f"03_coverage_{subject}_{profile}", f"06_tables_{subject}_{profile}_0"):
-        for path in sorted((runs / folder).glob("*.txt")):
-            print(f"\n{path.read_text().rstrip()}")
+def report(stages: list[list[list[Step]]], tables: str) -> None:
+    """Print the tables (files whose names match `tables`) that these steps left, and where their pictures are."""
+    folders = dict.fromkeys(step.results for stage in stages for chain in stage for step in chain)
+    for path in (path for folder in folders for path in sorted(folder.glob(tables))):
+        print(f"\n{path.read_text().rstrip()}")
     print("\npictures:")
-    for path in sorted(runs.glob(f"0*_{subject}_*{profile}*/*")):
+    for path in sorted(path for folder in folders for path in folder.glob("*")):
         if path.suffix in (".png", ".jpg", ".html"):
             print(f"  {path}")
 

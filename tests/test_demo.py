@@ -14,6 +14,7 @@ import pytest
 
 from raflib.errors import RafError
 from raflib.lab import driver
+from raflib.lab.folders import run_folder
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 import beyond
@@ -157,3 +158,18 @@ def test_clean_keeps_what_git_tracks(tmp_path):
     assert [path.name for path in (tmp_path / "runs").iterdir()] == [".gitignore"]
     shutil.rmtree(tmp_path / "runs")
     subprocess.run(["make", "-s", "clean"], cwd=tmp_path, check=True)
+
+
+def test_the_report_shows_what_the_steps_left_and_nothing_of_other_parameters(capsys):
+    stages = demo.plan("R001", "tiny", 1)
+    for step in (stages[2][0][0], stages[2][1][0], stages[-1][0][0]):  # 03, a training, 06
+        step.results.mkdir(parents=True)
+        (step.results / "table.txt").write_text(f"of {step.notebook}\n")
+        (step.results / "picture.png").write_bytes(b"")
+    other = run_folder("03_coverage", {"subject": "R001", "profile": "tiny", "repeats": 3})
+    other.mkdir()
+    (other / "table.txt").write_text("of other parameters\n")
+    demo.report(stages, "*.txt")
+    shown = capsys.readouterr().out
+    assert shown.index("of 03_coverage") < shown.index("of 06_tables") and "other parameters" not in shown
+    assert shown.count("picture.png") == 3

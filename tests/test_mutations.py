@@ -279,7 +279,8 @@ KINDS = [
     Kind("results", rows_file, lambda path: digest(read_table(path, ("psnr",), ("subject",)).to_csv()), "nothing"),
     Kind("head model", copied(DATA / "head_model.npz", "head_model.npz"),
          lambda path: digest(vars(read_head_model(path))), "bytes"),
-    Kind("landmarks", copied(DATA / "landmarks.npz", "landmarks.npz"), lambda path: digest(vars(read_binding(path))), "bytes"),
+    Kind("landmarks", copied(DATA / "landmarks.npz", "landmarks.npz"),
+         lambda path: digest(vars(read_binding(path))), "bytes"),
     Kind("face model", copied(DATA / "open_face_model.npz", "open_face_model.npz"), read_face_model, "bytes"),
     *(Kind(name, copied(DATA / name, name), lambda path: digest(read_json(path)), "nothing")
       for name in ("head_model.json", "real_people.json")),
@@ -291,7 +292,8 @@ KINDS = [
     *(Kind(f"Basel 2009: {name}", basel_2009(name), read_basel_model, "nothing")
       for name in ("01_MorphableModel.mat", "Exp_Pca.bin", "std_exp.txt", "BFM_exp_idx.mat")),
     Kind("Basel 2017", basel_2017, read_basel_model, "nothing"),
-    Kind("perceptual weights", copied(weight_file("alex"), "alex.pth"), lambda path: digest(load_weights(path, "alex"))),
+    Kind("perceptual weights", copied(weight_file("alex"), "alex.pth"),
+         lambda path: digest(load_weights(path, "alex"))),
     Kind("tracker", copied(default_model(), "face_landmarker.task"),
          lambda path: digest(checked_model(path).read_bytes())),
     Kind("official upsampler", official_file, read_upsampler),

@@ -9,9 +9,21 @@ import zipfile
 
 import numpy as np
 import pytest
+from scipy.io import loadmat, savemat
 
 from raflib.errors import RafError
-from raflib.reading import Array, FileError, checked_file, damage_named, read_arrays, read_bytes, read_json, read_table
+from raflib.reading import (
+    Array,
+    FileError,
+    checked_file,
+    damage_named,
+    read_arrays,
+    read_bytes,
+    read_hdf5,
+    read_json,
+    read_matlab,
+    read_table,
+)
 
 WANTED = {"points": Array("f", "N 3"), "index": Array("iu", "N"), "name": Array("U", "")}
 GOOD = {"points": np.arange(6.0).reshape(2, 3), "index": np.arange(2), "name": np.array("äé")}
@@ -233,3 +245,74 @@ def test_bytes_are_bounded(tmp_path):
     assert read_bytes(path, "model", "get it") == b"12345"
     with pytest.raises(RafError, match="has 5 bytes but a model at most 4; get it"):
         read_bytes(path, "model", "get it", most=4)
+
+
+# --- files of other programs
+
+
+def test_matlab_files_are_read_within_bounds(tmp_path):
+    path = tmp_path / "model.mat"
+    savemat(path, {"a": np.arange(3.0), "b": np.eye(2), "note": "text"}, do_compression=True)
+    found = read_matlab(path, ("a", "gone"), "model", "get it")
+    assert list(found) == ["a"] and found["a"].shape == (1, 3)
+    many = {name: np.arange(6).reshape(2, 3).astype(name) for name in ("f8", "f4", "i1", "u2", "i4", "u8")}
+    for compressed in (False, True):
+        savemat(path, many, do_compression=compressed)
+        for name, value in read_matlab(path, tuple(many), "model", "get it").items():
+            np.testing.assert_array_equal(value, loadmat(path)[name])
+            assert value.dtype == loadmat(path)[name].dtype
+    savemat(path, {"a": np.arange(3.0), "b": np.eye(2), "note": "text"}, do_compression=True)
+    whole = path.read_bytes()
+    cell = np.empty(1, object)
+    cell[0] = np.arange(3)
+    for value, words in (
+        (cell, "class 1,"), ("text", "class 4,"), ({"x": 1}, "class 2,"), ([np.nan], "NaN"), ([1j], "real numbers"),
+    ):  # fmt: skip
+        savemat(path, {"a": value})
+        with pytest.raises(RafError, match=rf"model\.mat: damaged model .*{words}.*; get it"):
+            read_matlab(path, ("a",), "model", "get it")
+    savemat(path, {"a": np.zeros((2**24, 5))}, do_compression=True)  # 640 MB of zeros
+    with pytest.raises(RafError, match="would unpack to more than"):
+        read_matlab(path, ("a",), "model", "get it")
+    savemat(path, {"a": np.arange(3)}, format="4")
+    for content, words in ((path.read_bytes(), "version 5"), (whole[:-9], "cut short|not whole"), (whole + b"12", "")):
+        path.write_bytes(content)
+        with pytest.raises(RafError, match=rf"model\.mat: .*{words}"):
+            read_matlab(path, ("a",), "model", "get it")
+    (tmp_path / "model").write_bytes(whole)  # the name is taken as it is
+    with pytest.raises(RafError, match="it holds a, b, note"):
+        read_matlab(tmp_path / "model", ("c",), "model", "get it")
+
+
+def test_hdf5_files_do_not_lead_out_of_themselves(tmp_path):
+    h5py = pytest.importorskip("h5py", reason="h5py is not installed")
+    path, other = tmp_path / "model.h5", tmp_path / "secret.h5"
+    with h5py.File(other, "w") as file:
+        file["a"] = np.arange(3.0)
+    (tmp_path / "raw").write_bytes(bytes(24))
+    everything = {"group/a": (slice(None),)}
+
+    def written(make):
+        with h5py.File(path, "w") as file:
+            make(file.create_group("group"))
+        return read_hdf5(path, everything, "model", "get it")
+
+    np.testing.assert_array_equal(
+        written(lambda group: group.create_dataset("a", data=np.arange(3.0), compression="gzip"))["group/a"], [0, 1, 2]
+    )
+    layout = h5py.VirtualLayout((3,), "f8")
+    layout[:] = h5py.VirtualSource(other, "a", (3,))
+    for make, words in (
+        (lambda group: group.__setitem__("a", h5py.ExternalLink(other, "a")), "link to another place"),
+        (lambda group: group.__setitem__("a", h5py.SoftLink("/elsewhere")), "missing|link to another place"),
+        (lambda group: group.create_virtual_dataset("a", layout), "not an array that lies in the file"),
+        (lambda group: group.create_dataset("a", (3,), "f8", external=[(tmp_path / "raw", 0, 24)]), "not an array"),
+        (lambda group: group.create_dataset("a", data=np.arange(3.0), compression="lzf"), "another method than gzip"),
+        (lambda group: group.create_dataset("a", (2**33,), "f8", chunks=(2**20,)), "would unpack"),
+        (lambda group: group.create_dataset("a", data=[np.nan]), "NaN"),
+        (lambda group: group.create_dataset("a", data=[True]), "of type bool"),
+        (lambda group: group.create_group("a"), "not an array"),
+        (lambda group: group.create_dataset("b", data=[1.0]), "group/a is missing"),
+    ):
+        with pytest.raises(RafError, match=rf"model\.h5: damaged model .*({words}).*; get it"):
+            written(make)

@@ -6,12 +6,13 @@
 
 What a file says of itself (sizes, types, shapes, names) is compared with what the caller expects and with the file's
 length before anything is unpacked or allocated. Nothing is unpickled, and no reader leaves its file. Every problem is a
-RafError that names the file. Needs only numpy; tables need pandas, files of other programs (`foreign`) their libraries.
+RafError that names the file. Needs only numpy; tables need pandas, HDF5 files h5py.
 """
 
 from raflib.reading.arrays import Array, read_arrays, seal_of
 from raflib.reading.files import FileError, checked_file, damage_named, read_bytes
-from raflib.reading.foreign import read_hdf5, read_matlab
+from raflib.reading.hdf5 import read_hdf5
+from raflib.reading.matlab import read_matlab
 from raflib.reading.text import parsed_json, read_json, read_table
 
 __all__ = [

@@ -53,8 +53,8 @@ def read_arrays(
     """The arrays `wanted` of an .npz, by name; others in the file are left packed.
 
     A name that ends in "*" stands for all arrays whose names begin so, if any. Types, shapes and sizes are read from
-    the arrays' headers and checked, against each other and the file's length, before anything is unpacked; the checksums
-    of the zip format are compared. `what` and `remedy` are the words of errors: "…: damaged <what> (…); <remedy>".
+    the arrays' headers and checked, against each other and the file's length, before anything is unpacked; checksums of
+    the zip format are compared. `what` and `remedy` are the words of errors: "…: damaged <what> (…); <remedy>".
     Raises RafError naming the file when it is missing, damaged, larger than `most` bytes (packed or unpacked), or not
     what is wanted.
     """
