@@ -162,7 +162,7 @@ def test_files_of_checkpoints_are_read_within_bounds(tmp_path):
     whole = path.read_bytes()
     place = whole.index(state["xyz"].numpy().tobytes())
     for content, words in (
-        (whole[:-100], "damaged"), (b"", "damaged"), (whole[: place + 1] + b"\0\0\0" + whole[place + 4 :], "checksum"),
+        (whole[:-100], "damaged"), (b"", "damaged"), (whole[: place + 1] + b"\0\0\0" + whole[place + 4 :], "CRC-32"),
     ):  # fmt: skip
         path.write_bytes(content)
         with pytest.raises(RafError, match=words) as error:

@@ -103,8 +103,13 @@ def finished(step: Step, root: Path, folder: Path) -> bool:
 
 def _holds(files: dict[str, str]) -> bool:
     """Whether all these files are what they were; names as `results` has them."""
+    if any(Path(name).is_absolute() or ".." in Path(name).parts for name in files):
+        return False  # a receipt names files of the results alone
     paths = [(runs_root() / name, mark) for name, mark in files.items()]
-    return all(path.is_file() for path, _ in paths) and all(_sha256(path) == mark for path, mark in paths)
+    try:
+        return all(path.is_file() for path, _ in paths) and all(_sha256(path) == mark for path, mark in paths)
+    except (OSError, ValueError):  # names that are none
+        return False
 
 
 def _files(folder: Path, pattern: str) -> list[Path]:

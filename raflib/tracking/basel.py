@@ -15,7 +15,6 @@ All have x to the subject's left, y up and z out of the face; here y points down
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -90,7 +89,8 @@ def _house(values: np.ndarray, unit: float) -> Float[np.ndarray, "*k V 3"]:
 
 def _basis(columns: np.ndarray, deviations: np.ndarray, unit: float) -> Float[np.ndarray, "K V 3"]:
     """Columns [3V,K] of unit length (or not) times their deviations."""
-    return _house((columns.astype(np.float32) * deviations.ravel().astype(np.float32)).T, unit).astype(np.float32)
+    with np.errstate(over="ignore"):  # infinite ones are refused by the model
+        return _house((columns.astype(np.float32) * deviations.ravel().astype(np.float32)).T, unit).astype(np.float32)
 
 
 def _read_mat(path: Path, counts: tuple[int, int]):
@@ -124,7 +124,7 @@ def _expressions(folder: Path, vertices: int, count: int) -> tuple[np.ndarray, n
     if not len(trimmed) or trimmed.min() < 0 or trimmed.max() >= vertices or len(np.unique(trimmed)) < len(trimmed):
         raise FileError(f"{index}: damaged {what} (it does not list vertices from 1 to {vertices} once); {remedy}")
     with damage_named(deviations, what, remedy):
-        sizes = np.loadtxt(io.StringIO(read_bytes(deviations, what, remedy, 2**20).decode("ascii"))).ravel()
+        sizes = np.array(read_bytes(deviations, what, remedy, 2**20).decode("ascii").split(), np.float64)
     with damage_named(binary, what, remedy):
         data = read_bytes(binary, what, remedy)
         number, values = int(np.frombuffer(data, "<i4", 1)[0]), np.frombuffer(data, "<f4", offset=4)
