@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -14,6 +15,11 @@ for _library in ("OMP", "NUMBA", "MKL", "OPENBLAS"):
     os.environ.setdefault(f"{_library}_NUM_THREADS", str(os.cpu_count() or 1))
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
+
+# A program that was started in the background ignores interrupts and hang-ups, and so would the programs started here.
+for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _handler)
 
 # Results and rendered captures of the tests never mix with the user's.
 _SCRATCH = tempfile.TemporaryDirectory(prefix="raf-tests-")

@@ -221,7 +221,7 @@ def test_the_checkpoint_alone_says_whose_it_is(capture, tmp_path, monkeypatch):
         fit(capture, Vanilla(), CONFIG, tmp_path / "run", progress=False)
     monkeypatch.undo()
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["checkpoint.safetensors"]
-    with pytest.raises(RafError, match=r"run\.json: cannot be read .*once more"):
+    with pytest.raises(RafError, match=r"run\.json: .*once more"):
         Run.load(tmp_path / "run")
     with pytest.raises(RafError, match="another subject, recording, sampler"):
         fit(ball_capture("901", seed=9), RandomNoise(), CONFIG, tmp_path / "run", progress=False)
