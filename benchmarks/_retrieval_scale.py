@@ -17,8 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from raflib.bank import ExpressionBank
-from raflib.retrieval import approximate, write_mapped
+from raflib.bank import ExpressionBank, approximate, write_mapped
 
 WIDTH, ACTIONS, FRAMES, QUERIES, CORES = 64, 20, 200, 3000, 32
 LEARNED = 640  # IVF: distances a row while centres are learned (64 rows a cell, 10 rounds)

@@ -8,7 +8,7 @@ from importlib import import_module
 
 _WHERE = {
     "Capture": "raflib.capture",
-    "ExpressionBank": "raflib.bank",
+    "ExpressionBank": "raflib.bank.bank",
     "GaussianAvatar": "raflib.avatar",
     "Gaussians": "raflib.render",
     "RAF": "raflib.sampler",
@@ -22,8 +22,8 @@ _WHERE = {
     "rasterize": "raflib.render",
 }
 _ROOMS = (
-    "coverage", "driving", "entanglement", "extensions", "feeding", "geometry", "leaks", "losses", "openbank", "people",
-    "report", "retrieval", "studio", "tracking",
+    "bank", "coverage", "driving", "entanglement", "extensions", "feeding", "geometry", "losses", "openbank", "people",
+    "report", "studio", "tracking",
 )  # fmt: skip
 __all__ = sorted([*_WHERE, *_ROOMS])
 

@@ -17,11 +17,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from raflib.bank import ExpressionBank
+from raflib.bank import ExpressionBank, nearest_people
 from raflib.entanglement import pose_slope, without_pose
 from raflib.errors import RafError
 from raflib.people import REST, neutral
-from raflib.retrieval import nearest_people
 from raflib.sampler import PAPER, RAF, SAMPLERS, Conditioner, FromBank, RAFConditioner, Recording, Sampler, replaced
 
 __all__ = ["PAPER", "SAMPLERS", "sampler_from_name"]

@@ -16,10 +16,10 @@ from jaxtyping import Float, Int
 from tqdm import tqdm
 
 from raflib import coverage
+from raflib.bank.leaks import refuse_leaks
 from raflib.capture import Capture
 from raflib.entanglement import centred, pose_correlation, pose_r2
 from raflib.errors import RafError
-from raflib.leaks import refuse_leaks
 from raflib.sampler import Conditioner, Sampler
 
 if TYPE_CHECKING:

@@ -24,10 +24,10 @@ from raflib.augment import resized
 from raflib.avatar import Canonical, GaussianAvatar, Upsampler
 from raflib.avatar.poses import as_table
 from raflib.avatar.upsampler import PREFIX
+from raflib.bank.leaks import Fingerprints
 from raflib.config import TrainConfig, train_config_from_dict
 from raflib.errors import RafError
 from raflib.geometry import Camera
-from raflib.leaks import Fingerprints
 from raflib.reading import read_bytes
 from raflib.render import rasterize
 from raflib.runs import atomic_write, json_text, load_tensors, write_json

@@ -33,11 +33,11 @@ from raflib.avatar.guided import start_on_surface
 from raflib.avatar.landmarks import BESIDE, LandmarkGuide
 from raflib.avatar.poses import PoseCorrections, frame_names
 from raflib.avatar.upsampler import PREFIX
+from raflib.bank.leaks import Fingerprints, refuse_leaks
 from raflib.capture import Capture
 from raflib.config import TrainConfig, to_dict
 from raflib.errors import RafError
 from raflib.feeding import shown
-from raflib.leaks import Fingerprints, refuse_leaks
 from raflib.optimisers import Optimisers
 from raflib.pictures import Pictures, Shot, choose_cameras, random_square
 from raflib.process import until_interrupted, use_threads

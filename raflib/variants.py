@@ -19,11 +19,11 @@ import numpy as np
 from jaxtyping import Int
 
 from raflib.bank import ExpressionBank
+from raflib.bank.header import HEADER
 from raflib.coverage import pca
 from raflib.errors import RafError
 from raflib.extensions import SAMPLERS
 from raflib.names import content_hash, file_name, short_name
-from raflib.retrieval.mapped import HEADER
 from raflib.runs import data_root
 
 SHIPPED = "bank_arkit52.npz"

@@ -13,14 +13,13 @@ import pytest
 import torch
 
 from raflib import coverage, rasterize
-from raflib.bank import ExpressionBank
+from raflib.bank import ExpressionBank, approximate, nearest_people
+from raflib.bank.columns import checked
 from raflib.checks import as_float32, finite, numbers, whole
 from raflib.errors import RafError
 from raflib.extensions import PeopleRAF
 from raflib.geometry import Camera
 from raflib.render import Gaussians
-from raflib.retrieval import approximate, nearest_people
-from raflib.retrieval.columns import checked
 from raflib.sampler import RAF, Vanilla
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -107,7 +106,7 @@ from raflib import rasterize
 from raflib.bank import ExpressionBank
 from raflib.errors import RafError
 from raflib.render import Gaussians
-from raflib.retrieval import approximate
+from raflib.bank import approximate
 from raflib.sampler import RAF, RandomNoise, Vanilla
 rows = np.random.default_rng(0).random((6, 4), np.float32)
 bank = ExpressionBank(rows, list("aabbcc"), ["s"] * 6, range(6), "x")

@@ -9,6 +9,7 @@ from scipy.spatial.transform import Rotation
 
 from raflib import studio
 from raflib.bank import ExpressionBank
+from raflib.bank.leaks import Fingerprints
 from raflib.capture import Capture, Truth
 from raflib.driving import Nearest
 from raflib.errors import RafError
@@ -38,7 +39,6 @@ from raflib.evaluation.metrics import Target
 from raflib.evaluation.protocols import pick_frames
 from raflib.evaluation.truth import aligned_pose
 from raflib.geometry import Camera
-from raflib.leaks import Fingerprints
 from raflib.people import REST, neutral
 from raflib.pictures import face_box
 from raflib.sources.studio import TRACKING_CAMERAS

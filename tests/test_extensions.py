@@ -9,13 +9,12 @@ import torch
 from synthetic import ball_capture, dying_at
 
 from raflib import training
-from raflib.bank import ExpressionBank
+from raflib.bank import ExpressionBank, write_mapped
 from raflib.config import train_config
 from raflib.entanglement import centred, pose_correlation
 from raflib.errors import RafError
 from raflib.extensions import PAPER, SAMPLERS, nearest_people, sampler_from_name
 from raflib.people import REST, neutral
-from raflib.retrieval.mapped import write_mapped
 from raflib.sampler import Conditioner, FromBank, Sampler, Vanilla
 
 PEOPLE, ROWS, FRAMES, WIDTH = 8, 50, 40, 10

@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 from synthetic import ball_capture
 
-from raflib.bank import ExpressionBank
+from raflib.bank import ExpressionBank, write_mapped
+from raflib.bank.leaks import Fingerprints, find_leaks, fingerprints, refuse_leaks
 from raflib.config import train_config
 from raflib.errors import RafError
-from raflib.leaks import Fingerprints, find_leaks, fingerprints, refuse_leaks
-from raflib.retrieval import write_mapped
 from raflib.runs import data_root
 from raflib.sampler import RAF, Vanilla
 from raflib.training import Run, fit

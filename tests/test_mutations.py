@@ -21,13 +21,12 @@ from synthetic import ball_capture
 
 from raflib import runs
 from raflib.avatar import GaussianAvatar, Upsampler
-from raflib.bank import ExpressionBank
+from raflib.bank import ExpressionBank, sharded_search, write_mapped
+from raflib.bank.leaks import Fingerprints
 from raflib.config import train_config
 from raflib.lab.steps import Step, fingerprint, finished
-from raflib.leaks import Fingerprints
 from raflib.perceptual import load_weights, weight_file
 from raflib.reading import read_json, read_table
-from raflib.retrieval import sharded_search, write_mapped
 from raflib.sampler import RAF
 from raflib.sources import _store, video
 from raflib.studio.landmarks import read_binding

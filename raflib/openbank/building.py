@@ -15,7 +15,8 @@ import numpy as np
 from tqdm import tqdm
 
 from raflib import studio, tracking
-from raflib.bank import COLUMNS, ExpressionBank
+from raflib.bank import ExpressionBank
+from raflib.bank.columns import COLUMNS
 from raflib.errors import RafError
 from raflib.openbank.people import SIZE, Look, Person, film_everybody, names
 from raflib.runs import cache_root, data_root, package_versions

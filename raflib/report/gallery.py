@@ -9,10 +9,9 @@ import numpy as np
 from jaxtyping import Float, Int
 from PIL import Image, ImageDraw
 
-from raflib.bank import ExpressionBank
+from raflib.bank import ExpressionBank, nearest_people
 from raflib.errors import RafError
 from raflib.report._drawing import FPS, INK, font, require_faces, saved, wrapped
-from raflib.retrieval import nearest_people
 
 
 def nearest(

@@ -11,7 +11,7 @@ from raflib.checks import whole
 from raflib.errors import RafError
 
 if TYPE_CHECKING:
-    from raflib.bank import ExpressionBank
+    from raflib.bank.bank import ExpressionBank
 
 
 def nearest_people(

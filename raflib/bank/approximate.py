@@ -21,10 +21,10 @@ from typing import SupportsIndex
 import numpy as np
 from jaxtyping import Float, Int
 
-from raflib.bank import ExpressionBank
+from raflib.bank import exact
+from raflib.bank.bank import ExpressionBank
 from raflib.checks import whole
 from raflib.errors import RafError
-from raflib.retrieval import exact
 
 KINDS = ("ivf", "hnsw")
 EFFORT = {"ivf": 32, "hnsw": 256}

@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 
 from raflib import runs
-from raflib.bank import ExpressionBank
+from raflib.bank import ExpressionBank, MappedBank, write_mapped
+from raflib.bank import bank as mapped
+from raflib.bank import header as header_of
+from raflib.bank.columns import Coded
 from raflib.errors import RafError
-from raflib.retrieval import header as header_of
-from raflib.retrieval import mapped
-from raflib.retrieval.columns import Coded
-from raflib.retrieval.mapped import MappedBank, write_mapped
 from raflib.sampler import RAF
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from raflib.bank.columns import COLUMNS
 from raflib.reading import Array, FileError, parsed_json, read_arrays
-from raflib.retrieval.columns import COLUMNS
 from raflib.runs import atomic_write
 
 FORMAT, VERSION = "raflib.ExpressionBank", 2

@@ -4,31 +4,41 @@ A bank is a frozen table of `features` [N,d] with, for each row, whose face it w
 which `frame`, all in one tagged `feature_space`; banks and queries of different spaces never meet. `search` is the
 argmin of §4.1: exact Euclidean nearest rows among *other* people, equal distances ordered by row, the same answer on
 any machine and with any number of threads. Needs only numpy and faiss; nothing else of `raflib` but files, errors and
-`raflib.retrieval`, which says what to do about more rows than fit in memory.
+`raflib.bank`, which says what to do about more rows than fit in memory.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, SupportsIndex
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from raflib.bank import exact, files
+from raflib.bank.columns import COLUMNS, Coded, check_finite, check_space, checked, names, plain
+from raflib.bank.drawing import draw_frames
+from raflib.bank.folder import write_columns
+from raflib.bank.header import HEADER, REMEDY, open_column, read_header, sha256_of
 from raflib.checks import as_float32, numbers, whole
 from raflib.errors import RafError
-from raflib.reading import checked_file, damage_named
-from raflib.retrieval import exact, files
-from raflib.retrieval.columns import COLUMNS, check_finite, check_space, checked, names, plain
-from raflib.retrieval.drawing import draw_frames
+from raflib.reading import FileError, checked_file, damage_named
 
 if TYPE_CHECKING:
     from raflib.capture import Capture
+
+IN_MEMORY = 2_000_000
+"""Rows at most that a bank on the disk makes into an ordinary one."""
+CHECKED = 2**20
+"""Rows of a column that are checked at once."""
+_VERIFIED: set[tuple] = set()
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,14 +152,12 @@ class ExpressionBank:
 
     @classmethod
     def load(cls, path: str | Path) -> ExpressionBank:
-        """The bank saved at `path`: a file of `save`, or a folder of `raflib.retrieval.write_mapped`, left on the disk.
+        """The bank saved at `path`: a file of `save`, or a folder of `raflib.bank.write_mapped`, left on the disk.
 
         Raises RafError naming a path that is missing, damaged, foreign or of another format.
         """
         path = Path(path)
         if path.is_dir():
-            from raflib.retrieval.mapped import MappedBank
-
             return MappedBank(path)
         checked_file(path, files.WHAT, files.REMEDY, files.MOST_BYTES)
         with damage_named(path, files.WHAT, files.REMEDY):
@@ -210,3 +218,119 @@ class ExpressionBank:
         check_space(self._space, (feature_space, queries.shape[1]), "the queries")
         check_finite(queries, "search: query")
         return queries
+
+
+class MappedBank(ExpressionBank):
+    """A bank whose columns stay on the disk: searched, restricted and verified as any other, by the memory of a few.
+
+    `subjects` and `sequence` are `Coded` columns. `restrict` gives an ordinary bank; what would bring more than
+    `IN_MEMORY` rows into memory (`restrict`, `merge`, `save`) raises RafError. `checksum` is that of the folder.
+    """
+
+    def __init__(self, folder: str | Path):
+        folder = Path(folder)
+        with damage_named(folder, files.WHAT, REMEDY):
+            header = read_header(folder)
+            rows = dict(header["people"])
+            opened = {name: open_column(folder, name, listed) for name, listed in header["files"].items()}
+            codes = np.repeat(np.arange(len(rows), dtype=np.int32), list(rows.values()))
+            found = {
+                "folder": folder, "subjects": Coded(list(rows), codes), "feature_space": header["feature_space"],
+                "provenance": header["provenance"], "checksum": header["checksum"], "_rows": rows, "_header": header,
+                "_opened": opened,
+            }  # fmt: skip
+        for name, value in found.items():
+            object.__setattr__(self, name, value)
+
+    @cached_property
+    def _table(self) -> exact.Table:
+        edges = np.cumsum([0, *self._rows.values()]).tolist()
+        spans = dict(zip(self._rows, pairwise(edges), strict=True))
+        return exact.Table(self._column("lines"), None, spans, float(self._header["largest"]))
+
+    @cached_property
+    def features(self) -> np.ndarray:
+        """[N,d], on the disk."""
+        return self._column("lines")[:, :-1]
+
+    @cached_property
+    def frame(self) -> np.ndarray:
+        """[N], on the disk."""
+        return self._column("frame")
+
+    @cached_property
+    def sequence(self) -> Coded:
+        """[N], its codes on the disk."""
+        return Coded(self._header["sequences"], self._column("sequence"))
+
+    @cached_property
+    def rotation(self) -> np.ndarray | None:
+        """[N,3], on the disk, or None."""
+        return self._column("rotation") if "rotation" in self._opened else None
+
+    @cached_property
+    def people(self) -> tuple[str, ...]:
+        """Everybody in the bank, sorted."""
+        return tuple(sorted(self._rows))
+
+    def verify(self) -> None:
+        """Read every file and compare its checksum; RafError naming the first that was changed."""
+        for name in self._opened:
+            self._verify(name)
+
+    def _column(self, name: str) -> np.ndarray:
+        """One column, after its file's checksum was compared once in this process."""
+        with damage_named(self.folder, files.WHAT, REMEDY):
+            state = os.stat(self.folder / f"{name}.npy")
+        seen = (str(self.folder.resolve()), name, state.st_ino, state.st_mtime_ns, self.checksum)
+        if seen not in _VERIFIED:
+            self._verify(name)
+            _VERIFIED.add(seen)
+        return self._opened[name]
+
+    def _verify(self, name: str) -> None:
+        path = self.folder / f"{name}.npy"
+        with damage_named(path, "column of an expression bank", REMEDY):
+            if sha256_of(path) != self._header["files"][name]["sha256"]:
+                raise FileError(f"{path}: its checksum differs from {HEADER}'s; build the bank again")
+        column, sequences = self._opened[name], len(self._header["sequences"])
+        for part in np.array_split(column, -(-len(column) // CHECKED)):
+            fits = np.isfinite(part).all() if name != "sequence" else part.min() >= 0 and part.max() < sequences
+            if not fits:
+                raise FileError(f"{path}: holds numbers that no bank does; build the bank again")
+
+    def __len__(self) -> int:
+        return self._opened["lines"].shape[0]
+
+    @property
+    def _space(self) -> tuple[str, int]:
+        return self.feature_space, self._opened["lines"].shape[1] - 1
+
+    def _columns(self, rows: Int[np.ndarray, " n"] | slice = slice(None)) -> dict[str, np.ndarray]:
+        count = len(self) if isinstance(rows, slice) else len(rows)
+        if count > IN_MEMORY:
+            raise RafError(
+                f"{self.folder}: {count} rows do not go into memory, at most {IN_MEMORY}; restrict the bank to fewer "
+                "people, copy its folder to keep it elsewhere, or search several with raflib.bank.sharded_search"
+            )
+        return super()._columns(rows)
+
+    def _of(self, subjects: Iterable[str], rows: Int[np.ndarray, " n"]) -> np.ndarray:
+        return np.isin(self.subjects.codes[rows], np.flatnonzero(np.isin(self.subjects.names, list(subjects))))
+
+    def __reduce__(self):
+        return MappedBank, (self.folder,)  # other processes open the folder themselves
+
+
+def write_mapped(
+    folder: str | Path, pieces: Iterable[ExpressionBank], provenance: Mapping[str, object] | None = None
+) -> MappedBank:
+    """Write the rows of `pieces`, one after the other, as a folder for `ExpressionBank.load`, and open it.
+
+    Each person's rows must be in one piece; inside a piece they are sorted by person. Only one piece is looked at at a
+    time, so that a generator keeps memory small. The folder appears when it is complete, and nothing is left of a
+    write that fails. Raises RafError where the folder exists or cannot be written, for no piece, mixed feature spaces,
+    a person in two pieces, and rotations in some pieces only.
+    """
+    write_columns(Path(folder), pieces, provenance or {})
+    return MappedBank(folder)

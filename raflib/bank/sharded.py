@@ -21,12 +21,11 @@ from typing import TYPE_CHECKING, SupportsIndex
 import numpy as np
 from jaxtyping import Float, Int
 
-from raflib.bank import ExpressionBank
+from raflib.bank import exact
+from raflib.bank.bank import ExpressionBank, MappedBank, write_mapped
+from raflib.bank.columns import check_space
 from raflib.checks import numbers
 from raflib.errors import RafError
-from raflib.retrieval import exact
-from raflib.retrieval.columns import check_space
-from raflib.retrieval.mapped import MappedBank, write_mapped
 
 if TYPE_CHECKING:
     from distributed import Client

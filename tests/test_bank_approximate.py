@@ -4,13 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from test_retrieval_mapped import make_piece
+from test_bank_folder import make_piece
 
-from raflib.bank import ExpressionBank
+from raflib.bank import ExpressionBank, approximate, write_mapped
+from raflib.bank.approximate import KINDS, _sample
 from raflib.errors import RafError
-from raflib.retrieval import indexes
-from raflib.retrieval.indexes import approximate
-from raflib.retrieval.mapped import write_mapped
 
 PEOPLE = [f"P{i:02d}" for i in range(25)]
 
@@ -33,7 +31,7 @@ def test_nobody_finds_themselves_and_distances_are_exact(bank, built):
     assert (np.diff(distances) >= 0).all()
 
 
-@pytest.mark.parametrize("kind", indexes.KINDS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_equal_distances_are_ordered_by_row(kind):
     bank = make_piece(PEOPLE, rows=20, width=3, decimals=0)
     distances, rows = approximate(bank, kind, effort=600, quiet=True).search(bank.features, 4)
@@ -42,7 +40,7 @@ def test_equal_distances_are_ordered_by_row(kind):
 
 
 def test_the_recall_kept_is_the_recall_there_is(bank, built):
-    queries, owners = indexes._sample(bank, 200, 0)
+    queries, owners = _sample(bank, 200, 0)
     for k, share in built.recall.items():
         exact = bank.search(queries, k, owners)[1]
         found = built.search(queries, k, owners)[1]

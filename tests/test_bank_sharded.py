@@ -3,11 +3,11 @@
 import dask
 import numpy as np
 import pytest
-from test_retrieval_mapped import make_piece
+from test_bank_folder import make_piece
 
+from raflib.bank import write_mapped
+from raflib.bank.sharded import build_shards, locate, sharded_search
 from raflib.errors import RafError
-from raflib.retrieval.mapped import write_mapped
-from raflib.retrieval.sharded import build_shards, locate, sharded_search
 
 GROUPS = [["P3", "P1"], ["P9"], ["P2", "P5", "P4"]]
 

@@ -1,4 +1,4 @@
-"""What a folder of `raflib.retrieval.mapped` says of itself, and its columns, opened only if they are what it says."""
+"""What a folder of `raflib.bank.folder` says of itself, and its columns, opened only if they are what it says."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from raflib.bank import files
 from raflib.reading import FileError, checked_file, damage_named, read_json
-from raflib.retrieval import files
 
 HEADER = "bank.json"
 TYPES = {"lines": "<f4", "frame": "<i8", "sequence": "<i4", "rotation": "<f4"}
@@ -27,7 +27,7 @@ def read_header(folder: Path) -> dict:
     """What `bank.json` in `folder` says, after everything in it was checked; call it inside `damage_named`."""
     path = folder / HEADER
     if not path.is_file():
-        raise FileError(f"{folder}: not an expression bank, expected a folder written by raflib.retrieval.write_mapped")
+        raise FileError(f"{folder}: not an expression bank, expected a folder written by raflib.bank.write_mapped")
     header = read_json(path, None, files.WHAT, REMEDY, HEADER_BYTES)
     files.check_format(folder, header.get("format"), header.get("version"))
     if header.pop("checksum", None) != (checksum := checksum_of(header)):

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from raflib.bank.columns import COLUMNS
 from raflib.errors import RafError
-from raflib.retrieval.columns import COLUMNS
 
 if TYPE_CHECKING:
     from raflib.capture import Capture

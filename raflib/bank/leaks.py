@@ -28,7 +28,7 @@ from raflib.reading import Array, read_arrays, seal_of
 from raflib.runs import atomic_write
 
 if TYPE_CHECKING:
-    from raflib.bank import ExpressionBank
+    from raflib.bank.bank import ExpressionBank
 
 STORED = {"subjects": Array("U", "N"), "sequence": Array("U", "N"), "row": Array("u", "N"), "checksum": Array("U", "")}
 

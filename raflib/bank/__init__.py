@@ -34,30 +34,21 @@ process has. For one subject an index does not pay: with its building, "ivf" tak
 rows and 1.3 times at a million, and by the formulas more beyond. It pays from the second subject on.
 "hnsw" searches more slowly than the exact search at 83,000 rows. A billion rows are a hundred shards of ten million,
 each a minute of one core.
-
-Names are loaded when first used, so that a bank needs neither faiss nor Dask until it is asked for them.
 """
 
-from importlib import import_module
+from raflib.bank.approximate import ApproximateSearch, approximate
+from raflib.bank.bank import ExpressionBank, MappedBank, write_mapped
+from raflib.bank.nearest_people import nearest_people
+from raflib.bank.sharded import build_shards, locate, sharded_search
 
-_WHERE = {
-    "ApproximateSearch": "indexes",
-    "MappedBank": "mapped",
-    "approximate": "indexes",
-    "build_shards": "sharded",
-    "locate": "sharded",
-    "nearest_people": "people",
-    "sharded_search": "sharded",
-    "write_mapped": "mapped",
-}
-__all__ = sorted(_WHERE)
-
-
-def __getattr__(name):
-    if name in _WHERE:
-        return getattr(import_module(f"raflib.retrieval.{_WHERE[name]}"), name)
-    raise AttributeError(f"module 'raflib.retrieval' has no attribute {name!r}")
-
-
-def __dir__():
-    return __all__
+__all__ = [
+    "ApproximateSearch",
+    "ExpressionBank",
+    "MappedBank",
+    "approximate",
+    "build_shards",
+    "locate",
+    "nearest_people",
+    "sharded_search",
+    "write_mapped",
+]
