@@ -26,13 +26,13 @@ sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != _HERE]
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
-from raflib import training  # noqa: E402
 from raflib.capture import Capture  # noqa: E402
 from raflib.config import TrainConfig, train_config  # noqa: E402
 from raflib.geometry import Camera, axis_angle_to_matrix  # noqa: E402
 from raflib.render import rasterize  # noqa: E402
 from raflib.sampler import Vanilla  # noqa: E402
-from raflib.trained import Run, choose_device  # noqa: E402
+from raflib.training.fit import _Trainer  # noqa: E402
+from raflib.training.run import Run, choose_device  # noqa: E402
 
 FRAMES, VIEWS, WIDTH = 12, 4, 52
 PARTS = ("data", "networks", "raster", "upsampler", "losses", "backward_optimiser")
@@ -178,7 +178,7 @@ def main():
     capture = ball_capture(options.size * options.upsampling)
     with tempfile.TemporaryDirectory() as folder:
         info = {"subject": "ball", "method": "vanilla", "seconds": 0.0}
-        trainer = training._Trainer(capture, Vanilla(), config, Path(folder), info, False, device)
+        trainer = _Trainer(capture, Vanilla(), config, Path(folder), info, False, device)
         trainer.start()
         for _ in range(3):  # compile, and let the allocators settle
             trainer._one_step()

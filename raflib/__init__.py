@@ -14,15 +14,15 @@ _WHERE = {
     "RAF": "raflib.sampler",
     "RafError": "raflib.errors",
     "RandomNoise": "raflib.sampler",
-    "Run": "raflib.training",
+    "Run": "raflib.training.fit",
     "Vanilla": "raflib.sampler",
     "evaluate": "raflib.evaluation",
-    "fit": "raflib.training",
+    "fit": "raflib.training.fit",
     "open_capture": "raflib.sources",
     "rasterize": "raflib.render",
 }
 _ROOMS = (
-    "bank", "coverage", "driving", "entanglement", "extensions", "feeding", "geometry", "losses", "openbank", "people",
+    "bank", "coverage", "driving", "entanglement", "extensions", "feeding", "geometry", "openbank", "people",
     "report", "studio", "tracking",
 )  # fmt: skip
 __all__ = sorted([*_WHERE, *_ROOMS])

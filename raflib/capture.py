@@ -8,7 +8,7 @@ tracker saw; `truth` exists only where a source owns the performance and only ev
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol, runtime_checkable
@@ -142,3 +142,26 @@ class Capture:
     def mask(self, t: int, c: int) -> UInt8[np.ndarray, "H W"]:
         """Alpha (0..255) of the person in frame `t` from camera `c`."""
         return self.frames.mask(whole("frame", t, 0), whole("camera", c, 0))
+
+
+def most_frontal(cameras: Sequence[Camera], count: int) -> list[int]:
+    """Indices of the `count` cameras whose axes are nearest to the frontal camera's (+z), most frontal first."""
+    return [int(i) for i in np.argsort([-camera.extrinsic[2, 2] for camera in cameras], kind="stable")[:count]]
+
+
+def choose_cameras(capture: Capture, count: int, choice: str = "spread") -> list[int]:
+    """Indices of `count` cameras (all if there are fewer): "spread" over the capture's views by azimuth, or "frontal",
+    those nearest to the front."""
+    if choice not in ("spread", "frontal"):
+        raise RafError(f"camera_choice is {choice!r}; choose 'spread' or 'frontal'")
+    if choice == "frontal":
+        return sorted(most_frontal(capture.cameras, count))
+    azimuth = [np.arctan2(camera.centre[0], -camera.centre[2]) for camera in capture.cameras]
+    order = np.argsort(azimuth, kind="stable")
+    picked = np.unique(np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(int))
+    return sorted(int(order[index]) for index in picked)
+
+
+def shown(capture: Capture) -> Float[np.ndarray, "T d"]:
+    """The capture's expressions with NaN rows for all frames that may not be trained on, as `fit` shows them."""
+    return np.where(capture.train[:, None], capture.expression, np.float32(np.nan))

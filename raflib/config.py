@@ -167,7 +167,7 @@ class TrainConfig:
     by a factor within `zoom`. At most `cache_gib` GiB of pictures stay in memory; it changes no result. `precision`
     "bfloat16" computes upsampler and perceptual network in that, `compile` compiles the upsampler; both are for CUDA.
     `surface` starts the Gaussians on a learned surface; None starts them where masks and landmarks say
-    (`raflib.avatar.initialise`).
+    (`raflib.training.start.initialise`).
     """
 
     avatar: AvatarConfig = field(default_factory=AvatarConfig)

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from raflib import coverage
 from raflib.bank.leaks import refuse_leaks
-from raflib.capture import Capture
+from raflib.capture import Capture, shown
 from raflib.entanglement import centred, pose_correlation, pose_r2
 from raflib.errors import RafError
 from raflib.sampler import Conditioner, Sampler
@@ -26,11 +26,6 @@ if TYPE_CHECKING:
     import pandas
 
 MEASURES = ("mmd", "kl", "b2t", "pose_r2", "pose_r", "displacement", "expected_p", "people")
-
-
-def shown(capture: Capture) -> Float[np.ndarray, "T d"]:
-    """The capture's expressions with NaN rows for all frames that may not be trained on, as `fit` shows them."""
-    return np.where(capture.train[:, None], capture.expression, np.float32(np.nan))
 
 
 def fed(condition: Conditioner, frames: Int[np.ndarray, " N"], seed: int) -> Float[np.ndarray, "N d"]:

@@ -3,13 +3,16 @@
 Small enough that an avatar of it trains in seconds; its poses, landmarks and masks are exact by construction.
 """
 
+from importlib import import_module
+
 import numpy as np
 import torch
 
-from raflib import training
 from raflib.capture import Capture
 from raflib.geometry import Camera, axis_angle_to_matrix
 
+training = import_module("raflib.training.fit")
+"""The module: `raflib.training.fit` names the function."""
 RADIUS = 1.0  # canonical units (dm)
 
 

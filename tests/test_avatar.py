@@ -7,13 +7,15 @@ import pytest
 import torch
 from synthetic import RADIUS, ball_capture
 
-from raflib.avatar import GaussianAvatar, blocks, initialise
-from raflib.avatar.density import relocate
-from raflib.avatar.landmarks import LandmarkGuide, unposed
+from raflib.avatar import GaussianAvatar
+from raflib.avatar import fused_mlp as blocks
 from raflib.avatar.networks import ConditionedMLP, encode
 from raflib.config import AvatarConfig, train_config
 from raflib.errors import RafError
 from raflib.geometry import axis_angle_to_matrix, matrix_to_quaternion, quaternion_multiply
+from raflib.training.landmark_term import LandmarkGuide, unposed
+from raflib.training.relocate import relocate
+from raflib.training.start import initialise
 
 ROWS = 64
 """Points in a block, where a test makes blocks small."""

@@ -378,5 +378,8 @@ def test_bank_and_sampler_need_nothing_heavy():
     loaded = output.split("'")
     ours = {name for name in loaded if name.startswith("raflib")}
     rooms = {".".join(name.split(".")[:2]) for name in ours}
-    assert rooms <= {"raflib", *(f"raflib.{room}" for room in ("bank", "checks", "errors", "reading", "runs", "sampler"))}
+    assert rooms <= {
+        "raflib",
+        *(f"raflib.{room}" for room in ("bank", "checks", "errors", "reading", "runs", "sampler")),
+    }
     assert not {"faiss", "scipy", "sklearn", "numba", "mediapipe", "matplotlib", "pandas", "IPython"} & set(loaded)

@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 from raflib import studio
 from raflib.bank import ExpressionBank
 from raflib.bank.leaks import Fingerprints
-from raflib.capture import Capture, Truth
+from raflib.capture import Capture, Truth, most_frontal
 from raflib.driving import Nearest
 from raflib.errors import RafError
 from raflib.evaluation import (
@@ -24,7 +24,6 @@ from raflib.evaluation import (
     expression_distance,
     landmark_distance,
     lpips,
-    most_frontal,
     performed,
     pose_errors,
     psnr,
@@ -39,8 +38,8 @@ from raflib.evaluation.metrics import Target
 from raflib.evaluation.protocols import pick_frames
 from raflib.evaluation.truth import aligned_pose
 from raflib.geometry import Camera
+from raflib.images import face_box
 from raflib.people import REST, neutral
-from raflib.pictures import face_box
 from raflib.sources.studio import TRACKING_CAMERAS
 from raflib.tracking import ARKIT52, FaceTracker, Observation, track_views
 from raflib.tracking.landmarks import GROUPS

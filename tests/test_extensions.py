@@ -6,9 +6,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from synthetic import ball_capture, dying_at
+from synthetic import ball_capture, dying_at, training
 
-from raflib import training
 from raflib.bank import ExpressionBank, write_mapped
 from raflib.config import train_config
 from raflib.entanglement import centred, pose_correlation

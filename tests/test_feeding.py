@@ -8,10 +8,11 @@ from synthetic import ball_capture
 
 from raflib import coverage
 from raflib.bank import ExpressionBank
+from raflib.capture import shown
 from raflib.entanglement import centred, pose_correlation, pose_r2
 from raflib.errors import RafError
 from raflib.extensions import SAMPLERS, sampler_from_name
-from raflib.feeding import MEASURES, compare_samplers, fed, shown
+from raflib.feeding import MEASURES, compare_samplers, fed
 from raflib.sampler import RAF, Vanilla
 
 

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from synthetic import ball_capture
 
+from raflib.capture import choose_cameras
 from raflib.config import train_config
 from raflib.errors import RafError
-from raflib.loading import PictureCache
-from raflib.pictures import AHEAD, Pictures, choose_cameras
+from raflib.training.cache import PictureCache
+from raflib.training.data import AHEAD, Pictures
 
 SHAPE = (4, 4, 3)
 GIB = 2**30

@@ -6,22 +6,22 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from synthetic import RADIUS, ball_capture, dying_at
+from synthetic import RADIUS, ball_capture, dying_at, training
 
-from raflib import training
-from raflib.avatar import GaussianAvatar, guided, initialise
-from raflib.avatar.distance import first_distances, head_grid
-from raflib.avatar.field import NetworkField, TableField
-from raflib.avatar.landmarks import LandmarkGuide
-from raflib.avatar.surface import flat
-from raflib.avatar.tetrahedra import TetrahedralGrid, uniform_laplacian, vertex_normals, vertex_spacing
+from raflib.avatar import GaussianAvatar
 from raflib.config import SurfaceConfig, to_dict, train_config, train_config_from_dict
 from raflib.errors import RafError
 from raflib.geometry import quaternion_to_matrix
-from raflib.pictures import Pictures
 from raflib.runs import load_tensors
 from raflib.sampler import Vanilla
 from raflib.training import fit
+from raflib.training.data import Pictures
+from raflib.training.landmark_term import LandmarkGuide
+from raflib.training.start import guided, initialise
+from raflib.training.start.distance import first_distances, head_grid
+from raflib.training.start.field import NetworkField, TableField
+from raflib.training.start.surface import flat
+from raflib.training.start.tetrahedra import TetrahedralGrid, uniform_laplacian, vertex_normals, vertex_spacing
 
 SMALL = SurfaceConfig(
     grid=12, hidden=(), steps=40, size=32, refresh=4, rate_field=1e-2, rate_mlp=4e-3, opacity=0.8, focus=1.5

@@ -9,16 +9,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from synthetic import BallFrames, ball_capture, dying_at
+from synthetic import BallFrames, ball_capture, dying_at, training
 
-from raflib import losses, training
+from raflib.capture import choose_cameras
 from raflib.config import train_config
 from raflib.errors import RafError
 from raflib.evaluation import evaluate
-from raflib.pictures import Pictures, choose_cameras, face_box, random_square
+from raflib.images import face_box
 from raflib.runs import folder_lock, load_tensors, save_tensors
 from raflib.sampler import RandomNoise, Vanilla
-from raflib.training import Run, fit
+from raflib.training import Run, fit, losses
+from raflib.training.data import Pictures, random_square
 
 CONFIG = train_config(
     "tiny",

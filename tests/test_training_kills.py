@@ -21,9 +21,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from synthetic import ball_capture
+from synthetic import ball_capture, training
 
-from raflib import training
 from raflib.bank import ExpressionBank
 from raflib.config import train_config
 from raflib.sampler import RAF

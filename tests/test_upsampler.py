@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 import torch
 
-from raflib.augment import Zoom, resized
 from raflib.avatar import Upsampler
 from raflib.errors import RafError
+from raflib.images import resized
+from raflib.training.zoom import Zoom
 
 PUBLISHED = {
     "inc.double_conv.0.weight": (128, 32, 3, 3), "inc.double_conv.3.weight": (128, 128, 3, 3),

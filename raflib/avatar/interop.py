@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from raflib.avatar.initialise import Canonical
+from raflib.avatar.canonical import Canonical
 from raflib.avatar.model import GaussianAvatar
 from raflib.avatar.networks import ConditionedMLP
 from raflib.avatar.official import WHAT, listed, official_state

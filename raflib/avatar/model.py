@@ -23,7 +23,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from raflib.avatar.initialise import Canonical
+from raflib.avatar.canonical import Canonical
 from raflib.avatar.networks import ConditionedMLP, encode
 from raflib.config import AvatarConfig
 from raflib.errors import RafError

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from raflib.avatar.blocks import Scratch, Weights, evaluate
+from raflib.avatar.fused_mlp import Scratch, Weights, evaluate
 
 
 def encode(values: Float[Tensor, "*n d"], frequencies: int) -> Float[Tensor, "*n e"]:

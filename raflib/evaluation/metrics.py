@@ -20,8 +20,8 @@ import torch
 from jaxtyping import Float, Real, UInt8
 
 from raflib.errors import RafError
+from raflib.images import Box
 from raflib.perceptual import perceptual
-from raflib.pictures import Box
 
 
 @dataclass(frozen=True, eq=False)

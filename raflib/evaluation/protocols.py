@@ -22,7 +22,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from raflib.bank.leaks import refuse_leaks
-from raflib.capture import Capture
+from raflib.capture import Capture, most_frontal
 from raflib.checks import numbers, whole
 from raflib.driving import DrivingMap, drive_from_name
 from raflib.errors import RafError
@@ -31,7 +31,7 @@ from raflib.evaluation.tracked import ACTIONS, observe, tracking
 from raflib.evaluation.transfer import transfer_pose
 from raflib.evaluation.truth import Performed, performed
 from raflib.geometry import Camera
-from raflib.pictures import face_box, most_frontal
+from raflib.images import face_box
 
 BENCHMARK = ("388", "422", "443", "445", "475")
 EXTERNAL = tuple(f"E{number:02d}" for number in range(1, 11))

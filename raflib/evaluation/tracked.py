@@ -21,7 +21,7 @@ from raflib.capture import Capture
 from raflib.errors import RafError
 from raflib.evaluation.metrics import Metric, Target, register, resolve
 from raflib.geometry import nearest_rotation
-from raflib.pictures import face_box
+from raflib.images import face_box
 
 RIGHT_EYE, LEFT_EYE = (33, 133), (362, 263)
 """Corners of the subject's right and left eye in MediaPipe's 478 points: an eye's midpoint does not move with gaze."""

@@ -6,16 +6,15 @@ import jaxtyping
 import numpy as np
 import pytest
 import torch
-from synthetic import ball_capture, dying_at
+from synthetic import ball_capture, dying_at, training
 
-from raflib import training
-from raflib.avatar import guided
-from raflib.avatar.tetrahedra import TetrahedralGrid
 from raflib.config import SurfaceConfig, train_config
 from raflib.render.gsplat_backend import probe
 from raflib.runs import load_tensors
 from raflib.sampler import Vanilla
 from raflib.training import Run, fit
+from raflib.training.start import guided
+from raflib.training.start.tetrahedra import TetrahedralGrid
 
 pytestmark = pytest.mark.gpu
 

@@ -14,8 +14,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from raflib.avatar import GaussianAvatar, Upsampler
-from raflib.avatar.poses import PoseCorrections, by_name
 from raflib.config import TrainConfig
+from raflib.training.pose_corrections import PoseCorrections, by_name
 
 WARM_UP = 50
 """Steps over which the rates rise from nothing."""

@@ -20,17 +20,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from raflib.augment import resized
 from raflib.avatar import Canonical, GaussianAvatar, Upsampler
-from raflib.avatar.poses import as_table
 from raflib.avatar.upsampler import PREFIX
 from raflib.bank.leaks import Fingerprints
 from raflib.config import TrainConfig, train_config_from_dict
 from raflib.errors import RafError
 from raflib.geometry import Camera
+from raflib.images import resized
 from raflib.reading import read_bytes
 from raflib.render import rasterize
 from raflib.runs import atomic_write, json_text, load_tensors, write_json
+from raflib.training.pose_corrections import as_table
 
 CHECKPOINT = "checkpoint.safetensors"
 BANK = "bank_fingerprints.npz"

@@ -15,17 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-
-def resized(images: Float[Tensor, "B h w C"], height: int, width: int, smooth: bool = True) -> Tensor:
-    """`images` at `height` × `width` pixels [B,height,width,C], bilinear, pixel areas kept in place.
-
-    `smooth` averages over all pixels that fall into one when shrinking; without it, finer detail than the new pixels
-    can show turns into noise.
-    """
-    if images.shape[1:3] == (height, width):
-        return images
-    planes = images.permute(0, 3, 1, 2)
-    return functional.interpolate(planes, (height, width), mode="bilinear", antialias=smooth).permute(0, 2, 3, 1)
+from raflib.images import resized
 
 
 @dataclass(frozen=True)

@@ -15,14 +15,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from raflib.avatar.field import NetworkField, TableField
-from raflib.avatar.initialise import BELOW_CHIN, FOLLOWS
 from raflib.avatar.model import GaussianAvatar
-from raflib.avatar.tetrahedra import Mesh, TetrahedralGrid, vertex_normals, vertex_spacing
 from raflib.config import SurfaceConfig
 from raflib.errors import RafError
 from raflib.geometry import Camera, axis_angle_to_matrix
 from raflib.render import Gaussians
+from raflib.training.start.field import NetworkField, TableField
+from raflib.training.start.simple import BELOW_CHIN, FOLLOWS
+from raflib.training.start.tetrahedra import Mesh, TetrahedralGrid, vertex_normals, vertex_spacing
 
 OPACITY = 0.95
 TURNED_AWAY = -0.1

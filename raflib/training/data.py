@@ -8,70 +8,22 @@ recording are mild, and teach little about expression.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
-from PIL import Image
 from torch import Tensor
 
 from raflib.capture import Capture
 from raflib.config import TrainConfig
 from raflib.errors import RafError
 from raflib.geometry import Camera
-from raflib.loading import PictureCache
-from raflib.perceptual import MIN_SIDE
+from raflib.images import face_box, shrunk
+from raflib.training.cache import PictureCache
 
-Box = tuple[int, int, int, int]
-"""x, y, width, height in pixels."""
-MARGIN = 0.15
-"""How far the face crop reaches beyond the landmarks, as a share of their larger side."""
 AHEAD = 8
 """Steps whose pictures are read ahead when not all of them fit into memory."""
-
-
-def most_frontal(cameras: Sequence[Camera], count: int) -> list[int]:
-    """Indices of the `count` cameras whose axes are nearest to the frontal camera's (+z), most frontal first."""
-    return [int(i) for i in np.argsort([-camera.extrinsic[2, 2] for camera in cameras], kind="stable")[:count]]
-
-
-def choose_cameras(capture: Capture, count: int, choice: str = "spread") -> list[int]:
-    """Indices of `count` cameras (all if there are fewer): "spread" over the capture's views by azimuth, or "frontal",
-    those nearest to the front."""
-    if choice not in ("spread", "frontal"):
-        raise RafError(f"camera_choice is {choice!r}; choose 'spread' or 'frontal'")
-    if choice == "frontal":
-        return sorted(most_frontal(capture.cameras, count))
-    azimuth = [np.arctan2(camera.centre[0], -camera.centre[2]) for camera in capture.cameras]
-    order = np.argsort(azimuth, kind="stable")
-    picked = np.unique(np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(int))
-    return sorted(int(order[index]) for index in picked)
-
-
-def face_box(landmarks: Float[np.ndarray, "L 3"], camera: Camera, margin: float = MARGIN) -> Box:
-    """Integer box (x, y, width, height) around the projected landmarks, inside the picture.
-
-    `landmarks` [L,3] world metres (NaN rows are skipped) of the *target* frame. The box is widened by `margin` × its
-    larger side on every side, cut at the picture's border, and never smaller than the perceptual network takes.
-    Raises RafError when no landmark is in front of the camera.
-    """
-    points = camera.project(landmarks)
-    points = points[np.isfinite(points).all(-1)]
-    if not len(points):
-        raise RafError(
-            f"face crop: no landmark projects into camera {camera.name}; is the face detected in this frame?"
-        )
-    low, high = points.min(0), points.max(0)
-    pad = margin * float((high - low).max())
-    box = []
-    for first, last, limit in zip(low - pad, high + pad, (camera.width, camera.height), strict=True):
-        first, last = np.clip(np.floor(first), 0, limit), np.clip(np.ceil(last), 0, limit)
-        size = int(max(last - first, min(MIN_SIDE, limit)))
-        box.append((int(np.clip(first, 0, limit - size)), size))
-    (x, width), (y, height) = box
-    return x, y, width, height
 
 
 def random_square(box: Int[Tensor, "4"], size: int, full: int, generator: torch.Generator) -> tuple[int, int, int]:
@@ -169,7 +121,7 @@ class Pictures:
     def _read(self, index: int) -> UInt8[np.ndarray, "F F 3"]:
         t, c = self.pairs[index]
         try:
-            return np.array(_shrunk(self._capture.image(t, c), self.full), order="C")
+            return np.array(shrunk(self._capture.image(t, c), self.full), order="C")
         except RafError:
             raise
         except Exception as error:  # whatever a source raises, possibly in another thread: say which picture it was
@@ -192,13 +144,3 @@ def _expressiveness(capture: Capture, frames: list[int], strength: float) -> np.
     expression = capture.expression[frames]
     distance = np.linalg.norm(expression - expression.mean(0), axis=1)
     return (1 - strength) + strength * distance / max(distance.mean(), 1e-9)
-
-
-def _shrunk(image: np.ndarray, size: int) -> np.ndarray:
-    if image.shape[:2] == (size, size):
-        return image
-    if image.shape[0] != image.shape[1]:
-        raise RafError(
-            f"training needs square pictures, got {image.shape[1]}×{image.shape[0]}; crop them in the source"
-        )
-    return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.LANCZOS))

@@ -25,25 +25,26 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm import tqdm
 
-from raflib import losses
-from raflib.augment import Zoom, resized
-from raflib.avatar import GaussianAvatar, initialise
-from raflib.avatar.density import relocate
-from raflib.avatar.guided import start_on_surface
-from raflib.avatar.landmarks import BESIDE, LandmarkGuide
-from raflib.avatar.poses import PoseCorrections, frame_names
+from raflib.avatar import GaussianAvatar
 from raflib.avatar.upsampler import PREFIX
 from raflib.bank.leaks import Fingerprints, refuse_leaks
-from raflib.capture import Capture
+from raflib.capture import Capture, choose_cameras, shown
 from raflib.config import TrainConfig, to_dict
 from raflib.errors import RafError
-from raflib.feeding import shown
-from raflib.optimisers import Optimisers
-from raflib.pictures import Pictures, Shot, choose_cameras, random_square
-from raflib.process import until_interrupted, use_threads
+from raflib.images import resized
 from raflib.render import Gaussians, rasterize
 from raflib.runs import folder_lock, load_tensors, provenance, save_tensors, write_json
-from raflib.trained import BANK, CHECKPOINT, Run, below, choose_device, is_finished, make_upsampler, write_log
+from raflib.training import losses
+from raflib.training.data import Pictures, Shot, random_square
+from raflib.training.landmark_term import BESIDE, LandmarkGuide
+from raflib.training.optimisers import Optimisers
+from raflib.training.pose_corrections import PoseCorrections, frame_names
+from raflib.training.process import until_interrupted, use_threads
+from raflib.training.relocate import relocate
+from raflib.training.run import BANK, CHECKPOINT, Run, below, choose_device, is_finished, make_upsampler, write_log
+from raflib.training.start import initialise
+from raflib.training.start.guided import start_on_surface
+from raflib.training.zoom import Zoom
 
 __all__ = ["Run", "fit"]
 

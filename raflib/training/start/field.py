@@ -14,8 +14,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from raflib.avatar.networks import encode
-from raflib.avatar.tetrahedra import TetrahedralGrid
 from raflib.config import SurfaceConfig
+from raflib.training.start.tetrahedra import TetrahedralGrid
 
 TRUNCATED = 0.4
 """Distances beyond this (dm) are all the same: only where the surface is matters."""

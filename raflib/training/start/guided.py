@@ -1,7 +1,7 @@
 """Stage 1 of Xu et al. 2024: learn a surface, then let the Gaussians start on it.
 
-`learn_surface` starts a field (`raflib.avatar.field`) from what masks and landmarks suggest, then trains it and the
-avatar's colour and displacement networks on pictures. `plant` puts the avatar's Gaussians on the surface found, flat
+`learn_surface` starts a field (`raflib.training.start.field`) from what masks and landmarks suggest, then trains it and
+the avatar's colour and displacement networks on images. `plant` puts the avatar's Gaussians on the surface found, flat
 and with its features and colours. Both change the avatar in place; mouth points stay where `initialise` put them.
 """
 
@@ -17,17 +17,17 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from tqdm import tqdm
 
-from raflib.augment import resized
-from raflib.avatar.distance import first_distances, head_grid
-from raflib.avatar.initialise import carve, resting_frames
-from raflib.avatar.landmarks import BESIDE, LandmarkGuide
 from raflib.avatar.model import GaussianAvatar
-from raflib.avatar.surface import Surface, flat
-from raflib.avatar.tetrahedra import uniform_laplacian, vertex_normals
 from raflib.capture import Capture
 from raflib.config import SurfaceConfig, TrainConfig
 from raflib.errors import RafError
+from raflib.images import resized
 from raflib.render import rasterize
+from raflib.training.landmark_term import BESIDE, LandmarkGuide
+from raflib.training.start.distance import first_distances, head_grid
+from raflib.training.start.simple import carve, resting_frames
+from raflib.training.start.surface import Surface, flat
+from raflib.training.start.tetrahedra import uniform_laplacian, vertex_normals
 
 NEAREST = 3
 """Landmarks are as dense at a point as the distance to its third nearest says."""
@@ -38,8 +38,8 @@ RARELY, UNSEEN = 0.03, 0.1
 
 @runtime_checkable
 class Shots(Protocol):
-    """What the stage needs of `raflib.pictures.Pictures`: the example of a step, with its frame `t`, cameras, pictures
-    [V,H,W,3], pose [1,6] and scale [1]. The first view is looked at."""
+    """What the stage needs of `raflib.training.data.Pictures`: the example of a step, with its frame `t`, cameras,
+    pictures [V,H,W,3], pose [1,6] and scale [1]. The first view is looked at."""
 
     def shot(self, step: int): ...
 

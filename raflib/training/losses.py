@@ -4,7 +4,7 @@
 L_RAF: both have this form and differ in the expression that made the render). The face counts `weight_face` times more.
 With an upsampler the first two terms compare the first three rendered channels with the shrunk picture; the perceptual
 one and a third, λ_fine ‖upsampled − picture‖₁, compare the full pictures (Xu et al. 2024).
-Training may add the landmark distances of `raflib.avatar.landmarks` to the dict, weighted by λ_lmk.
+Training may add the landmark distances of `raflib.training.landmark_term` to the dict, weighted by λ_lmk.
 """
 
 from __future__ import annotations

@@ -12,14 +12,12 @@ around the lips, 1.6 × their extent). Nothing here reads truth.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
-from jaxtyping import Float
 from scipy.spatial import Delaunay, cKDTree
 from torch import Tensor
 
+from raflib.avatar.canonical import Canonical
 from raflib.capture import Capture
 from raflib.config import AvatarConfig
 from raflib.errors import RafError
@@ -35,36 +33,6 @@ FACE_REACH, FACE_DEPTH = 0.15, 0.015
 
 BELOW_CHIN, FOLLOWS = 0.3, (4.0, -2.0)
 """How far below the chin (dm) the head ends; logits of following it: sigmoid 0.98 for the head, 0.12 for the body."""
-
-
-@dataclass(frozen=True)
-class Canonical:
-    """First values of an avatar, canonical units (dm): see `raflib.avatar.model.GaussianAvatar`."""
-
-    xyz: Float[Tensor, "N 3"]
-    feature: Float[Tensor, "N f"]
-    log_scale: Float[Tensor, "N 3"]
-    colour: Float[Tensor, "N C"]
-    body: Float[Tensor, "N 1"]
-    landmarks: Float[Tensor, "L 3"]
-    expression_mean: Float[Tensor, "d"]
-    rest_pose: Float[Tensor, "6"]
-    rest_scale: Float[Tensor, ""]
-
-    @classmethod
-    def blank(cls, config: AvatarConfig, points: int, landmarks: int) -> Canonical:
-        """Zeros of an avatar's shapes, to be overwritten by stored values."""
-        return cls(
-            xyz=torch.zeros(points, 3),
-            feature=torch.zeros(points, config.feature_dim),
-            log_scale=torch.zeros(points, 3),
-            colour=torch.zeros(points, config.colour_channels),
-            body=torch.zeros(points, 1),
-            landmarks=torch.zeros(landmarks, 3),
-            expression_mean=torch.zeros(config.expression_dim),
-            rest_pose=torch.zeros(6),
-            rest_scale=torch.ones(()),
-        )
 
 
 def initialise(capture: Capture, config: AvatarConfig, cameras: list[int], seed: int = 0) -> Canonical:

@@ -13,12 +13,12 @@ from jaxtyping import Float
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from raflib.avatar.field import TRUNCATED
-from raflib.avatar.initialise import carve, hull_box, on_face, resting_frames, skull_and_body
-from raflib.avatar.tetrahedra import TetrahedralGrid
 from raflib.capture import Capture
 from raflib.config import SurfaceConfig
 from raflib.errors import RafError
+from raflib.training.start.field import TRUNCATED
+from raflib.training.start.simple import carve, hull_box, on_face, resting_frames, skull_and_body
+from raflib.training.start.tetrahedra import TetrahedralGrid
 
 FACE_SAMPLES, FACE_REACH, FACE_MARGIN = 6_000, 0.1, 0.25
 """Points on the landmarks' surface; how far sideways it cuts (dm); how far around it the grid is fine (dm)."""

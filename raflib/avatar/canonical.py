@@ -1,0 +1,41 @@
+"""`Canonical`: where an avatar's Gaussians start, as plain tensors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from raflib.config import AvatarConfig
+
+
+@dataclass(frozen=True)
+class Canonical:
+    """First values of an avatar, canonical units (dm): see `raflib.avatar.model.GaussianAvatar`."""
+
+    xyz: Float[Tensor, "N 3"]
+    feature: Float[Tensor, "N f"]
+    log_scale: Float[Tensor, "N 3"]
+    colour: Float[Tensor, "N C"]
+    body: Float[Tensor, "N 1"]
+    landmarks: Float[Tensor, "L 3"]
+    expression_mean: Float[Tensor, "d"]
+    rest_pose: Float[Tensor, "6"]
+    rest_scale: Float[Tensor, ""]
+
+    @classmethod
+    def blank(cls, config: AvatarConfig, points: int, landmarks: int) -> Canonical:
+        """Zeros of an avatar's shapes, to be overwritten by stored values."""
+        return cls(
+            xyz=torch.zeros(points, 3),
+            feature=torch.zeros(points, config.feature_dim),
+            log_scale=torch.zeros(points, 3),
+            colour=torch.zeros(points, config.colour_channels),
+            body=torch.zeros(points, 1),
+            landmarks=torch.zeros(landmarks, 3),
+            expression_mean=torch.zeros(config.expression_dim),
+            rest_pose=torch.zeros(6),
+            rest_scale=torch.ones(()),
+        )
