@@ -29,7 +29,8 @@ import numpy as np  # noqa: E402
 from scipy.spatial.transform import Rotation  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
-from raflib import people, studio  # noqa: E402
+from raflib import studio  # noqa: E402
+from raflib.coverage import identity as people  # noqa: E402
 from raflib.openbank.people import names  # noqa: E402
 from raflib.runs import data_root  # noqa: E402
 from raflib.sources.studio import FRONTAL  # noqa: E402

@@ -8,23 +8,20 @@ from importlib import import_module
 
 _WHERE = {
     "Capture": "raflib.capture",
-    "ExpressionBank": "raflib.bank.bank",
+    "ExpressionBank": "raflib.bank",
     "GaussianAvatar": "raflib.avatar",
     "Gaussians": "raflib.render",
     "RAF": "raflib.sampler",
     "RafError": "raflib.errors",
     "RandomNoise": "raflib.sampler",
-    "Run": "raflib.training.fit",
+    "Run": "raflib.training",
     "Vanilla": "raflib.sampler",
     "evaluate": "raflib.evaluation",
-    "fit": "raflib.training.fit",
+    "fit": "raflib.training",
     "open_capture": "raflib.sources",
     "rasterize": "raflib.render",
 }
-_ROOMS = (
-    "bank", "coverage", "driving", "entanglement", "extensions", "feeding", "geometry", "openbank", "people",
-    "report", "studio", "tracking",
-)  # fmt: skip
+_ROOMS = ("bank", "coverage", "driving", "geometry", "openbank", "report", "sampler", "studio", "tracking")
 __all__ = sorted([*_WHERE, *_ROOMS])
 
 

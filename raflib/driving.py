@@ -16,9 +16,9 @@ import numpy as np
 from jaxtyping import Float
 
 from raflib.coverage import nearest, pca
+from raflib.coverage.identity import REST, neutral
 from raflib.errors import RafError
-from raflib.people import REST, neutral
-from raflib.sampler import enrol
+from raflib.registry import enrol
 
 DRIVES: dict[str, type[DrivingMap]] = {}
 """Every driving map by its name."""
@@ -85,8 +85,8 @@ class Direct(DrivingMap):
 class Relative(DrivingMap):
     """How far the driver is from rest, put on the subject's rest: e − n(driver) + n(subject).
 
-    n is the mean of the tenth of the frames with the smallest norm (`raflib.people.neutral`), of the driver's clip and
-    of the subject's training features. Nothing is clipped.
+    n is the mean of the tenth of the frames with the smallest norm (`raflib.coverage.identity.neutral`), of the
+    driver's clip and of the subject's training features. Nothing is clipped.
     Refuted as a remedy if errors come from how strongly people move rather than from where their rest is read.
     """
 

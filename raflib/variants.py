@@ -22,9 +22,9 @@ from raflib.bank import ExpressionBank
 from raflib.bank.header import HEADER
 from raflib.coverage import pca
 from raflib.errors import RafError
-from raflib.extensions import SAMPLERS
 from raflib.names import content_hash, file_name, short_name
 from raflib.runs import data_root
+from raflib.sampler import SAMPLERS
 
 SHIPPED = "bank_arkit52.npz"
 FEW = 10

@@ -13,7 +13,7 @@ from demo import Step, chain, report, run_plan
 
 from raflib.config import PROFILES
 from raflib.driving import DRIVES
-from raflib.extensions import SAMPLERS
+from raflib.sampler import SAMPLERS
 
 
 def plan(subject: str, profile: str, threads: int, methods: list[str], drives: list[str]) -> list[list[list[Step]]]:

@@ -19,7 +19,7 @@ from raflib.errors import RafError
 from raflib.lab.driver import execute, run_stage, run_stages
 from raflib.lab.steps import Step, fingerprint, finished
 from raflib.runs import project_root, runs_root
-from raflib.sampler import PAPER
+from raflib.sampler import PAPER_METHODS
 
 __all__ = ["Step", "chain", "execute", "fingerprint", "finished", "plan", "run_plan", "run_stage"]
 
@@ -32,7 +32,7 @@ def plan(subject: str, profile: str, threads: int) -> list[list[list[Step]]]:
         [[Step("02_bank", base)]],
         [
             [Step("03_coverage", base)],
-            *(chain(base, method, threads) for method in PAPER),
+            *(chain(base, method, threads) for method in PAPER_METHODS),
         ],  # coverage first: evaluation needs the drivers it tracks
         [[Step("06_tables", base, gathers=True)]],
     ]

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from raflib import people
+from raflib.coverage import identity as people
 from raflib.errors import RafError
 from raflib.reading import Array, read_arrays
 from raflib.runs import data_root, write_json

@@ -17,10 +17,10 @@ from raflib.bank import ExpressionBank, approximate, nearest_people
 from raflib.bank.columns import checked
 from raflib.checks import as_float32, finite, numbers, whole
 from raflib.errors import RafError
-from raflib.extensions import PeopleRAF
 from raflib.geometry import Camera
 from raflib.render import Gaussians
 from raflib.sampler import RAF, Vanilla
+from raflib.sampler.beyond import PeopleRAF
 
 ROOT = Path(__file__).resolve().parents[1]
 ROWS = np.random.default_rng(0).random((6, 4), np.float32)

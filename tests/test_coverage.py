@@ -13,9 +13,10 @@ from scipy.stats import gaussian_kde
 from sklearn.decomposition import PCA
 from sklearn.metrics.pairwise import rbf_kernel
 
-from raflib import coverage
+from raflib import coverage, report
 from raflib.bank import ExpressionBank
-from raflib.coverage import intervals, metrics, pairs, paper_table
+from raflib.coverage import intervals, metrics, pairs
+from raflib.coverage import table1 as paper_table
 from raflib.errors import RafError
 
 
@@ -244,7 +245,7 @@ def test_table_shows_what_wider_people_add_and_how_sure_it_is(people):
     full = table_of(own, "422", targets, bank, repeats=2)
     assert (full.n == 120).all()
     other = rows.assign(subject="443", value=rows.value + 1)
-    wide = coverage.table1(pandas.concat([rows, other]))
+    wide = report.table1(pandas.concat([rows, other]))
     assert wide.loc["Average", ("mmd", "raf")] == pytest.approx(value.loc["mmd", "raf"] + 0.5)
     assert wide.columns.tolist()[0] == ("mmd", "vanilla")
 
@@ -409,22 +410,22 @@ def test_table1_has_the_average_the_changes_and_the_papers(people):
     own, bank, targets = people
     rows = table_of(own, "422", targets, bank, repeats=3)
     other = rows.assign(subject="443", value=rows.value * np.where(rows.method == "raf", 0.8, 1.1))
-    wide = coverage.table1(pandas.concat([rows, other]))
-    assert wide.index.tolist() == ["422", "443", "Average", coverage.PAPER_ROW]
+    wide = report.table1(pandas.concat([rows, other]))
+    assert wide.index.tolist() == ["422", "443", "Average", report.PAPER_ROW]
     for metric, change in (("mmd", -0.25), ("kl", -0.39), ("b2t", -0.41)):
         average = wide[metric].loc["Average"]
         assert average["change"] == pytest.approx(average["raf"] / average["vanilla"] - 1)
         assert average["low"] < average["change"] < average["high"]
-        assert wide.loc[coverage.PAPER_ROW, (metric, "change")] == pytest.approx(change, abs=0.005)
+        assert wide.loc[report.PAPER_ROW, (metric, "change")] == pytest.approx(change, abs=0.005)
         assert wide.loc["422", (metric, "low")] == rows.query("method == 'raf' and metric == @metric").change_low.item()
-    text = coverage.table1_text(wide)
+    text = report.table1_text(wide)
     assert all(len(line) <= 100 for line in text.splitlines())
     assert text.count("the paper's ") == 3 and text.count("Average") == 3 and "−24.6" in text and "-" not in text
-    assert "Average" not in coverage.table1_text(coverage.table1(rows)).split("intervals")[0]
+    assert "Average" not in report.table1_text(report.table1(rows)).split("intervals")[0]
     with pytest.raises(RafError, match="once for vanilla and for raf"):
-        coverage.table1(pandas.concat([rows, rows]))
+        report.table1(pandas.concat([rows, rows]))
     with pytest.raises(RafError, match="once for vanilla and for raf"):
-        coverage.table1(rows[rows.method == "raf"])
+        report.table1(rows[rows.method == "raf"])
 
 
 # --- further measures ------------------------------------------------------------------------------------------------

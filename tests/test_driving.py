@@ -6,9 +6,9 @@ import jaxtyping
 import numpy as np
 import pytest
 
+from raflib.coverage.identity import REST, neutral
 from raflib.driving import DRIVES, DrivingMap, Projected, drive_from_name
 from raflib.errors import RafError
-from raflib.people import REST, neutral
 
 WIDTH = 6
 

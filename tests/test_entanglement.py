@@ -4,7 +4,7 @@ import jaxtyping
 import numpy as np
 import pytest
 
-from raflib.entanglement import centred, pose_correlation, pose_r2, pose_slope, without_pose
+from raflib.coverage.pose import centred, pose_correlation, pose_r2, pose_slope, without_pose
 from raflib.errors import RafError
 
 PEOPLE, FRAMES, WIDTH = 12, 60, 8

@@ -11,6 +11,7 @@ from raflib import studio
 from raflib.bank import ExpressionBank
 from raflib.bank.leaks import Fingerprints
 from raflib.capture import Capture, Truth, most_frontal
+from raflib.coverage.identity import REST, neutral
 from raflib.driving import Nearest
 from raflib.errors import RafError
 from raflib.evaluation import (
@@ -39,7 +40,6 @@ from raflib.evaluation.protocols import pick_frames
 from raflib.evaluation.truth import aligned_pose
 from raflib.geometry import Camera
 from raflib.images import face_box
-from raflib.people import REST, neutral
 from raflib.sources.studio import TRACKING_CAMERAS
 from raflib.tracking import ARKIT52, FaceTracker, Observation, track_views
 from raflib.tracking.landmarks import GROUPS

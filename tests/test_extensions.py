@@ -8,17 +8,17 @@ import pytest
 import torch
 from synthetic import ball_capture, dying_at, training
 
-from raflib.bank import ExpressionBank, write_mapped
+from raflib.bank import ExpressionBank, nearest_people, write_mapped
 from raflib.config import train_config
-from raflib.entanglement import centred, pose_correlation
+from raflib.coverage.identity import REST, neutral
+from raflib.coverage.pose import centred, pose_correlation
 from raflib.errors import RafError
-from raflib.extensions import PAPER, SAMPLERS, nearest_people, sampler_from_name
-from raflib.people import REST, neutral
-from raflib.sampler import Conditioner, FromBank, Sampler, Vanilla
+from raflib.sampler import PAPER_METHODS, SAMPLERS, Vanilla, sampler_from_name
+from raflib.sampler.raf import Conditioner, FromBank, Sampler
 
 PEOPLE, ROWS, FRAMES, WIDTH = 8, 50, 40, 10
 METHODS = tuple(SAMPLERS)
-BEYOND = tuple(name for name in METHODS if name not in PAPER)
+BEYOND = tuple(name for name in METHODS if name not in PAPER_METHODS)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def distances(bank, expression):
 
 
 def test_the_registry_is_the_one_list_of_methods():
-    assert METHODS[:3] == PAPER == ("vanilla", "noise", "raf")
+    assert METHODS[:3] == PAPER_METHODS == ("vanilla", "noise", "raf")
     assert set(BEYOND) == {
         "raf_pose", "raf_relative", "raf_aligned", "person_shift", "raf_people", "raf_interpolated", "raf_adaptive",
         "noise_matched", "raf_random",

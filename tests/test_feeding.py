@@ -9,11 +9,10 @@ from synthetic import ball_capture
 from raflib import coverage
 from raflib.bank import ExpressionBank
 from raflib.capture import shown
-from raflib.entanglement import centred, pose_correlation, pose_r2
+from raflib.coverage.pose import centred, pose_correlation, pose_r2
 from raflib.errors import RafError
-from raflib.extensions import SAMPLERS, sampler_from_name
-from raflib.feeding import MEASURES, compare_samplers, fed
-from raflib.sampler import RAF, Vanilla
+from raflib.sampler import RAF, SAMPLERS, Vanilla, sampler_from_name
+from raflib.sampler.compare import MEASURES, compare_samplers, fed
 
 
 @pytest.fixture(scope="module")

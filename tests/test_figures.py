@@ -19,9 +19,9 @@ from synthetic import ball_capture
 from raflib import coverage, report
 from raflib.bank import ExpressionBank
 from raflib.errors import RafError
-from raflib.extensions import SAMPLERS
 from raflib.report._drawing import KINDS, QUERIES, font, kind_of, method_colour, wrapped
 from raflib.report.coverage_figures import CLIPS
+from raflib.sampler import SAMPLERS
 from raflib.tracking import ARKIT52
 
 POINTS = 9
@@ -77,7 +77,7 @@ def values(*subjects, gain=0.99):
 
 
 def changes(*subjects):
-    """A table as `coverage.table1` lays it out, with both intervals of every change."""
+    """A table as `report.table1` lays it out, with both intervals of every change."""
     parts = {"vanilla": 0.2, "raf": 0.19, "change": -0.01, "low": -0.02, "high": 0.005}
     parts |= {"draws_low": -0.05, "draws_high": 0.03}
     columns = pd.MultiIndex.from_product([METRICS, parts])

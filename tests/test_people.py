@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from raflib import people
+from raflib.coverage import identity as people
 from raflib.errors import RafError
 from raflib.runs import data_root, project_root
 

@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from raflib import sampler
 from raflib.bank import ExpressionBank
 from raflib.errors import RafError
-from raflib.extensions import sampler_from_name
-from raflib.sampler import RAF, RandomNoise, Vanilla
+from raflib.sampler import RAF, RandomNoise, Vanilla, sampler_from_name
+from raflib.sampler import raf as sampler
 
 FRAMES, WIDTH = 40, 52
 
@@ -165,7 +164,7 @@ def test_the_docstrings_ten_lines_run(bank, expression, tmp_path, monkeypatch, c
     example = doctest.DocTestParser().get_doctest(sampler.__doc__, names, "sampler", None, None)
     lines = "".join(part.source for part in example.examples)
     assert 8 <= len(lines.splitlines()) <= 12
-    exec(compile(lines, "docstring of raflib.sampler", "exec"), names)
+    exec(compile(lines, "docstring of raflib.sampler.raf", "exec"), names)
     assert names["step"] == 99 and names["loss"].item() < 1
     assert not torch.equal(model.weight, start)
     assert names["condition"].own_rows == 50

@@ -7,10 +7,8 @@ by block, so that 20,000 × 100,000 frames fit in two gigabytes.
 """
 
 from raflib.coverage.clip import ClipDistance, clip_distance
-from raflib.coverage.layout import PAPER, PAPER_ROW, table1, table1_text
 from raflib.coverage.metrics import TAIL_FLOOR, Projection, b2t, kl, log_density, mmd, pca
 from raflib.coverage.pairs import median_distance, nearest, nearest_distance
-from raflib.coverage.paper_table import METRICS, TrainingSets, further, table, training_sets
 from raflib.coverage.spread import (
     PrecisionRecall,
     beyond,
@@ -20,11 +18,10 @@ from raflib.coverage.spread import (
     precision_recall,
     spacing,
 )
+from raflib.coverage.table1 import METRICS, TrainingSets, further, table, training_sets
 
 __all__ = [
     "METRICS",
-    "PAPER",
-    "PAPER_ROW",
     "TAIL_FLOOR",
     "ClipDistance",
     "PrecisionRecall",
@@ -47,7 +44,5 @@ __all__ = [
     "precision_recall",
     "spacing",
     "table",
-    "table1",
-    "table1_text",
     "training_sets",
 ]

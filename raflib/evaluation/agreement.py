@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
-from raflib import people
 from raflib.bank import ExpressionBank
+from raflib.coverage import identity as people
 from raflib.errors import RafError
 
 if TYPE_CHECKING:

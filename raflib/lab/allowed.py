@@ -12,7 +12,7 @@ from typing import Any, get_type_hints
 from raflib.config import INITIALISATIONS, MANY, PROFILES, SEEDS
 from raflib.driving import DRIVES
 from raflib.errors import RafError
-from raflib.extensions import SAMPLERS
+from raflib.sampler import SAMPLERS
 
 ALL_SUBJECTS = "all"
 CHOICES = {"profile": PROFILES, "method": SAMPLERS, "drive": DRIVES, "initialisation": ("", *INITIALISATIONS)}

@@ -17,11 +17,10 @@ from typing import Any
 
 from raflib.config import train_config
 from raflib.errors import RafError
-from raflib.extensions import SAMPLERS
 from raflib.names import file_name, short_name
 from raflib.parameters import Parameters, parameters_of
 from raflib.runs import project_root, read_json, runs_root
-from raflib.sampler import PAPER
+from raflib.sampler import PAPER_METHODS, SAMPLERS
 from raflib.variants import bank_suffix
 
 LONGEST = 180
@@ -178,7 +177,7 @@ _NAMES = {
     ),
     "04_train": lambda p: _trained(p, [p.method]),
     "05_evaluate": lambda p: _trained(p, [p.method]) + _driven(p),
-    "06_tables": lambda p: _trained(p, PAPER),
+    "06_tables": lambda p: _trained(p, PAPER_METHODS),
     "08_your_video": lambda p: _trained(p, [p.method]),
     "09_beyond": lambda p: _trained(p, SAMPLERS) + _changed(p, "repeats", "repeats") + _changed(p, "metric", "metric-"),
 }

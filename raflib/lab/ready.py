@@ -12,11 +12,11 @@ import numpy as np
 from raflib.bank import ExpressionBank
 from raflib.bank.leaks import refuse_leaks
 from raflib.errors import RafError
-from raflib.extensions import SAMPLERS, sampler_from_name
 from raflib.lab import screen
 from raflib.parameters import Parameters
 from raflib.runs import cache_root, runs_root
-from raflib.sampler import Sampler
+from raflib.sampler import SAMPLERS, sampler_from_name
+from raflib.sampler.raf import Sampler
 
 
 def prepare(out: Path, parameters: Parameters) -> None:

@@ -14,9 +14,14 @@ from raflib.report.page import pca_page
 from raflib.report.picking import different, moments, seconds, views
 from raflib.report.plane import evenly, pca_figure, variants_figure
 from raflib.report.signal_figures import agreement_figure, signals_figure
+from raflib.report.table1 import PAPER, PAPER_ROW, table1, table1_text
 from raflib.report.tables import arrow, compare, table, to_markdown
 
 __all__ = [
+    "PAPER",
+    "PAPER_ROW",
+    "table1",
+    "table1_text",
     "PALETTE",
     "agreement_figure",
     "arrow",

@@ -97,7 +97,7 @@ def _marks(
 
 
 def change_figure(wide: pd.DataFrame, path: str | Path | None = None) -> Image.Image:
-    """`raflib.coverage.table1` as changes in % with both intervals, the average and the paper's average below.
+    """`raflib.report.table1` as changes in % with both intervals, the average and the paper's average below.
 
     All panels have the same axis, over the measured changes and intervals; a paper's value beyond it is an arrow with
     its number at the edge.

@@ -68,7 +68,7 @@ def fit(
 ) -> Run:
     """Train an avatar of `capture` into the run folder `out`, resuming what is there.
 
-    `sampler` is Vanilla, RandomNoise, RAF, one of `raflib.extensions` or anything with their `name`, `bind` and
+    `sampler` is Vanilla, RandomNoise, RAF, one of `raflib.sampler.beyond` or anything with their `name`, `bind` and
     `describe`; it is shown the expressions of training frames alone. `details` goes into run.json. `threads` are CPU
     threads. `device` is "cpu", "cuda" or "auto", the GPU where there is one that the renderer can use; a run may be
     continued on another. A finished run is returned as it is. An interrupt saves a checkpoint before it stops the

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from raflib.coverage.intervals import ratio
-from raflib.coverage.paper_table import METRICS
+from raflib.coverage.table1 import METRICS
 from raflib.errors import RafError
 
 if TYPE_CHECKING:

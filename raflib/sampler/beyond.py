@@ -1,6 +1,6 @@
 """Samplers beyond the paper: other ways to choose what conditions a training step, and three controls.
 
-All have the interface of `raflib.sampler`; `sampler_from_name` makes every one. Another one is one class more: a
+All have the interface of `raflib.sampler.raf`; `sampler_from_name` makes every one. Another one is one class more: a
 frozen dataclass on `FromBank` (or `Sampler`) with `name` and `condition`; notebooks and `make beyond` know it from
 then on. Each docstring says why the idea might help and what would refute it; `notebooks/09_beyond` has what was found.
 Rows of the subject are never used, whatever the sampler; nothing looks at frames that are held out.
@@ -18,12 +18,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from raflib.bank import ExpressionBank, nearest_people
-from raflib.entanglement import pose_slope, without_pose
+from raflib.coverage.identity import REST, neutral
+from raflib.coverage.pose import pose_slope, without_pose
 from raflib.errors import RafError
-from raflib.people import REST, neutral
-from raflib.sampler import PAPER, RAF, SAMPLERS, Conditioner, FromBank, RAFConditioner, Recording, Sampler, replaced
+from raflib.sampler.raf import _SAMPLERS as SAMPLERS
+from raflib.sampler.raf import RAF, Conditioner, FromBank, RAFConditioner, Recording, Sampler, replaced
 
-__all__ = ["PAPER", "SAMPLERS", "sampler_from_name"]
+__all__ = ["SAMPLERS", "sampler_from_name"]
 
 
 def sampler_from_name(method: str, bank: ExpressionBank | None = None, **options: float | int) -> Sampler:
@@ -50,7 +51,7 @@ class PoseRAF(RAF):
     """RAF whose neighbours are found with head pose taken out of the features.
 
     Over the bank's other people, features are regressed on head rotation (least squares, both centred within a person:
-    `raflib.entanglement`), and that part is subtracted from the bank's features, with the bank's rotations, and from
+    `raflib.coverage.pose`), and that part is subtracted from the bank's features, with the bank's rotations, and from
     the subject's, with theirs, before the search. What conditions a step is the neighbour's feature as it is.
 
     Why: neighbours share head pose (paper §6), so RAF feeds pose-correlated codes that compete with the explicit pose.
@@ -88,8 +89,9 @@ class PoseRAF(RAF):
 class RelativeRAF(RAF):
     """RAF on features that say how far a face is from its own rest.
 
-    Everybody's neutral (`raflib.people.neutral`: the mean of the tenth of their frames with the smallest norm) is
-    subtracted and the subject's added, for the search and for what conditions the step: f_i − n(person i) + n(subject).
+    Everybody's neutral (`raflib.coverage.identity.neutral`: the mean of the tenth of their frames with the smallest
+    norm) is subtracted and the subject's added, for the search and for what conditions the step:
+    f_i − n(person i) + n(subject).
     Values may leave the tracker's range.
 
     Why: trackers read other people's rest as an expression, and that constant is most of the distance between people.

@@ -12,7 +12,7 @@ in somebody else's training loop, whole:
 
 >>> import torch
 >>> from raflib.bank import ExpressionBank
->>> from raflib.sampler import RAF
+>>> from raflib.sampler.raf import RAF
 >>> bank = ExpressionBank.load("data/bank_arkit52.npz")
 >>> condition = RAF(bank, p=0.5).bind(expression, subject="422")     # expression [T,d]: your tracker's, as in the bank
 >>> generator = torch.Generator().manual_seed(0)
@@ -22,7 +22,7 @@ in somebody else's training loop, whole:
 ...     optimizer.zero_grad(), loss.backward(), optimizer.step()
 
 Only numpy, torch and the bank are needed: no renderer, no tracker, no studio. Samplers that go beyond the paper are in
-`raflib.extensions`, which also makes any of them from its name.
+`raflib.sampler.beyond`, which also makes any of them from its name.
 """
 
 from __future__ import annotations
@@ -40,9 +40,12 @@ from torch import Tensor
 from raflib.bank import ExpressionBank
 from raflib.checks import as_float32, finite, numbers, whole
 from raflib.errors import RafError
+from raflib.registry import enrol
 
-SAMPLERS: dict[str, type[Sampler]] = {}
-"""Every sampler by its name, once the module that defines it was imported; `raflib.extensions` imports them all."""
+PAPER_METHODS = ("vanilla", "noise", "raf")
+"""Names of the three methods that the paper compares (§5)."""
+_SAMPLERS: dict[str, type[Sampler]] = {}
+"""Every sampler by its name, once the module that defines it was imported; `raflib.sampler.beyond` imports them all."""
 
 
 class Recording:
@@ -207,16 +210,8 @@ def replaced(chance: Float[Tensor, " B"], generator: torch.Generator) -> Bool[Te
     return torch.rand(len(chance), generator=generator, device=generator.device).cpu() < chance
 
 
-def enrol(cls: type, registry: dict[str, type]) -> None:
-    """Enter a class under its `name`; RafError when another class has it. Defining a class again is no other."""
-    known = registry.get(cls.name, cls)
-    if (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
-        raise RafError(f"{cls.__qualname__}: the name {cls.name!r} is {known.__qualname__}'s; choose another")
-    registry[cls.name] = cls
-
-
 class Sampler:
-    """What every sampler is: a frozen dataclass of its options with a `name`, under which it is in `SAMPLERS`.
+    """What every sampler is: a frozen dataclass of its options with a `name`, its key in `raflib.sampler.SAMPLERS`.
 
     Subclasses write `condition`. A `bank` among the options is what training checks for leaks. Raises RafError when two
     different classes take one name.
@@ -226,7 +221,7 @@ class Sampler:
 
     def __init_subclass__(cls) -> None:
         if "name" in cls.__dict__:
-            enrol(cls, SAMPLERS)
+            enrol(cls, _SAMPLERS)
 
     @classmethod
     def options(cls) -> tuple[str, ...]:
@@ -341,7 +336,3 @@ class RAF(FromBank):
     def condition(self, recording: Recording) -> RAFConditioner:
         """With the subject's neighbours looked up; rows of the subject in the bank are never among them."""
         return RAFConditioner(recording, self.bank, self.p, self.nearest(recording, self.top_k))
-
-
-PAPER = tuple(SAMPLERS)
-"""Names of the three methods that the paper compares (§5)."""

@@ -2,7 +2,7 @@
 
 A training set here is what a sampler gives when every training frame is asked for once: as many vectors for every
 sampler. It is compared with unseen drivers (`raflib.coverage`), and with the heads that the frames show
-(`raflib.entanglement`). Nothing is trained.
+(`raflib.coverage.pose`). Nothing is trained.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from tqdm import tqdm
 from raflib import coverage
 from raflib.bank.leaks import refuse_leaks
 from raflib.capture import Capture, shown
-from raflib.entanglement import centred, pose_correlation, pose_r2
+from raflib.coverage.pose import centred, pose_correlation, pose_r2
 from raflib.errors import RafError
-from raflib.sampler import Conditioner, Sampler
+from raflib.sampler.raf import Conditioner, Sampler
 
 if TYPE_CHECKING:
     import pandas

@@ -1,0 +1,28 @@
+"""What conditions each training step (paper §4): `raf` holds the paper's three samplers, `beyond` others and controls,
+`compare` measures the training sets that they give.
+
+`SAMPLERS` (all of them by name) and `sampler_from_name` are loaded when first used, so that RAF alone needs the bank
+and nothing else.
+"""
+
+from importlib import import_module
+
+from raflib.sampler.raf import PAPER_METHODS, RAF, Conditioner, RandomNoise, Recording, Sampler, Vanilla
+
+__all__ = [
+    "PAPER_METHODS",
+    "RAF",
+    "SAMPLERS",
+    "Conditioner",
+    "RandomNoise",
+    "Recording",
+    "Sampler",
+    "Vanilla",
+    "sampler_from_name",
+]
+
+
+def __getattr__(name):
+    if name in ("SAMPLERS", "sampler_from_name"):
+        return getattr(import_module("raflib.sampler.beyond"), name)
+    raise AttributeError(f"module 'raflib.sampler' has no attribute {name!r}")
