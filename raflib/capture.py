@@ -8,7 +8,7 @@ tracker saw; `truth` exists only where a source owns the performance and only ev
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol, runtime_checkable
@@ -16,8 +16,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
-from raflib.checks import whole
-from raflib.errors import RafError
+from raflib.errors import RafError, whole
 from raflib.geometry import Camera
 
 HELD_OUT = "FREE"
@@ -33,16 +32,38 @@ class Frames(Protocol):
     def mask(self, t: int, c: int) -> UInt8[np.ndarray, "H W"]: ...
 
 
+@dataclass(frozen=True, eq=False)
+class Performed:
+    """True pictures of the target and how its head was tracked on them.
+
+    Attributes:
+        images: [F,C,H,W,3] from each wanted camera.
+        pose: [F,6] in the canonical frame of the target's training capture; NaN where the tracker lost the face.
+        scale: [F] metres a canonical unit.
+        landmarks: [F,L,3] world metres; NaN where the tracker lost the face.
+        detected: [F].
+    """
+
+    images: UInt8[np.ndarray, "F C H W 3"]
+    pose: Float[np.ndarray, "F 6"]
+    scale: Float[np.ndarray, "F"]
+    landmarks: Float[np.ndarray, "F L 3"]
+    detected: Bool[np.ndarray, "F"]
+
+
 @dataclass(frozen=True)
 class Truth:
     """What the performer really did: `actions` [T,52] after personal style, head `angles` [T,3] (yaw, pitch, roll;
     degrees), the rigid head `pose` [T,6] relative to the neutral head (world metres), and where the tracker's
-    `landmarks` [T,478,3] really are on the head (world metres)."""
+    `landmarks` [T,478,3] really are on the head (world metres). `perform(target, driver, rows, cameras, tracker,
+    progress)`, if the source can, shows the target person performing those rows of the driver: the truth of
+    cross-driving."""
 
     actions: Float[np.ndarray, "T 52"]
     angles: Float[np.ndarray, "T 3"]
     pose: Float[np.ndarray, "T 6"]
     landmarks: Float[np.ndarray, "T 478 3"]
+    perform: Callable[..., Performed] | None = None
 
 
 @dataclass(frozen=True, eq=False)

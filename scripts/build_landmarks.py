@@ -20,7 +20,8 @@ from scipy.optimize import linear_sum_assignment
 from tqdm import tqdm
 
 from raflib import runs, studio
-from raflib.sources.studio import FRONTAL, TRACKING_CAMERAS
+from raflib.sources._studio_recipe import TRACKING_CAMERAS
+from raflib.sources.studio import FRONTAL
 from raflib.studio.landmarks import PATH
 from raflib.studio.model import ACTIONS, EYE, INDEX, SKIN, head_model
 from raflib.tracking import FaceTracker, track_views

@@ -21,7 +21,8 @@ from tqdm import tqdm
 
 from raflib import runs, studio
 from raflib.geometry import rigid_align
-from raflib.sources.studio import FRONTAL, TRACKING_CAMERAS
+from raflib.sources._studio_recipe import TRACKING_CAMERAS
+from raflib.sources.studio import FRONTAL
 from raflib.studio.identity import named_generator
 from raflib.studio.motion import chain
 from raflib.tracking import FaceTracker, track_views

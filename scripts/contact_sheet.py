@@ -13,7 +13,7 @@ from jaxtyping import UInt8
 from tqdm import tqdm
 
 from raflib import report, studio
-from raflib.evaluation.protocols import BENCHMARK, EXTERNAL
+from raflib.lab.protocol import BENCHMARK, EXTERNAL
 from raflib.openbank.people import names as openbank_names
 from raflib.runs import project_root
 from raflib.studio import script

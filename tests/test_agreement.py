@@ -8,7 +8,7 @@ import pytest
 from raflib import studio
 from raflib.bank import ExpressionBank
 from raflib.errors import RafError
-from raflib.evaluation import tracker_agreement, true_actions
+from raflib.openbank import tracker_agreement, true_actions
 from raflib.tracking import ARKIT52
 
 SHOWN = [(subject, sequence) for subject in ("B001", "B002") for sequence in ("EXP-8-jaw-1", "SEN-04-two_plus_seven")]

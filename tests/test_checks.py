@@ -15,8 +15,7 @@ import torch
 from raflib import coverage, rasterize
 from raflib.bank import ExpressionBank, approximate, nearest_people
 from raflib.bank.columns import checked
-from raflib.checks import as_float32, finite, numbers, whole
-from raflib.errors import RafError
+from raflib.errors import RafError, as_float32, finite, numbers, whole
 from raflib.geometry import Camera
 from raflib.render import Gaussians
 from raflib.sampler import RAF, Vanilla
@@ -174,18 +173,17 @@ def test_cameras_and_backgrounds_must_be_finite():
 
 def test_without_a_place_for_its_cache_numba_compiles_anew(tmp_path):
     """A file where __pycache__ would be and a home that cannot be made: nothing to keep compiled code in."""
-    package = tmp_path / "place" / "raflib"
+    package = tmp_path / "place" / "kernels"
     package.mkdir(parents=True)
-    for name in ("__init__.py", "compiled.py"):
-        shutil.copy(ROOT / "raflib" / name, package / name)
+    shutil.copy(ROOT / "raflib" / "render" / "compiled.py", package / "compiled.py")
     (package / "kernel.py").write_text(
-        "from raflib.compiled import njit\n@njit\ndef double(x):\n    return 2 * x\n@njit(nogil=True)\ndef more(x):\n"
+        "from kernels.compiled import njit\n@njit\ndef double(x):\n    return 2 * x\n@njit(nogil=True)\ndef more(x):\n"
         "    return double(x) + 1\n"
     )
     (package / "__pycache__").write_text("")
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("NUMBA_C", "XDG"))}
     environment |= {"HOME": "/proc/nohome", "PYTHONPATH": str(package.parent), "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [sys.executable, "-c", "from raflib.kernel import more; print(more(3))"]
+    command = [sys.executable, "-c", "from kernels.kernel import more; print(more(3))"]
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
     assert done.stdout == "7\n" and done.stderr.count("NUMBA_CACHE_DIR") == 1, done.stderr
     # A damaged cache is made again.

@@ -7,7 +7,7 @@ import pytest
 
 from raflib.config import PROFILES, AvatarConfig, to_dict, train_config, train_config_from_dict
 from raflib.errors import RafError
-from raflib.parameters import NOTEBOOKS, TrainParameters, notebook_parameters
+from raflib.lab.parameters import NOTEBOOKS, TrainParameters, notebook_parameters
 
 DEFAULTS = asdict(TrainParameters())
 

@@ -15,7 +15,7 @@ from documented import ROOT
 from raflib.bank import ExpressionBank
 from raflib.errors import RafError
 from raflib.lab.folders import run_folder
-from raflib.parameters import NOTEBOOKS, notebook_parameters
+from raflib.lab.parameters import NOTEBOOKS, notebook_parameters
 
 PAPERMILL = documented.commands("papermill")
 MAKE = documented.commands("make")

@@ -10,14 +10,13 @@ from scipy.spatial.transform import Rotation
 from raflib import studio
 from raflib.bank import ExpressionBank
 from raflib.bank.leaks import Fingerprints
-from raflib.capture import Capture, Truth, most_frontal
+from raflib.capture import Capture, Performed, Truth, most_frontal
 from raflib.coverage.identity import REST, neutral
-from raflib.driving import Nearest
+from raflib.driving import Nearest, transfer_expression, transfer_pose
 from raflib.errors import RafError
 from raflib.evaluation import (
     REGISTRY,
     Metric,
-    Performed,
     calibrate,
     correlations,
     describe,
@@ -25,22 +24,19 @@ from raflib.evaluation import (
     expression_distance,
     landmark_distance,
     lpips,
-    performed,
-    pose_errors,
     psnr,
     register,
     rotation_distance,
     ssim,
-    transfer_expression,
-    transfer_pose,
-    unseen_drivers,
 )
-from raflib.evaluation.metrics import Target
-from raflib.evaluation.protocols import pick_frames
-from raflib.evaluation.truth import aligned_pose
+from raflib.evaluation.evaluate import pick_frames
+from raflib.evaluation.metrics.base import Target
 from raflib.geometry import Camera
 from raflib.images import face_box
-from raflib.sources.studio import TRACKING_CAMERAS
+from raflib.lab.protocol import unseen_drivers
+from raflib.openbank import pose_errors
+from raflib.sources._studio_recipe import TRACKING_CAMERAS
+from raflib.sources._truth import aligned_pose, performed
 from raflib.tracking import ARKIT52, FaceTracker, Observation, track_views
 from raflib.tracking.landmarks import GROUPS
 
@@ -463,10 +459,10 @@ def test_the_studio_films_the_target_doing_what_the_driver_did(target, tmp_path,
     ]:
         with pytest.raises(pytest.fail.Exception, match="filmed again"):
             performed(*other, progress=False)
-    monkeypatch.setattr("raflib.sources.studio.made_by", lambda: "another studio")
+    monkeypatch.setattr("raflib.sources._studio_recipe.made_by", lambda: "another studio")
     with pytest.raises(pytest.fail.Exception, match="filmed again"):
         performed(target, driver, np.arange(3), [front], progress=False)
-    monkeypatch.setattr("raflib.evaluation.truth.KEPT_BYTES", 0)
+    monkeypatch.setattr("raflib.sources._truth.KEPT_BYTES", 0)
     with pytest.raises(pytest.fail.Exception, match="filmed again"):
         performed(target, driver, np.arange(3), [front], progress=False)
     monkeypatch.undo()

@@ -21,12 +21,12 @@ from raflib.config import SEEDS, train_config
 from raflib.errors import RafError
 from raflib.evaluation import REGISTRY
 from raflib.lab import screen
+from raflib.lab.banks import open_bank
 from raflib.lab.folders import command, evaluation, gathered, made_by, run_folder
+from raflib.lab.parameters import NOTEBOOKS, TrainParameters, notebook_parameters, parameters_of
 from raflib.lab.ready import check_sampler, check_writable, prepare, sampler_of
-from raflib.parameters import NOTEBOOKS, TrainParameters, notebook_parameters, parameters_of
 from raflib.runs import runs_root, write_json
 from raflib.sampler import SAMPLERS, sampler_from_name
-from raflib.variants import open_bank
 
 
 def given(notebook: str, **values):

@@ -366,7 +366,7 @@ def test_the_open_model_holds_faces_it_has_not_seen():
 def test_tracked_faces_are_found_within_millimetres():
     """Ten frames in four views tracked by MediaPipe: median error below 2.7 mm, and below that of triangulation."""
     pytest.importorskip("mediapipe", reason="mediapipe is not installed")
-    from raflib.sources.studio import TRACKING_CAMERAS
+    from raflib.sources._studio_recipe import TRACKING_CAMERAS
     from raflib.tracking import FaceTracker
     from raflib.tracking.multiview import triangulate_robust
 

@@ -30,9 +30,9 @@ from PIL import Image
 
 from raflib import studio
 from raflib.lab.folders import run_folder
-from raflib.parameters import NOTEBOOKS
+from raflib.lab.parameters import NOTEBOOKS
+from raflib.report.video import write_video
 from raflib.runs import runs_root
-from raflib.viewer import write_video
 
 FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
 PATHS = sorted(FOLDER.glob("*.ipynb"))

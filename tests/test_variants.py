@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from raflib import variants
 from raflib.bank import ExpressionBank
 from raflib.errors import RafError
-from raflib.variants import VARIANTS, bank_suffix, bank_variant, open_bank
+from raflib.lab import banks as variants
+from raflib.lab.banks import VARIANTS, bank_suffix, bank_variant, open_bank
 
 
 def crowd(people=7, frames=15, seed=0):

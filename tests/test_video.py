@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from raflib.driving import frames_to_play
 from raflib.errors import RafError
-from raflib.evaluation import frames_to_play
-from raflib.names import content_hash, file_name, short_name
+from raflib.reading.names import content_hash, file_name, short_name
 from raflib.report import seconds
 from raflib.sources import open_capture, video
 from raflib.sources._video_frames import read_frames

@@ -12,17 +12,18 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from raflib.avatar.canonical import Canonical
-from raflib.avatar.model import GaussianAvatar
 from raflib.avatar.networks import ConditionedMLP
-from raflib.avatar.official import WHAT, listed, official_state
+from raflib.avatar.official import WHAT, listed
 from raflib.config import AvatarConfig
 from raflib.errors import RafError
+
+if TYPE_CHECKING:
+    from raflib.avatar.model import GaussianAvatar
 
 NETWORKS = ("exp_color", "pose_color", "exp_attributes", "pose_attributes", "exp_deform", "pose_deform")
 _POINTS = {"xyz": 3, "feature": None, "scales": 3, "rotation": 4, "opacity": 1}
@@ -50,43 +51,35 @@ def avatar_to_official(avatar: GaussianAvatar) -> dict[str, Tensor]:
     return state
 
 
-def avatar_from_official(
-    given: Mapping[str, Tensor] | str | Path, config: AvatarConfig | None = None
-) -> GaussianAvatar:
-    """An avatar with the weights of a public checkpoint: its state dict, or the path of its file.
+def config_of(state: Mapping[str, Tensor], base: AvatarConfig) -> AvatarConfig:
+    """The configuration of the avatar in a public state dict: sizes from the tensors, the rest from `base`.
 
-    Sizes follow from the tensors. What a state dict does not tell (`near`, `far`, `deform_scale`, `attribute_scale`,
-    `blur`) is taken from `config`, by default the published values. Raises RafError listing keys that are
-    missing, unknown or of the wrong shape, and for tensors that hold NaN or fewer numbers than their shape declares.
+    Raises RafError listing keys that are missing, unknown or of another rank, and for layers that the file cannot hold.
     """
-    with official_state(given) as state:
-        return _avatar(state, config or AvatarConfig())
-
-
-def _avatar(state: Mapping[str, Tensor], base: AvatarConfig) -> GaussianAvatar:
     _check_keys(state)
     _check_layers(state)
     sizes = _sizes(state)
-    config = replace(
+    return replace(
         base, **sizes, mouth_points=min(base.mouth_points, sizes["points"]), body="rigid", canonical_colour=False,
         centre_expression=False, expression_gain=1.0, pose_gain=1.0, live_blend=True,
     )  # fmt: skip
+
+
+@torch.no_grad()
+def copy_official(state: Mapping[str, Tensor], avatar: GaussianAvatar) -> None:
+    """Give an avatar of `config_of(state)` the numbers of a public state dict; RafError listing wrong shapes."""
     value = {key: tensor.detach().to("cpu", torch.float32) for key, tensor in state.items()}
-    landmarks = value["landmarks_3d_neutral"]
-    avatar = GaussianAvatar(config, Canonical.blank(config, config.points, len(landmarks)))
     wanted = {key: tuple(tensor.shape) for key, tensor in avatar_to_official(avatar).items()}
     odd = [f"{key} is {list(value[key].shape)}, expected {list(shape)}" for key, shape in wanted.items()
            if tuple(value[key].shape) != shape]  # fmt: skip
     if odd:
         raise RafError(f"{WHAT}: shapes do not fit together: {'; '.join(odd)}")
-    with torch.no_grad():
-        avatar.landmarks_neutral.copy_(landmarks)
-        for name in _POINTS:
-            getattr(avatar, name).copy_(value[name])
-        for name in NETWORKS:
-            prefix = f"{name}_mlp."
-            _cut(getattr(avatar, name), {k.removeprefix(prefix): v for k, v in value.items() if k.startswith(prefix)})
-    return avatar
+    avatar.landmarks_neutral.copy_(value["landmarks_3d_neutral"])
+    for name in _POINTS:
+        getattr(avatar, name).copy_(value[name])
+    for name in NETWORKS:
+        prefix = f"{name}_mlp."
+        _cut(getattr(avatar, name), {k.removeprefix(prefix): v for k, v in value.items() if k.startswith(prefix)})
 
 
 def _joined(mlp: ConditionedMLP) -> dict[str, Tensor]:

@@ -24,7 +24,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from raflib.avatar.canonical import Canonical
+from raflib.avatar.interop import avatar_to_official, config_of, copy_official
 from raflib.avatar.networks import ConditionedMLP, encode
+from raflib.avatar.official import official_state
+from raflib.avatar.ply import write_ply
 from raflib.config import AvatarConfig
 from raflib.errors import RafError
 from raflib.geometry import axis_angle_to_matrix, matrix_to_quaternion, quaternion_multiply
@@ -169,15 +172,22 @@ class GaussianAvatar(nn.Module):
     def from_official(
         cls, state_dict: Mapping[str, Tensor] | str | Path, config: AvatarConfig | None = None
     ) -> GaussianAvatar:
-        """An avatar from a checkpoint of the public code, a state dict or its file: `interop.avatar_from_official`."""
-        from raflib.avatar.interop import avatar_from_official
+        """An avatar with the weights of a checkpoint of the public code: its state dict, or the path of its file.
 
-        return avatar_from_official(state_dict, config)
+        Sizes follow from the tensors. What a state dict does not tell (`near`, `far`, `deform_scale`,
+        `attribute_scale`, `blur`) is taken from `config`, by default the published values. Raises RafError listing keys
+        that are missing, unknown or of the wrong shape, and for tensors that hold NaN or fewer numbers than their shape
+        declares.
+        """
+        with official_state(state_dict) as state:
+            config = config_of(state, config or AvatarConfig())
+            landmarks = len(state["landmarks_3d_neutral"])
+            avatar = cls(config, Canonical.blank(config, config.points, landmarks))
+            copy_official(state, avatar)
+        return avatar
 
     def to_official(self) -> dict[str, Tensor]:
         """The avatar as a state dict of the public code; see `raflib.avatar.interop.avatar_to_official`."""
-        from raflib.avatar.interop import avatar_to_official
-
         return avatar_to_official(self)
 
     @torch.no_grad()
@@ -190,8 +200,6 @@ class GaussianAvatar(nn.Module):
     ) -> None:
         """Write the posed avatar as a splat file (.ply, SH degree 0) that common viewers open; `scale` metres a unit,
         by default the resting one."""
-        from raflib.avatar.ply import write_ply
-
         size = self.rest_scale if scale is None else self.rest_scale.new_tensor(scale)
         given = (value.to(self.xyz)[None] for value in (expression, pose, size))
         write_ply(path, self(*given))

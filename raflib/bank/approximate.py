@@ -23,8 +23,7 @@ from jaxtyping import Float, Int
 
 from raflib.bank import exact
 from raflib.bank.bank import ExpressionBank
-from raflib.checks import whole
-from raflib.errors import RafError
+from raflib.errors import RafError, whole
 
 KINDS = ("ivf", "hnsw")
 EFFORT = {"ivf": 32, "hnsw": 256}

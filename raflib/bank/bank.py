@@ -27,8 +27,7 @@ from raflib.bank.columns import COLUMNS, Coded, check_finite, check_space, check
 from raflib.bank.drawing import draw_frames
 from raflib.bank.folder import write_columns
 from raflib.bank.header import HEADER, REMEDY, open_column, read_header, sha256_of
-from raflib.checks import as_float32, numbers, whole
-from raflib.errors import RafError
+from raflib.errors import RafError, as_float32, numbers, whole
 from raflib.reading import FileError, checked_file, damage_named
 
 if TYPE_CHECKING:

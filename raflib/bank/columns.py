@@ -10,8 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
-from raflib.checks import as_float32, numbers
-from raflib.errors import RafError
+from raflib.errors import RafError, as_float32, numbers
 
 COLUMNS = ("features", "subjects", "sequence", "frame", "rotation")
 

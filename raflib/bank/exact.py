@@ -22,8 +22,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Int
 
 from raflib.bank.columns import names
-from raflib.checks import whole
-from raflib.errors import RafError
+from raflib.errors import RafError, whole
 
 BATCH = 8192  # queries at once, at most
 GATHERED = 2**25  # numbers of proposed rows held at once

@@ -22,8 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float, Int, UInt64
 
-from raflib.checks import as_float32
-from raflib.errors import RafError
+from raflib.errors import RafError, as_float32
 from raflib.reading import Array, read_arrays, seal_of
 from raflib.runs import atomic_write
 

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, SupportsIndex
 import numpy as np
 from jaxtyping import Float, Int
 
-from raflib.checks import whole
-from raflib.errors import RafError
+from raflib.errors import RafError, whole
 
 if TYPE_CHECKING:
     from raflib.bank.bank import ExpressionBank

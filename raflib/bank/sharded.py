@@ -24,8 +24,7 @@ from jaxtyping import Float, Int
 from raflib.bank import exact
 from raflib.bank.bank import ExpressionBank, MappedBank, write_mapped
 from raflib.bank.columns import check_space
-from raflib.checks import numbers
-from raflib.errors import RafError
+from raflib.errors import RafError, numbers
 
 if TYPE_CHECKING:
     from distributed import Client

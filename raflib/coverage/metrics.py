@@ -12,9 +12,8 @@ from typing import SupportsIndex
 import numpy as np
 from jaxtyping import Float
 
-from raflib.checks import whole
 from raflib.coverage.pairs import kernel_means, median_distance, nearest_distance, samples
-from raflib.errors import RafError
+from raflib.errors import RafError, whole
 
 TAIL_FLOOR = -100.0  # natural log; see `kl`
 SAMPLED = 512  # frames of either sample on which `mmd` measures the error of float32

@@ -12,8 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from raflib.bank.exact import Table, search
-from raflib.checks import numbers
-from raflib.errors import RafError
+from raflib.errors import RafError, numbers
 
 BLOCK = 384  # points on each side of a block of pairs: 1.2 MB, which stays in a core's cache
 

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple, SupportsIndex
 import numpy as np
 from jaxtyping import Float
 
-from raflib.checks import whole
 from raflib.coverage.pairs import nearest, nearest_distance, samples, squared_radii, within_radii
-from raflib.errors import RafError
+from raflib.errors import RafError, whole
 
 if TYPE_CHECKING:
     import pandas

@@ -11,10 +11,9 @@ from jaxtyping import Float
 from tqdm import tqdm
 
 from raflib.bank.leaks import refuse_leaks
-from raflib.checks import whole
 from raflib.coverage.intervals import jackknife, measures
 from raflib.coverage.spread import effective_rank, precision_recall
-from raflib.errors import RafError
+from raflib.errors import RafError, whole
 
 if TYPE_CHECKING:
     import pandas

@@ -54,7 +54,7 @@ _TAKE_ALL = {"03_coverage"}
 
 
 def check(given: Any) -> None:
-    """RafError unless the values of a `raflib.parameters.Parameters` can work; they have their types."""
+    """RafError unless the values of a `raflib.lab.parameters.Parameters` can work; they have their types."""
     hints, notebook = get_type_hints(type(given)), given.notebook()
     for name, kind in hints.items():
         value = getattr(given, name)
@@ -127,7 +127,7 @@ def _check_id(notebook: str, name: str, value: str) -> None:
 
 def _check_metric(given: Any) -> None:
     from raflib.evaluation import REGISTRY
-    from raflib.evaluation.protocols import SLOW
+    from raflib.evaluation.evaluate import SLOW
 
     measured = [name for name in REGISTRY if name not in SLOW]
     if given.metric not in measured:

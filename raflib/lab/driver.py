@@ -22,8 +22,8 @@ from pathlib import Path
 
 from raflib.errors import RafError
 from raflib.lab import launch
+from raflib.lab.parameters import NOTEBOOKS
 from raflib.lab.steps import Step, fingerprint, finished, read_by, results
-from raflib.parameters import NOTEBOOKS
 from raflib.runs import cache_root, folder_lock, remove_leftovers, runs_root, write_json
 
 HEARTBEAT = 30.0

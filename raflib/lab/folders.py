@@ -17,11 +17,11 @@ from typing import Any
 
 from raflib.config import train_config
 from raflib.errors import RafError
-from raflib.names import file_name, short_name
-from raflib.parameters import Parameters, parameters_of
+from raflib.lab.banks import bank_suffix
+from raflib.lab.parameters import Parameters, parameters_of
+from raflib.reading.names import file_name, short_name
 from raflib.runs import project_root, read_json, runs_root
 from raflib.sampler import PAPER_METHODS, SAMPLERS
-from raflib.variants import bank_suffix
 
 LONGEST = 180
 """Bytes of a folder's name; files in it and beside it may add some."""

@@ -13,7 +13,7 @@ from raflib.bank import ExpressionBank
 from raflib.bank.leaks import refuse_leaks
 from raflib.errors import RafError
 from raflib.lab import screen
-from raflib.parameters import Parameters
+from raflib.lab.parameters import Parameters
 from raflib.runs import cache_root, runs_root
 from raflib.sampler import SAMPLERS, sampler_from_name
 from raflib.sampler.raf import Sampler
@@ -60,7 +60,7 @@ def check_sampler(sampler: Sampler, subject: str, unseen: Iterable[str] = ()) ->
     bank: Any = getattr(sampler, "bank", None)
     if bank is None:
         return
-    from raflib.sources.studio import FEATURE_SPACE
+    from raflib.sources._studio_recipe import FEATURE_SPACE
     from raflib.tracking import ARKIT52
 
     refuse_leaks("the bank", bank, dict.fromkeys(unseen), allow=False)

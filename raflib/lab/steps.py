@@ -15,7 +15,7 @@ from pathlib import Path
 
 from raflib.errors import RafError
 from raflib.lab.folders import run_folder
-from raflib.parameters import NOTEBOOKS
+from raflib.lab.parameters import NOTEBOOKS
 from raflib.reading import read_json
 from raflib.runs import VERSIONS_OF, package_versions, runs_root
 

@@ -7,6 +7,19 @@ and `faces` show rows.
 from raflib.openbank.building import FRAMES, PEOPLE
 from raflib.openbank.faces import face, faces
 from raflib.openbank.guarded import build
+from raflib.openbank.tracker import pose_errors, tracker_agreement, true_actions
 from raflib.openbank.verifying import TOLERANCE, Verification, verify
 
-__all__ = ["FRAMES", "PEOPLE", "TOLERANCE", "Verification", "build", "face", "faces", "verify"]
+__all__ = [
+    "FRAMES",
+    "PEOPLE",
+    "TOLERANCE",
+    "Verification",
+    "build",
+    "face",
+    "faces",
+    "pose_errors",
+    "tracker_agreement",
+    "true_actions",
+    "verify",
+]

@@ -20,7 +20,7 @@ from raflib.bank.columns import COLUMNS
 from raflib.errors import RafError
 from raflib.openbank.people import SIZE, Look, Person, film_everybody, names
 from raflib.runs import cache_root, data_root, package_versions
-from raflib.sources.studio import FEATURE_SPACE
+from raflib.sources._studio_recipe import FEATURE_SPACE
 from raflib.tracking.face import MODEL_SHA256, Observation
 
 DRAW_VERSION = 1

@@ -15,7 +15,7 @@ from raflib import studio
 from raflib.bank import ExpressionBank
 from raflib.errors import RafError
 from raflib.openbank.people import SIZE
-from raflib.sources.studio import FEATURE_SPACE
+from raflib.sources._studio_recipe import FEATURE_SPACE
 from raflib.studio.rig import FRONTAL
 
 

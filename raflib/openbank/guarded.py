@@ -7,8 +7,7 @@ from pathlib import Path
 
 from raflib import studio
 from raflib.bank import ExpressionBank
-from raflib.checks import whole
-from raflib.errors import RafError
+from raflib.errors import RafError, whole
 from raflib.openbank import building
 from raflib.openbank.people import names
 from raflib.runs import cache_root, folder_lock, remove_leftovers

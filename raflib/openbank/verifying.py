@@ -9,10 +9,9 @@ from jaxtyping import Float, Int
 from tqdm import tqdm
 
 from raflib.bank import ExpressionBank
-from raflib.checks import whole
-from raflib.errors import RafError
+from raflib.errors import RafError, whole
 from raflib.openbank.people import Look, Person, film_everybody
-from raflib.sources.studio import FEATURE_SPACE
+from raflib.sources._studio_recipe import FEATURE_SPACE
 from raflib.tracking import ARKIT52
 
 TOLERANCE = 0.05

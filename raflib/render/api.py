@@ -16,8 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from raflib.checks import finite, whole
-from raflib.errors import RafError
+from raflib.errors import RafError, finite, whole
 from raflib.geometry import Camera, stack_cameras
 from raflib.render.constants import BLUR
 from raflib.render.gaussians import Gaussians

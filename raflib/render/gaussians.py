@@ -7,8 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from raflib.checks import whole
-from raflib.errors import RafError
+from raflib.errors import RafError, whole
 
 _LAST = {"means": (3,), "quaternions": (4,), "scales": (3,), "opacities": (), "features": ("C",)}
 

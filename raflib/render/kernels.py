@@ -7,7 +7,7 @@ from, and would go on running the old code. Here every cached kernel carries a h
 import hashlib
 from pathlib import Path
 
-from raflib import compiled
+from raflib.render import compiled
 
 STAMP = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))).hexdigest()
 

@@ -54,7 +54,7 @@ def signals_figure(
 
 
 def agreement_figure(table: pd.DataFrame, path: str | Path | None = None) -> Image.Image:
-    """`raflib.evaluation.tracker_agreement` as bars: an action a line, its correlation within and over people."""
+    """`raflib.openbank.tracker_agreement` as bars: an action a line, its correlation within and over people."""
     require_columns(table, ["within", "pooled"])
     places = np.arange(len(table))
     with rc_context(STYLE):

@@ -38,8 +38,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from raflib.bank import ExpressionBank
-from raflib.checks import as_float32, finite, numbers, whole
-from raflib.errors import RafError
+from raflib.errors import RafError, as_float32, finite, numbers, whole
 from raflib.registry import enrol
 
 PAPER_METHODS = ("vanilla", "noise", "raf")

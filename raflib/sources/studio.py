@@ -12,45 +12,25 @@ import hashlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from functools import cache
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from raflib import studio, tracking
+from raflib import studio
 from raflib.capture import HELD_OUT, Capture, Truth
 from raflib.errors import RafError
 from raflib.geometry import Camera
-from raflib.runs import cache_root, data_root, package_versions
-from raflib.sources._store import ARITHMETIC, PictureStore, load_tracks, save_tracks
+from raflib.runs import cache_root
+from raflib.sources._store import PictureStore, load_tracks, save_tracks
+from raflib.sources._studio_recipe import FEATURE_SPACE, HEAD_MAP, TRACKING_CAMERAS, StudioProfile, made_by
+from raflib.sources._truth import performed
 from raflib.studio.rig import FRONTAL
 from raflib.tracking import FaceTracker, HeadMap, grey, head_poses, map_head, neutral_face, track_views
-from raflib.tracking.face import MODEL_SHA256
 from raflib.tracking.landmarks import GROUPS
 
-FEATURE_SPACE = "arkit52"
-TRACKING_CAMERAS = (FRONTAL, "222200036", "222200039", "222200049")
-"""The frontal camera, 24 degrees to either side of it and 24 degrees above it."""
 SIGNALS = ("expression", "landmarks", "pose", "scale", "neutral", "detected")
-HEAD_MAP = ("pictures", "key", "view", "pixels", "points")
-
-
-@dataclass(frozen=True)
-class StudioProfile:
-    """How much is recorded: picture `size`, `tracking_size` (pixels), how many training `sequences` (None: all),
-    frames `per_sequence` and of FREE (None: all at 25 a second), and the serials of the cameras filmed with (None: all)
-    and `tracked` (several), and whether head poses are `refined` by the head's texture."""
-
-    size: int = 192
-    tracking_size: int = 256
-    sequences: int | None = None
-    per_sequence: int | None = 20
-    free: int | None = 80
-    cameras: tuple[str, ...] | None = None
-    tracked: tuple[str, ...] = TRACKING_CAMERAS
-    refined: bool = True
 
 
 PROFILES = {
@@ -89,24 +69,6 @@ def pick_shots(subject: str, profile: StudioProfile) -> Shots:
 
 def _cameras(size: int, serials: tuple[str, ...] | None) -> list[Camera]:
     return [camera for camera in studio.rig(size) if serials is None or camera.name in serials]
-
-
-@cache
-def made_by() -> str:
-    """A key of what pictures and tracks of any performance follow from: the versions of studio and tracking, the
-    head's data, the tracker's model, the versions of packages.
-
-    Whatever is kept for later use is named by it, so that nothing made in another way is taken for what would be made
-    now. Raises RafError for missing data.
-    """
-    versions = studio.VERSION, tracking.VERSION, MODEL_SHA256, sorted(package_versions(ARITHMETIC).items())
-    digest = hashlib.sha256(repr(versions).encode())
-    data = [data_root() / name for name in ("head_model.npz", "landmarks.npz")]
-    if missing := [path for path in data if not path.is_file()]:
-        raise RafError(f"{missing[0]}: no such file; it ships with the project, restore it")
-    for path in data:
-        digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()
 
 
 def _key(subject: str, profile: StudioProfile, shots: Shots) -> str:
@@ -194,7 +156,7 @@ def open(subject: str, profile: str = "demo", root: str | Path | None = None) ->
     head = np.stack([studio.head_pose(identity, angles) for angles in shots.angles]).astype(np.float32)
     moments = zip(shots.actions, shots.angles, strict=True)
     points = np.stack([studio.landmarks(identity, actions, angles) for actions, angles in moments])
-    truth = Truth(shots.actions, shots.angles, head, points)
+    truth = Truth(shots.actions, shots.angles, head, points, performed)
     return Capture(
         subject, FEATURE_SPACE, cameras, groups=GROUPS, sequence=shots.sequence, frame=shots.frame, frames=store,
         head_map=head_map, truth=truth, recording=f"studio {key}", **tracks,

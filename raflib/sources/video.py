@@ -23,7 +23,7 @@ from tqdm import tqdm
 from raflib import tracking
 from raflib.capture import HELD_OUT, Capture
 from raflib.errors import RafError
-from raflib.names import content_hash, short_name
+from raflib.reading.names import content_hash, short_name
 from raflib.runs import cache_root, package_versions
 from raflib.sources._store import ARITHMETIC, PictureStore, load_tracks, save_tracks
 from raflib.sources._video_frames import read_frames

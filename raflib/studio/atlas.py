@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 from jaxtyping import Float32
 
-from raflib.compiled import njit
+from raflib.render.compiled import njit
 from raflib.studio import raster
 from raflib.studio.model import ATLAS_SHAPE, SKIN, head_model
 

@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from raflib.compiled import njit
+from raflib.render.compiled import njit
 
 FAR = 10.0  # metres, added to orthographic nearness to keep it positive
 JIT = {"fastmath": True, "boundscheck": False, "nogil": True}

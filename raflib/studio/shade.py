@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from raflib.compiled import njit
+from raflib.render.compiled import njit
 from raflib.studio.raster import FAR, JIT, soft_shadow
 
 SAME_SURFACE = 0.012  # metres of depth within which samples of one part share their colour

@@ -11,11 +11,15 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from jaxtyping import Float
 
 from raflib.bank import ExpressionBank
+from raflib.capture import Capture
 from raflib.coverage import identity as people
+from raflib.driving import rotations
 from raflib.errors import RafError
+from raflib.geometry import matrix_to_axis_angle, nearest_rotation
 
 if TYPE_CHECKING:
     import pandas
@@ -57,3 +61,22 @@ def tracker_agreement(bank: ExpressionBank, subjects: Iterable[str]) -> pandas.D
     tracked = {name: bank.features[bank.subjects == name][:, seen] for name in subjects}
     true = {name: true_actions(bank, name)[:, done] for name in subjects}
     return people.agreement(tracked, true, names)
+
+
+def pose_errors(capture: Capture) -> tuple[Float[np.ndarray, "T"], Float[np.ndarray, "T"]]:
+    """How far tracked head poses are from the true ones: degrees [T] and millimetres [T], NaN where there is no face.
+
+    The canonical frame of a capture is its own, so the constant motion between it and the truth's frame is taken out
+    first: the one that fits the training frames best. Raises RafError when the capture has no truth.
+    """
+    if capture.truth is None:
+        raise RafError(f"capture {capture.subject} has no truth; only the studio knows the true head pose")
+    tracked, true = rotations(np.nan_to_num(capture.pose)), rotations(capture.truth.pose)
+    place, true_place = capture.pose[:, 3:].astype(np.float64), capture.truth.pose[:, 3:].astype(np.float64)
+    fit = capture.train
+    constant = nearest_rotation(np.einsum("tji,tjk->ik", tracked[fit], true[fit]))
+    between = np.einsum("tji,tjk->tik", tracked @ constant, true)
+    degrees = np.degrees(np.linalg.norm(matrix_to_axis_angle(torch.from_numpy(between)).numpy(), axis=1))
+    offset = np.linalg.lstsq(tracked[fit].reshape(-1, 3), (true_place - place)[fit].ravel(), rcond=None)[0]
+    millimetres = 1000 * np.linalg.norm(tracked @ offset + place - true_place, axis=1)
+    return np.where(capture.detected, degrees, np.nan), np.where(capture.detected, millimetres, np.nan)

@@ -22,7 +22,7 @@ from raflib.bank import ExpressionBank
 from raflib.bank.header import HEADER
 from raflib.coverage import pca
 from raflib.errors import RafError
-from raflib.names import content_hash, file_name, short_name
+from raflib.reading.names import content_hash, file_name, short_name
 from raflib.runs import data_root
 from raflib.sampler import SAMPLERS
 

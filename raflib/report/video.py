@@ -14,7 +14,7 @@ from jaxtyping import UInt8
 
 from raflib.capture import Capture
 from raflib.errors import RafError
-from raflib.names import short_name
+from raflib.reading.names import short_name
 from raflib.runs import atomic_write
 
 TICKS = 90_000

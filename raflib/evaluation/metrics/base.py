@@ -1,12 +1,4 @@
-"""Image metrics, and what a metric is: a tagged function of a rendered frame and the target it is judged against.
-
-Metrics of one name have many incompatible definitions, so each carries a tag that says which one it is and where it was
-measured (`psnr/face`, `lpips/stlpips-alex/face`, `aed/arkit52/l1`), and the tag heads its column in every table. `face`
-means the box around the projected face landmarks of the *target* frame: one crop a pair, so that a render cannot choose
-its own crop. Whole-image values are mostly white background and hide what the face does.
-
-A new metric is a `Metric` passed to `register` (or straight to `evaluate`); nothing else needs to know about it.
-"""
+"""What a metric is, and the metrics that are known by name."""
 
 from __future__ import annotations
 
@@ -103,44 +95,6 @@ def describe(metrics: Iterable[str | Metric] | None = None) -> pd.DataFrame:
     return pd.DataFrame([{"metric": m.tag, "better": m.better, "definition": m.about} for m in chosen])
 
 
-def psnr(
-    x: Float[np.ndarray, "H W 3"], y: Float[np.ndarray, "h w 3"], mask: Real[np.ndarray, "H W"] | None = None
-) -> float:
-    """Peak signal-to-noise ratio in dB for pictures in [0,1]; infinite for equal ones.
-
-    `mask` weighs the pixels (0 leaves one out). Raises RafError for shapes that differ or an empty mask.
-    """
-    _same_shape(x, y)
-    squared = ((x.astype(np.float64) - y) ** 2).mean(-1)
-    if mask is not None:
-        if not np.any(mask):
-            raise RafError("psnr: the mask is empty; no pixel to compare")
-        error = float((squared * mask).sum() / np.asarray(mask, dtype=np.float64).sum())
-    else:
-        error = float(squared.mean())
-    return float("inf") if error == 0 else float(-10 * np.log10(error))
-
-
-def ssim(x: Float[np.ndarray, "H W 3"], y: Float[np.ndarray, "h w 3"]) -> float:
-    """Structural similarity of Wang et al. 2004 (scikit-image): Gaussian window of sigma 1.5 (11 px), population
-    covariance, data range 1, mean over the RGB channels."""
-    from skimage.metrics import structural_similarity
-
-    _same_shape(x, y)
-    return float(
-        structural_similarity(
-            x, y, channel_axis=-1, data_range=1.0, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
-        )
-    )
-
-
-def lpips(x: Float[np.ndarray, "H W 3"], y: Float[np.ndarray, "h w 3"]) -> float:
-    """Shift-tolerant LPIPS, AlexNet trunk (`raflib.perceptual`), of pictures in [0,1]."""
-    _same_shape(x, y)
-    with torch.no_grad():
-        return float(perceptual("alex").distance(_features(x), _features(y)))
-
-
 def crop(image: Real[np.ndarray, "H W *c"], box: Box) -> Real[np.ndarray, "h w *c"]:
     """The part of `image` inside `box` (x, y, width, height)."""
     x, y, width, height = box
@@ -159,30 +113,3 @@ def _region(image: np.ndarray, region: str, box: Box | None) -> np.ndarray:
 def _features(image: np.ndarray) -> list[torch.Tensor]:
     with torch.no_grad():
         return perceptual("alex").features(torch.from_numpy(np.ascontiguousarray(image[None], dtype=np.float32)))
-
-
-def _image_metric(function: Callable[[np.ndarray, np.ndarray], float], region: str) -> Callable:
-    def score(rendered: np.ndarray, face: object, target: Target) -> float:
-        return function(_region(rendered, region, target.box), _region(target.image, region, target.box))
-
-    return score
-
-
-def _lpips_metric(region: str) -> Callable:
-    def score(rendered: np.ndarray, face: object, target: Target) -> float:
-        with torch.no_grad():
-            found = _features(_region(rendered, region, target.box))
-            return float(perceptual("alex").distance(found, target.perceptual_features(region)))
-
-    return score
-
-
-_TRUTH = frozenset({"truth"})
-for _region_name, _where in (("whole", "whole picture"), ("face", "face crop")):
-    register(
-        Metric(f"psnr/{_region_name}", "higher", f"PSNR in dB, {_where}", _image_metric(psnr, _region_name), _TRUTH)
-    )
-    _about = f"SSIM (Gaussian window, sigma 1.5, data range 1), {_where}"
-    register(Metric(f"ssim/{_region_name}", "higher", _about, _image_metric(ssim, _region_name), _TRUTH))
-    _about = f"shift-tolerant LPIPS (AlexNet), {_where}"
-    register(Metric(f"lpips/stlpips-alex/{_region_name}", "lower", _about, _lpips_metric(_region_name), _TRUTH))

@@ -4,7 +4,7 @@
   pictures.
 * **cross**: it is driven by the FREE sequences of other people. Expression and pose are compared with the *driver's*
   frame. Where the source owns the performance there is a truth too, the target performing the driver's exact expression
-  (`raflib.evaluation.truth`); picture and landmark metrics and `aed/…/truth` are measured against that.
+  (`raflib.capture.Truth.perform`); picture and landmark metrics and `aed/…/truth` are measured against that.
 
 Every evaluation also renders the **control**: the same avatar, pose and camera with the expression held at its training
 mean. A method that does not beat it has learnt nothing about expression; read every number next to that row.
@@ -22,20 +22,14 @@ from PIL import Image
 from tqdm import tqdm
 
 from raflib.bank.leaks import refuse_leaks
-from raflib.capture import Capture, most_frontal
-from raflib.checks import numbers, whole
-from raflib.driving import DrivingMap, drive_from_name
-from raflib.errors import RafError
-from raflib.evaluation.metrics import REGISTRY, Metric, Target, resolve
-from raflib.evaluation.tracked import ACTIONS, observe, tracking
-from raflib.evaluation.transfer import transfer_pose
-from raflib.evaluation.truth import Performed, performed
+from raflib.capture import Capture, Performed, most_frontal
+from raflib.driving import DrivingMap, drive_from_name, transfer_pose
+from raflib.errors import RafError, numbers, whole
+from raflib.evaluation.metrics.base import REGISTRY, Metric, Target, resolve
+from raflib.evaluation.metrics.mediapipe import ACTIONS, observe, tracking
 from raflib.geometry import Camera
 from raflib.images import face_box
 
-BENCHMARK = ("388", "422", "443", "445", "475")
-EXTERNAL = tuple(f"E{number:02d}" for number in range(1, 11))
-"""Subjects of the NeRSemble benchmark (paper, Appendix 0.C), and the external drivers as the studio names them."""
 Frames = int | Sequence[int] | np.ndarray | None
 SLOW = ("lpips/stlpips-alex/whole",)
 """Registered metrics that are only measured when asked for by name."""
@@ -88,7 +82,7 @@ def evaluate(
         frames: None for all, a number for that many evenly spaced, or row indices into the driving capture.
         metrics: tags or `Metric` objects; default all registered that the protocol can measure, but the slow ones.
         truth: "auto" uses the truth where both captures own it, False never, a function like
-            `raflib.evaluation.truth.performed` makes it another way.
+            `raflib.capture.Truth.perform` makes it another way.
         split: "free", or "train" to look at frames the avatar was trained on ("self" only).
         conditions: any of "avatar", "control" and "truth" (the true picture scored as if it were a render: what a
             perfect avatar would get from the tracker's metrics).
@@ -157,11 +151,6 @@ def correlations(
         median = float(np.median(known)) if known else np.nan
         rows.append({**dict(zip(by, key, strict=True)), **values, "median": median, "frames": used})
     return pd.DataFrame(rows)
-
-
-def unseen_drivers(subject: str) -> list[str]:
-    """Who drives `subject` (paper §5): the other benchmark subjects and ten external drivers."""
-    return [name for name in (*BENCHMARK, *EXTERNAL) if name != subject]
 
 
 def pick_frames(available: Sequence[int] | np.ndarray, frames: Frames) -> np.ndarray:
@@ -248,9 +237,11 @@ def _cross_scene(target: Capture, driver: Capture, frames, cameras, truth, size,
     def driver_picture(i: int, c: int) -> np.ndarray:
         return driver.image(int(rows[i]), views[c])
 
-    make = truth if callable(truth) else performed
-    owned = target.truth is not None and driver.truth is not None
+    owned = target.truth is not None and driver.truth is not None and target.truth.perform is not None
+    if truth is True and not owned:
+        raise RafError(f"evaluate: {target.subject} driven by {driver.subject} has no truth; only the studio owns one")
     if callable(truth) or truth is True or (truth == "auto" and owned):
+        make = truth if callable(truth) else target.truth.perform
         shown = make(target, driver, rows, chosen, tracker=tracker, progress=progress)
         pose, scale, landmarks = shown.pose, shown.scale, shown.landmarks
 

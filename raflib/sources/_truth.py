@@ -3,7 +3,7 @@
 The open studio owns every performance, so it can film the *target* doing what the *driver* did: same actions (the style
 of the driver included), same head angles. That picture is the truth of cross-driving. The avatar is given the pose that
 the training's tracker finds on those very pictures, so that the expression alone crosses identities and a metric does
-not pay for a pose that nobody could have known. For sources without truth `raflib.evaluation.transfer` carries the
+not pay for a pose that nobody could have known. For sources without truth `raflib.driving.transfer_pose` carries the
 driver's head motion over to the target's mean pose.
 """
 
@@ -11,18 +11,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Float, Int
 from tqdm import tqdm
 
-from raflib.capture import Capture
+from raflib.capture import Capture, Performed
 from raflib.errors import RafError
-from raflib.evaluation.transfer import rotations
-from raflib.geometry import Camera, matrix_to_axis_angle, nearest_rotation, rigid_align
+from raflib.geometry import Camera, matrix_to_axis_angle, rigid_align
 from raflib.runs import cache_root
 
 PERFORMED_VERSION = 1
@@ -30,25 +28,6 @@ PERFORMED_VERSION = 1
 KEPT_BYTES = 2**25
 """Pictures of a driver up to this size are kept for the next avatar's evaluation."""
 FILMED = ("images", "pose", "landmarks")
-
-
-@dataclass(frozen=True, eq=False)
-class Performed:
-    """True pictures of the target and how its head was tracked on them.
-
-    Attributes:
-        images: [F,C,H,W,3] from each wanted camera.
-        pose: [F,6] in the canonical frame of the target's training capture; NaN where the tracker lost the face.
-        scale: [F] metres a canonical unit.
-        landmarks: [F,L,3] world metres; NaN where the tracker lost the face.
-        detected: [F].
-    """
-
-    images: UInt8[np.ndarray, "F C H W 3"]
-    pose: Float[np.ndarray, "F 6"]
-    scale: Float[np.ndarray, "F"]
-    landmarks: Float[np.ndarray, "F L 3"]
-    detected: Bool[np.ndarray, "F"]
 
 
 def performed(
@@ -89,7 +68,8 @@ def performed(
 def _film(target: Capture, driver: Capture, rows, cameras, tracker, progress: bool) -> dict[str, np.ndarray]:
     """`FILMED` of `performed`."""
     from raflib import studio
-    from raflib.sources.studio import FRONTAL, TRACKING_CAMERAS, StudioProfile
+    from raflib.sources._studio_recipe import TRACKING_CAMERAS, StudioProfile
+    from raflib.studio.rig import FRONTAL
     from raflib.tracking import FaceTracker, grey, track_views
 
     views = [camera for camera in studio.rig(StudioProfile.tracking_size) if camera.name in TRACKING_CAMERAS]
@@ -124,7 +104,7 @@ def _unit(target: Capture) -> float:
 
 def _file(target: Capture, driver: Capture, rows, cameras: Sequence[Camera]) -> Path:
     """Where `performed` of these arguments is kept: a name of everything that it follows from."""
-    from raflib.sources.studio import HEAD_MAP, made_by
+    from raflib.sources._studio_recipe import HEAD_MAP, made_by
 
     rows = np.asarray(rows)
     made = PERFORMED_VERSION, made_by(), target.subject, [*target.groups["rigid"]]
@@ -153,22 +133,3 @@ def aligned_pose(
     rotation, translation, _ = rigid_align(scale * np.asarray(neutral[rigid], dtype=np.float64), seen)
     axis_angle = matrix_to_axis_angle(torch.from_numpy(rotation)).numpy()
     return np.concatenate([axis_angle, translation]).astype(np.float32)
-
-
-def pose_errors(capture: Capture) -> tuple[Float[np.ndarray, "T"], Float[np.ndarray, "T"]]:
-    """How far tracked head poses are from the true ones: degrees [T] and millimetres [T], NaN where there is no face.
-
-    The canonical frame of a capture is its own, so the constant motion between it and the truth's frame is taken out
-    first: the one that fits the training frames best. Raises RafError when the capture has no truth.
-    """
-    if capture.truth is None:
-        raise RafError(f"capture {capture.subject} has no truth; only the studio knows the true head pose")
-    tracked, true = rotations(np.nan_to_num(capture.pose)), rotations(capture.truth.pose)
-    place, true_place = capture.pose[:, 3:].astype(np.float64), capture.truth.pose[:, 3:].astype(np.float64)
-    fit = capture.train
-    constant = nearest_rotation(np.einsum("tji,tjk->ik", tracked[fit], true[fit]))
-    between = np.einsum("tji,tjk->tik", tracked @ constant, true)
-    degrees = np.degrees(np.linalg.norm(matrix_to_axis_angle(torch.from_numpy(between)).numpy(), axis=1))
-    offset = np.linalg.lstsq(tracked[fit].reshape(-1, 3), (true_place - place)[fit].ravel(), rcond=None)[0]
-    millimetres = 1000 * np.linalg.norm(tracked @ offset + place - true_place, axis=1)
-    return np.where(capture.detected, degrees, np.nan), np.where(capture.detected, millimetres, np.nan)

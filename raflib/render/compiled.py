@@ -31,7 +31,7 @@ def njit(function=None, *, stamp: str | None = None, **options):
         return numba.njit(function, **options)
     cache = dispatcher._cache
     if not hasattr(cache._cache_file, "_source_stamp"):
-        raise RuntimeError(f"numba {numba.__version__} keeps its cache's stamp elsewhere; adapt raflib.compiled")
+        raise RuntimeError(f"numba {numba.__version__} keeps its cache's stamp elsewhere; adapt raflib.render.compiled")
     cache._cache_file._source_stamp = stamp or cache._cache_file._source_stamp
     cache.load_overload, cache.save_overload = _loading(cache.load_overload), _saving(cache)
     return dispatcher

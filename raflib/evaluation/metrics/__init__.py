@@ -1,0 +1,10 @@
+"""Metrics, one file a family; every module of this folder registers its own when the folder is imported.
+
+`base` says what a metric is. A new family is a new file here, or a `Metric` given to `evaluate` directly.
+"""
+
+from importlib import import_module
+from pkgutil import iter_modules
+
+for _module in sorted(module.name for module in iter_modules(__path__)):
+    import_module(f"{__name__}.{_module}")

@@ -1,0 +1,12 @@
+"""The paper's protocol: who is evaluated, and who drives them (RAF §5)."""
+
+from __future__ import annotations
+
+BENCHMARK = ("388", "422", "443", "445", "475")
+EXTERNAL = tuple(f"E{number:02d}" for number in range(1, 11))
+"""Subjects of the NeRSemble benchmark (paper, Appendix 0.C), and the external drivers as the studio names them."""
+
+
+def unseen_drivers(subject: str) -> list[str]:
+    """Who drives `subject` (paper §5): the other benchmark subjects and ten external drivers."""
+    return [name for name in (*BENCHMARK, *EXTERNAL) if name != subject]
