@@ -371,7 +371,7 @@ def test_a_tampered_but_readable_bank_fails_its_checksum(tmp_path):
 def test_bank_and_sampler_need_nothing_heavy():
     code = (
         "import sys; from raflib.bank import ExpressionBank; before = 'torch' in sys.modules;"
-        "from raflib.sampler.raf import RAF; print(before, sorted(m for m in sys.modules))"
+        "from raflib.sampler import RAF; print(before, sorted(m for m in sys.modules))"
     )
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert output.startswith("False")

@@ -229,7 +229,7 @@ def test_modules_stay_readable():
     ("statement", "rooms_too"),
     [
         ("import raflib", True),
-        ("from raflib.bank import ExpressionBank; from raflib.sampler.raf import RAF", True),
+        ("from raflib.bank import ExpressionBank; from raflib.sampler import RAF", True),
         ("from raflib import ExpressionBank, RAF, Vanilla, RandomNoise", True),
         ("from raflib.bank.leaks import find_leaks", True),
         ("import raflib.bank", True),

@@ -12,7 +12,7 @@ in somebody else's training loop, whole:
 
 >>> import torch
 >>> from raflib.bank import ExpressionBank
->>> from raflib.sampler.raf import RAF
+>>> from raflib.sampler import RAF
 >>> bank = ExpressionBank.load("data/bank_arkit52.npz")
 >>> condition = RAF(bank, p=0.5).bind(expression, subject="422")     # expression [T,d]: your tracker's, as in the bank
 >>> generator = torch.Generator().manual_seed(0)
