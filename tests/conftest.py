@@ -28,7 +28,10 @@ os.environ["RAF_RUNS"] = str(Path(_SCRATCH.name) / "runs")
 
 # No connection leaves the machine, neither from here nor from a process started here.
 _OFFLINE = str(Path(__file__).parent / "offline")
-os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (_OFFLINE, os.environ.get("PYTHONPATH"))))
+# ... and processes started here use this checkout, whatever is installed.
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    filter(None, (_OFFLINE, str(Path(__file__).resolve().parents[1]), os.environ.get("PYTHONPATH")))
+)
 sys.path.insert(0, _OFFLINE)
 sys.modules.pop("sitecustomize", None)
 import sitecustomize  # noqa: E402, F401

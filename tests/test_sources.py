@@ -8,7 +8,7 @@ import pytest
 
 from raflib.capture import Frames
 from raflib.errors import RafError
-from raflib.sources import _store, known_sources, open_capture, studio, video
+from raflib.sources import _store, _studio_recipe, known_sources, open_capture, studio, video
 from raflib.sources._window import square_window
 
 pytest.importorskip("mediapipe", reason="mediapipe is not installed")
@@ -185,22 +185,22 @@ def test_second_opening_does_not_track(capture, folder, monkeypatch):
 
 
 def test_what_is_made_in_another_way_is_not_taken(capture, folder, tmp_path, monkeypatch):
-    known = studio.made_by()
+    known = _studio_recipe.made_by()
     for name in ("head_model.npz", "landmarks.npz"):
-        shutil.copy(studio.data_root() / name, tmp_path)
+        shutil.copy(_studio_recipe.data_root() / name, tmp_path)
     with monkeypatch.context() as patched:
-        patched.setattr(studio, "data_root", lambda: tmp_path)
-        assert studio.made_by.__wrapped__() == known
+        patched.setattr(_studio_recipe, "data_root", lambda: tmp_path)
+        assert _studio_recipe.made_by.__wrapped__() == known
         (tmp_path / "landmarks.npz").write_bytes(b"others")
-        assert studio.made_by.__wrapped__() != known
+        assert _studio_recipe.made_by.__wrapped__() != known
         (tmp_path / "landmarks.npz").unlink()
         with pytest.raises(RafError) as error:
-            studio.made_by.__wrapped__()
+            _studio_recipe.made_by.__wrapped__()
         one_line(error, "landmarks.npz", "restore")
-    for room in (studio.studio, studio.tracking):
+    for room in (_studio_recipe.studio, _studio_recipe.tracking):
         with monkeypatch.context() as patched:
             patched.setattr(room, "VERSION", room.VERSION + 1)
-            assert studio.made_by.__wrapped__() != known
+            assert _studio_recipe.made_by.__wrapped__() != known
     monkeypatch.setattr(studio, "made_by", lambda: "another studio")
     monkeypatch.setattr(studio, "FaceTracker", no_tracking)
     with pytest.raises(AssertionError, match="tracked again"):
