@@ -9,7 +9,10 @@ from pathlib import Path
 import nbformat
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("README.md", "notebooks/README.md", "data/README.md", "figures/README.md")
+PAGES = (
+    "README.md", "notebooks/README.md", "notebooks/RESULTS.md", "data/README.md", "figures/README.md",
+    "benchmarks/README.md",
+)  # fmt: skip
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 

@@ -149,7 +149,10 @@ def test_notebook_libraries_stay_out_of_the_library():
         assert "lab" in path.parts or not names & {"IPython", "papermill"}, path
 
 
-PAGES = ("README.md", "raflib/README.md", "notebooks/README.md", "data/README.md", "figures/README.md")
+PAGES = (
+    "README.md", "raflib/README.md", "notebooks/README.md", "notebooks/RESULTS.md", "data/README.md",
+    "figures/README.md", "benchmarks/README.md",
+)  # fmt: skip
 
 
 def test_readme_commands_exist():
@@ -157,6 +160,10 @@ def test_readme_commands_exist():
     assert {"env", "demo", "test", "lab", "train", "lint", "clean", "help"} <= targets
     used = set(re.findall(r"^(?:.*`| *)make ([a-z]+)", (ROOT / "README.md").read_text(), re.MULTILINE))
     assert {"demo", "test"} <= used <= targets
+
+
+def test_the_readme_is_one_page():
+    assert len((ROOT / "README.md").read_bytes()) <= 8 * 1024
 
 
 def test_no_page_holds_a_blank_to_fill():
