@@ -76,35 +76,35 @@ class AvatarConfig:
     rendered channels, with `upsampler_capacity` channels before its last layer; 1 shows the first three as they are.
     """
 
-    points: int = 30_000
-    mouth_points: int = 3_000
-    expression_dim: int = 52
-    feature_dim: int = 128
-    colour_channels: int = 32
-    frequencies: int = 4
-    pose_frequencies: int = 4
-    exp_color: tuple[int, ...] = (256, 256)
-    pose_color: tuple[int, ...] = (128,)
-    exp_attributes: tuple[int, ...] = (256, 256, 256)
-    pose_attributes: tuple[int, ...] = (128, 128)
-    exp_deform: tuple[int, ...] = (256, 256, 256, 256, 256)
-    pose_deform: tuple[int, ...] = (256, 256)
-    near: float = 0.1
-    far: float = 0.25
-    deform_scale: float = 0.3
-    attribute_scale: float = 0.2
-    initial_opacity: float = 0.3
-    initial_spread: float = 1.0
-    centre_expression: bool = False
-    expression_gain: float = 1.0
-    pose_gain: float = 1.0
-    live_blend: bool = True
-    body: str = "rigid"
-    canonical_colour: bool = False
-    face_share: float = 0.0
-    blur: float = 0.3
-    upsampling: int = 4
-    upsampler_capacity: int = 32
+    points: int = 30_000  # number of Gaussians
+    mouth_points: int = 3_000  # how many of them start in the mouth; published 3,000
+    expression_dim: int = 52  # channels of the expression feature; published 64 (BFM)
+    feature_dim: int = 128  # learned feature of a Gaussian, seen through tanh
+    colour_channels: int = 32  # rendered channels, the first three are RGB
+    frequencies: int = 4  # of the positional encoding of positions
+    pose_frequencies: int = 4  # of the positional encoding of the head pose
+    exp_color: tuple[int, ...] = (256, 256)  # hidden widths: colour from feature and expression
+    pose_color: tuple[int, ...] = (128,)  # hidden widths: colour from feature and head pose
+    exp_attributes: tuple[int, ...] = (256, 256, 256)  # hidden widths: scale, rotation, opacity from expression
+    pose_attributes: tuple[int, ...] = (128, 128)  # hidden widths: the same from head pose
+    exp_deform: tuple[int, ...] = (256, 256, 256, 256, 256)  # hidden widths: displacement from position and expression
+    pose_deform: tuple[int, ...] = (256, 256)  # hidden widths: displacement from position and head pose
+    near: float = 0.1  # dm² (squared distance to the nearest landmark): below, the expression alone moves a Gaussian
+    far: float = 0.25  # dm²: beyond, the head pose alone moves it
+    deform_scale: float = 0.3  # dm: displacement of a network output of 1
+    attribute_scale: float = 0.2  # log scale, quaternion and opacity logit per network output of 1
+    initial_opacity: float = 0.3  # 0 to 1
+    initial_spread: float = 1.0  # initial size over the distance to the nearest Gaussians
+    centre_expression: bool = False  # subtract the training mean before the MLPs
+    expression_gain: float = 1.0  # factor on the expression before the MLPs
+    pose_gain: float = 1.0  # factor on the translation (metres) before the MLPs
+    live_blend: bool = True  # blend weights follow positions at every step
+    body: str = "rigid"  # "rigid" (published) or "blend": shoulders follow less than the head
+    canonical_colour: bool = False  # each Gaussian has a colour of its own, which the MLPs change
+    face_share: float = 0.0  # share of Gaussians that start on the face landmarks' surface
+    blur: float = 0.3  # pixels², added to a splat's 2-D covariance
+    upsampling: int = 4  # factor of the upsampler: 4 (published), 2, or 1 for none
+    upsampler_capacity: int = 32  # channels before its last layer
 
     def __post_init__(self):
         check_ranges(self)
@@ -128,29 +128,29 @@ class SurfaceConfig:
     along the normal. Grid, hidden widths and weights are the published ones, the others ours.
     """
 
-    grid: int = 128
-    focus: float = 1.0
-    hidden: tuple[int, ...] = (256, 256, 256, 256, 256)
-    frequencies: int = 4
-    fit_steps: int = 2_000
-    batch: int = 8_192
-    steps: int = 20_000
-    size: int = 256
-    refresh: int = 8
-    rate_fit: float = 1e-3
-    rate_field: float = 1e-4
-    rate_mlp: float = 1e-4
-    decay: float = 1.0
-    opacity: float = 0.3
-    spread: float = 0.6
-    cover: float = 0.9
-    flatness: float = 0.1
-    weight_rgb: float = 0.1
-    weight_silhouette: float = 0.1
-    weight_landmarks: float = 1.0
-    weight_offset: float = 1e-2
-    weight_distance: float = 0.1
-    weight_laplacian: float = 100.0
+    grid: int = 128  # cells along each axis; published 128
+    focus: float = 1.0  # how much finer the grid is around the landmarks
+    hidden: tuple[int, ...] = (256, 256, 256, 256, 256)  # of the distance field; (): values at grid points
+    frequencies: int = 4  # of its positional encoding
+    fit_steps: int = 2_000  # steps that fit it to masks and landmarks
+    batch: int = 8_192  # grid points of such a step
+    steps: int = 20_000  # steps on images
+    size: int = 256  # pixels of the rendered images
+    refresh: int = 8  # steps between two extractions of the mesh
+    rate_fit: float = 1e-3  # Adam's rate while fitting
+    rate_field: float = 1e-4  # Adam's rate of the field
+    rate_mlp: float = 1e-4  # Adam's rate of the avatar's networks
+    decay: float = 1.0  # rate at the end over rate at the start
+    opacity: float = 0.3  # of the surface splats and of the Gaussians put there
+    spread: float = 0.6  # splat size over distance of vertices
+    cover: float = 0.9  # size of a Gaussian over its distance to the next
+    flatness: float = 0.1  # thickness along the normal over size
+    weight_rgb: float = 0.1  # L1 of colour
+    weight_silhouette: float = 0.1  # 1 − IoU of the mask
+    weight_landmarks: float = 1.0  # landmark distances (dm)
+    weight_offset: float = 1e-2  # squared displacement (dm²)
+    weight_distance: float = 0.1  # |signed distance| at the landmarks (dm)
+    weight_laplacian: float = 100.0  # uniform Laplacian of the mesh
 
     def __post_init__(self):
         check_ranges(self)
@@ -170,44 +170,44 @@ class TrainConfig:
     (`raflib.training.start.initialise`).
     """
 
-    avatar: AvatarConfig = field(default_factory=AvatarConfig)
-    surface: SurfaceConfig | None = None
-    size: int = 512
-    steps: int = 300_000
-    cameras: int = 16
-    camera_choice: str = "spread"
-    views_per_frame: int = 16
-    views_per_step: int = 1
-    favour_expressive: float = 0.0
-    seed: int = 0
-    rate_mlp: float = 1e-4
-    rate_upsampler: float = 1e-4
-    rate_xyz: float = 1e-5
-    rate_feature: float = 1e-5
-    rate_rotation: float = 1e-5
-    rate_scale: float = 3e-5
-    rate_opacity: float = 1e-4
-    rate_colour: float = 1e-4
-    rate_body: float = 1e-2
-    rate_pose: float = 1e-5
-    rate_background: float = 5e-3
-    decay: float = 1.0
-    zoom: tuple[float, float] = (0.8, 1.25)
-    weight_l1: float = 1.0
-    weight_fine: float = 1.0
-    weight_face: float = 0.0
-    weight_gradient: float = 0.0
-    weight_perceptual: float = 0.1
-    weight_landmarks: float = 0.0
-    landmark_steps: int = 0
-    perceptual_net: str = "vgg"
-    perceptual_every: int = 1
-    perceptual_crop: int = 512
-    relocate_every: int = 0
-    checkpoint_every: int = 2_000
-    cache_gib: float = 4.0
-    precision: str = "float32"
-    compile: bool = False
+    avatar: AvatarConfig = field(default_factory=AvatarConfig)  # sizes of the avatar
+    surface: SurfaceConfig | None = None  # a learned start, or None
+    size: int = 512  # rendered pixels; images are `avatar.upsampling` times larger
+    steps: int = 300_000  # training steps; the paper says 500 epochs
+    cameras: int = 16  # how many cameras are used
+    camera_choice: str = "spread"  # "spread" over the rig or "frontal"
+    views_per_frame: int = 16  # cameras drawn for each frame
+    views_per_step: int = 1  # of these, how many one step renders
+    favour_expressive: float = 0.0  # 0: frames equally often, 1: in proportion to their distance from the mean
+    seed: int = 0  # of weights, order of images and sampler
+    rate_mlp: float = 1e-4  # six MLPs; published
+    rate_upsampler: float = 1e-4  # published
+    rate_xyz: float = 1e-5  # positions (dm); published
+    rate_feature: float = 1e-5  # published
+    rate_rotation: float = 1e-5  # quaternions; published
+    rate_scale: float = 3e-5  # log scales; published
+    rate_opacity: float = 1e-4  # opacity logits; published
+    rate_colour: float = 1e-4  # colours of `canonical_colour`
+    rate_body: float = 1e-2  # how far a Gaussian follows the head
+    rate_pose: float = 1e-5  # per-frame pose corrections; published
+    rate_background: float = 5e-3  # the image behind the person
+    decay: float = 1.0  # rate at the end over rate at the start
+    zoom: tuple[float, float] = (0.8, 1.25)  # smallest and largest factor of the augmentation; published
+    weight_l1: float = 1.0  # L1 of the rendered channels
+    weight_fine: float = 1.0  # L1 of the upsampled image
+    weight_face: float = 0.0  # extra weight inside the face box
+    weight_gradient: float = 0.0  # L1 of image gradients
+    weight_perceptual: float = 0.1  # perceptual distance; published 0.1
+    weight_landmarks: float = 0.0  # landmark distances (dm)
+    landmark_steps: int = 0  # steps of that term alone, before the first image
+    perceptual_net: str = "vgg"  # "vgg" (published) or "alex"
+    perceptual_every: int = 1  # steps between two perceptual terms, which then count that often
+    perceptual_crop: int = 512  # pixels of the square it sees; published 512
+    relocate_every: int = 0  # steps between two relocations of useless Gaussians; 0: never
+    checkpoint_every: int = 2_000  # steps
+    cache_gib: float = 4.0  # GiB of images in memory; changes no result
+    precision: str = "float32"  # "bfloat16" for upsampler and perceptual network, on CUDA
+    compile: bool = False  # compile the upsampler, on CUDA
 
     def __post_init__(self):
         check_ranges(self)

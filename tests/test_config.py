@@ -2,10 +2,19 @@
 
 import json
 from dataclasses import asdict, fields
+from pathlib import Path
 
 import pytest
 
-from raflib.config import PROFILES, AvatarConfig, to_dict, train_config, train_config_from_dict
+from raflib.config import (
+    PROFILES,
+    AvatarConfig,
+    SurfaceConfig,
+    TrainConfig,
+    to_dict,
+    train_config,
+    train_config_from_dict,
+)
 from raflib.errors import RafError
 from raflib.lab.parameters import NOTEBOOKS, TrainParameters, notebook_parameters
 
@@ -114,3 +123,11 @@ def test_a_missing_parameter_is_named():
 @pytest.mark.parametrize("notebook", NOTEBOOKS)
 def test_every_parameter_is_a_plain_literal(notebook):
     assert all(type(f.default) in (str, int, float, bool) for f in fields(NOTEBOOKS[notebook]))
+
+
+def test_every_setting_is_explained_beside_it():
+    lines = (Path(__file__).parents[1] / "raflib" / "config.py").read_text().splitlines()
+    for cls in (AvatarConfig, SurfaceConfig, TrainConfig):
+        for entry in fields(cls):
+            told = [line for line in lines if line.startswith(f"    {entry.name}: ") and "  # " in line]
+            assert told, f"{cls.__name__}.{entry.name}: no comment with its meaning and unit"
