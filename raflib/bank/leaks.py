@@ -44,7 +44,7 @@ class Fingerprints:
 
     @classmethod
     def of(cls, bank: ExpressionBank) -> Fingerprints:
-        """Those of a bank."""
+        """The fingerprints of all rows of a bank."""
         return cls(bank.subjects, bank.sequence, fingerprints(bank.features), bank.checksum)
 
     def save(self, path: str | Path) -> None:
@@ -55,7 +55,7 @@ class Fingerprints:
 
     @classmethod
     def load(cls, path: str | Path) -> Fingerprints:
-        """Those saved at `path`; RafError naming the file when it is missing or damaged."""
+        """The fingerprints saved at `path`; RafError naming the file when it is missing or damaged."""
         wanted = {**STORED, "seal": Array("U", "")}
         stored = read_arrays(path, wanted, "fingerprints of the run's bank", "train the run again", most=2**31)
         if str(stored.pop("seal")) != seal_of(stored):

@@ -1,4 +1,4 @@
-"""What a render is punished for: unreduced terms in one named dict, and the weighted sum that training minimises.
+"""Terms of the training loss: unreduced, in one named dict, and their weighted sum, which training minimises.
 
 ``L = λ₁ ‖render − picture‖₁ + λ_grad ‖∇(render − picture)‖₁ + λ_perc perceptual(crop)`` (RAF §4, Eq. for L_self and
 L_RAF: both have this form and differ in the expression that made the render). The face counts `weight_face` times more.
