@@ -30,8 +30,8 @@ were measured (`python benchmarks/retrieval.py --scale`; 10 million once), the l
     memory   ivf 4 d + 8 bytes a row, hnsw 4 d + 272, up to 1.6 times that while they are built
 
 The rows are synthetic (20 actions mixed); the memory beside the file is what a search adds, at 10 million all that the
-process has. Building an index costs more than one exact search: with its building, "ivf" takes 1.4 times the exact search at 83,000
-rows and 1.3 times at a million, and by the formulas more beyond. It pays from the second subject on.
+process has. Building an index costs more than one exact search: together with its search, "ivf" takes 1.4 times as long
+at 83,000 rows and 1.3 times at a million, and by the formulas more beyond. It pays from the second subject on.
 "hnsw" searches more slowly than the exact search at 83,000 rows. A billion rows are a hundred shards of ten million,
 each a minute of one core.
 """
