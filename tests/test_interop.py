@@ -208,7 +208,7 @@ def test_splat_files_of_what_cannot_be_shown_are_refused(tmp_path):
 
 
 def test_the_readmes_lines_work(tmp_path, monkeypatch):
-    readme = (BENCHMARKS.parent / "README.md").read_text()
+    readme = (BENCHMARKS.parent / "raflib" / "README.md").read_text()
     code = next(block for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "from_official" in block)
     monkeypatch.chdir(tmp_path)
     torch.save(official(points=200), "gaussianhead_latest")
@@ -221,7 +221,7 @@ def test_the_readmes_lines_work(tmp_path, monkeypatch):
     names["cameras"] = [Camera(str(k), extrinsic, intrinsic, 512, 512) for k in range(2)]
     with torch.no_grad():
         exec(code, names)
-    assert names["picture"].shape == (2, 2048, 2048, 3) and names["alpha"].max() > 0.1
+    assert names["image"].shape == (2, 2048, 2048, 3) and names["alpha"].max() > 0.1
     assert (tmp_path / "head.ply").is_file()
 
 

@@ -35,6 +35,7 @@ from raflib.report.video import write_video
 from raflib.runs import runs_root
 
 FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
+PAGES = ("README.md", "notebooks/RESULTS.md")
 PATHS = sorted(FOLDER.glob("*.ipynb"))
 
 
@@ -102,7 +103,7 @@ class TestForm:
 @dataclass(frozen=True)
 class Row:
     """How a notebook runs in the tests: parameters beside profile "tiny", what must run before, what it must write, and
-    how the line of README.md begins that runs it, if there is one."""
+    how the line of README.md or RESULTS.md begins that runs it, if there is one."""
 
     notebook: str
     parameters: dict = field(default_factory=dict)
@@ -117,7 +118,7 @@ class Row:
     def words(self) -> list[str]:
         """The documented command; empty if there is none."""
         begins = shlex.split(self.line)
-        found = [words for path, words in documented.commands("papermill") if path == "README.md"]
+        found = [words for path, words in documented.commands("papermill") if path in PAGES]
         return next(words for words in found if words[: len(begins)] == begins) if self.line else []
 
     def folder(self) -> Path:
