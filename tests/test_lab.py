@@ -89,8 +89,8 @@ def test_the_ends_of_the_ranges_are_allowed():
 def test_videos_where_the_truth_is_needed_are_refused_by_the_first_cell():
     for notebook in ("01_subjects", "03_coverage", "05_evaluate", "06_tables", "09_beyond"):
         with pytest.raises(RafError, match=r"source is 'video'; expected studio.*run 08_your_video"):
-            given(notebook, source="video", subject="/tmp/me.mp4")
-    assert given("04_train", source="video", subject="/tmp/me.mp4").subject == "/tmp/me.mp4"
+            given(notebook, source="video", subject="/films/me.mp4")
+    assert given("04_train", source="video", subject="/films/me.mp4").subject == "/tmp/me.mp4"
 
 
 def test_rebuilding_and_loading_a_bank_are_not_asked_for_together():
