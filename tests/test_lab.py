@@ -90,7 +90,7 @@ def test_videos_where_the_truth_is_needed_are_refused_by_the_first_cell():
     for notebook in ("01_subjects", "03_coverage", "05_evaluate", "06_tables", "09_beyond"):
         with pytest.raises(RafError, match=r"source is 'video'; expected studio.*run 08_your_video"):
             given(notebook, source="video", subject="/films/me.mp4")
-    assert given("04_train", source="video", subject="/films/me.mp4").subject == "/tmp/me.mp4"
+    assert given("04_train", source="video", subject="/films/me.mp4").subject == "/films/me.mp4"
 
 
 def test_rebuilding_and_loading_a_bank_are_not_asked_for_together():
