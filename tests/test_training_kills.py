@@ -13,7 +13,7 @@ import pytest
 
 from raflib.runs import TEMPORARY, load_tensors
 
-KILLS = int(os.environ.get("RAF_KILLS", "4"))
+KILLS = int(os.environ.get("RAF_KILLS", "3"))
 """How often it is killed; more take longer and find more."""
 PROGRAM = """
 import sys
