@@ -55,10 +55,13 @@ def test_constraints_need_neither_cuda_nor_torchvision():
     assert len([name for name in names if name.startswith("opencv")]) == 1, "two OpenCV builds overwrite each other"
 
 
-def imported_files(path: Path) -> set[Path]:
-    """Files of raflib that a file imports anywhere, also inside functions and for type checkers."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+def imported_files(path: Path, typing: bool = True) -> set[Path]:
+    """Files of raflib that a file imports anywhere, also inside functions, and with `typing` for type checkers."""
+    tree, found = ast.parse(path.read_text()), set()
+    for node in ast.walk(tree):
+        if not typing and isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = [ast.Pass()]
+    for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "raflib":
             assert node.level == 0, f"{path}: imports are absolute"
             module = ROOT / Path(*node.module.split("."))
@@ -101,7 +104,7 @@ def test_no_files_import_each_other_in_a_circle():
     """Top-level and function-level imports; a package's `__init__`, which gathers its files, is left out, and so are
     imports for type checkers."""
     edges = {
-        path: {other for other in running_imports(path) if other.name != "__init__.py"}
+        path: {other for other in imported_files(path, typing=False) if other.name != "__init__.py"}
         for path in graph()
         if path.name != "__init__.py"
     }
@@ -118,20 +121,6 @@ def test_no_files_import_each_other_in_a_circle():
 
     for path in edges:
         visit(path)
-
-
-def running_imports(path: Path) -> set[Path]:
-    """`imported_files` less those under `if TYPE_CHECKING`."""
-    tree = ast.parse(path.read_text())
-    for node in ast.walk(tree):
-        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
-            node.body = [ast.Pass()]
-    found = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "raflib":
-            module = ROOT / Path(*node.module.split("."))
-            found |= {file_of(module / alias.name) or file_of(module) for alias in node.names}
-    return found - {None}
 
 
 def test_notebook_libraries_stay_out_of_the_library():

@@ -30,7 +30,7 @@ from raflib.avatar.upsampler import PREFIX
 from raflib.bank.leaks import Fingerprints, refuse_leaks
 from raflib.capture import Capture, choose_cameras, shown
 from raflib.config import TrainConfig, to_dict
-from raflib.errors import RafError
+from raflib.errors import RafError, whole
 from raflib.images import resized
 from raflib.render import Gaussians, rasterize
 from raflib.runs import folder_lock, load_tensors, provenance, save_tensors, write_json
@@ -80,8 +80,7 @@ def fit(
     checkpoint is then a good one.
     """
     out, where = Path(out), choose_device(device)
-    if not isinstance(threads, (int, np.integer)) or threads < 1:
-        raise RafError(f"fit: threads is {threads!r}; expected a whole number of at least 1")
+    threads = whole("fit: threads", threads, least=1)
     if where.type != "cuda" and (config.compile or config.precision != "float32"):
         raise RafError(
             f"precision {config.precision!r} and compile {config.compile} are for CUDA and this training is on the "
@@ -96,11 +95,11 @@ def fit(
         used["leaks"] = [str(leak) for leak in leaks]
     identity = {"subject": capture.subject, "recording": capture.fingerprint, "sampler": sampler.describe()}
     identity["config"] = to_dict(config)
-    label = {"method": sampler.name, "seed": config.seed, "threads": int(threads), "device": where.type}
+    label = {"method": sampler.name, "seed": config.seed, "threads": threads, "device": where.type}
     info = {**(details or {}), **identity, **used, **label, **provenance(), "continued": []}
     info |= {"finished": False, "steps": 0, "seconds": 0.0}
     if not is_finished(out, identity):
-        with folder_lock(out, f"training {capture.subject} {sampler.name}"), use_threads(int(threads)):
+        with folder_lock(out, f"training {capture.subject} {sampler.name}"), use_threads(threads):
             if not is_finished(out, identity):
                 trainer = _Trainer(capture, sampler, config, out, info, progress, where)
                 if bank is not None:
