@@ -19,7 +19,7 @@ import torch
 
 torch.manual_seed(0)
 expression = np.random.default_rng(0).uniform(size=(60, 52)).astype(np.float32)
-pose, pictures = torch.randn(60, 6), torch.rand(60, 3, 8, 8)
+pose, images = torch.randn(60, 6), torch.rand(60, 3, 8, 8)
 network = torch.nn.Linear(58, 192)
 shown = []
 
