@@ -1,7 +1,7 @@
-"""gsplat's own torch reference (`gsplat/cuda/_torch_impl.py` of 1.5.3), made to run on a CPU.
+"""gsplat's own torch reference (`gsplat/cuda/_torch_impl.py` of version 1.5.3), run on a CPU.
 
-The file is loaded by path, so that neither gsplat nor its CUDA code is imported. Three things it relies on exist for
-CUDA only or are pure-Python loops; each gets a stand-in, always the faster choice for the reference:
+The file is loaded by path, so that neither gsplat nor its CUDA code is imported. It uses three functions that
+exist for CUDA only or are Python loops. Each gets a replacement, and always one that makes the reference faster:
 
 * the search for (pixel, Gaussian) pairs, a compiled loop;
 * nerfacc's exclusive product along a ray, a compiled scan with its own backward pass, and its sum along a ray;
@@ -26,7 +26,7 @@ _TILE = 16
 
 
 def find(directory: str | None) -> Path | None:
-    """The folder of the gsplat package under `directory`, or of the installed one; None if there is neither."""
+    """Return the folder of the gsplat package in `directory`, or of the installed one; None if there is neither."""
     if directory is not None:
         folders = [Path(directory) / "gsplat", Path(directory)]
     else:
@@ -36,8 +36,9 @@ def find(directory: str | None) -> Path | None:
 
 
 def load(package: Path):
-    """A function (means, quaternions, scales, opacities, features, extrinsic, intrinsic, size) -> image, alpha."""
-    # A stand-in package, so that the file's relative imports find our replacements instead of CUDA code.
+    """Return a function: (means, quaternions, scales, opacities, features, extrinsic, intrinsic, size) to image and
+    alpha."""
+    # A replacement package: the file's relative imports then find our functions instead of CUDA code.
     parent = types.ModuleType("gsplat_reference")
     parent.__path__ = [str(package / "cuda")]
     wrapper = types.ModuleType("gsplat_reference._wrapper")
@@ -66,7 +67,8 @@ def load(package: Path):
 
 @torch.no_grad()
 def _tile_pairs(centres: Tensor, radii: Tensor, depths: Tensor, across: int) -> tuple[Tensor, Tensor]:
-    """Sorted keys (tile in the high half, depth's bits in the low) and their Gaussians, like `_isect_tiles`."""
+    """Return sorted keys (tile in the high half, bits of the depth in the low half) and their Gaussians, like
+    `_isect_tiles`."""
     low = torch.floor(centres / _TILE - radii / _TILE).clamp(0, across).long()
     high = torch.ceil(centres / _TILE + radii / _TILE).clamp(0, across).long()
     span = high - low

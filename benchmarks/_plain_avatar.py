@@ -1,7 +1,8 @@
-"""The published avatar written plainly: what `benchmarks/avatar.py` times and the tests compare with.
+"""A plain implementation of the published avatar. `benchmarks/avatar.py` times it, and tests compare with it.
 
-Every network is a stack of 1×1 convolutions over point and code joined (Xu et al. 2024); frames are taken one by one;
-nearest landmarks are looked for at every call. It reads the public code's state dict and nothing of `raflib`.
+Every network is a stack of 1×1 convolutions over the joined features of points and code (Xu et al. 2024). Frames are
+processed one by one, and every call searches the nearest landmarks. It reads the public code's state dict and imports
+nothing of `raflib`.
 """
 
 import torch
@@ -9,7 +10,7 @@ from torch import nn
 
 
 class JoinedMLP(nn.Module):
-    """conv0, conv1, …; the input joins again at layer len(dims) // 2."""
+    """Layers conv0, conv1, …; layer len(dims) // 2 receives the input again."""
 
     def __init__(self, dims, bounded):
         super().__init__()
@@ -19,7 +20,7 @@ class JoinedMLP(nn.Module):
             self.add_module(f"conv{i}", nn.Conv1d(width, dims[i + 1], 1))
 
     def forward(self, joined):
-        """[1,i,N] → [1,o,N]"""
+        """Map [1,i,N] to [1,o,N]."""
         value = joined
         for i in range(self.count):
             value = getattr(self, f"conv{i}")(torch.cat([value, joined], 1) if i == self.skip else value)
@@ -29,7 +30,7 @@ class JoinedMLP(nn.Module):
 
 
 def embed(values, octaves):
-    """x, sin x, cos x, sin 2x, cos 2x, …"""
+    """Return x, sin x, cos x, sin 2x, cos 2x, …"""
     parts = [values]
     for k in range(octaves):
         parts += [torch.sin(values * 2.0**k), torch.cos(values * 2.0**k)]
@@ -51,7 +52,7 @@ class PlainAvatar(nn.Module):
         self.load_state_dict(state)
 
     def forward(self, expression, pose, scale):
-        """(means, rotation matrices, scales, opacities, features), each [B,N,…], of B frames."""
+        """Return means, rotation matrices, scales, opacities and features of B frames, each [B,N,…]."""
         frames = [self._one(*frame) for frame in zip(expression, pose, scale, strict=True)]
         return tuple(torch.stack(part) for part in zip(*frames, strict=True))
 

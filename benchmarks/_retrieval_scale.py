@@ -1,9 +1,9 @@
-"""What banks of more rows cost: measured where it is cheap to, extrapolated to a billion, the two kept apart.
+"""Costs of larger banks: measured for small ones and extrapolated to a billion rows, reported apart.
 
-Run by `python benchmarks/retrieval.py --scale [--rows 83000 1000000] [--hnsw-rows 83000]`. Rows have 64 features of 20
-actions mixed, 200 rows a person. Searches are of 3,000 queries of one person who is in the bank and left out, on one
-thread, in CPU seconds, as are builds of indexes, the measuring of their recall included; writing, opening and verifying
-are in seconds of the clock. `MiB` is what a search takes beside the mapped file.
+Run it with `python benchmarks/retrieval.py --scale [--rows 83000 1000000] [--hnsw-rows 83000]`. Rows have 64 features
+that mix 20 actions, and each person has 200 rows. A search has 3,000 queries of one person, without this person's rows.
+Searches and builds of indexes (with the measurement of their recall) are in CPU seconds on one thread. Writing, opening
+and verifying are in wall-clock seconds. `MiB` is the memory of a search beside the mapped file.
 """
 
 import ctypes
@@ -20,12 +20,12 @@ import numpy as np
 from raflib.bank import ExpressionBank, approximate, write_mapped
 
 WIDTH, ACTIONS, FRAMES, QUERIES, CORES = 64, 20, 200, 3000, 32
-LEARNED = 640  # IVF: distances a row while centres are learned (64 rows a cell, 10 rounds)
+LEARNED = 640  # IVF: distances per row while centres are learned (64 rows per cell, 10 rounds)
 BIG = (100_000_000, 1_000_000_000)
 
 
 def pieces(rows: int, seed: int = 0, people: int = 500):
-    """Banks of up to 500 people, `rows` rows in all."""
+    """Yield banks of up to 500 people, with `rows` rows in all."""
     mixing = np.random.default_rng(99).normal(size=(ACTIONS, WIDTH)).astype(np.float32) / np.sqrt(ACTIONS)
     everybody = -(-rows // FRAMES)
     for first in range(0, everybody, people):
@@ -38,11 +38,11 @@ def pieces(rows: int, seed: int = 0, people: int = 500):
 
 
 class AnonymousMemory:
-    """The largest growth of this process's own memory (without mapped files) while the block runs, in MiB."""
+    """Measures the largest growth of this process's own memory (without mapped files) during the block, in MiB."""
 
     def __enter__(self):
         gc.collect()
-        ctypes.CDLL(None).malloc_trim(0)  # what was freed before must not hide what is taken now
+        ctypes.CDLL(None).malloc_trim(0)  # memory freed before must not hide new allocations
         self.start = self.most = self.now()
         self.done = threading.Event()
         self.thread = threading.Thread(target=self.watch)
@@ -64,13 +64,13 @@ class AnonymousMemory:
 
 
 def timed(job, clock=time.process_time):
-    """(what the job gave, seconds)."""
+    """Return the job's result and its seconds."""
     start = clock()
     return job(), clock() - start
 
 
 def measure(folder: Path, rows: int, hnsw: bool) -> dict[str, float]:
-    """All costs of a bank of `rows` rows, written to `folder` and removed again."""
+    """Return all costs of a bank of `rows` rows, which is written to `folder` and removed again."""
     wall = time.perf_counter
     queries = next(pieces(QUERIES, seed=1)).features[:QUERIES]
     try:
@@ -97,7 +97,7 @@ def measure(folder: Path, rows: int, hnsw: bool) -> dict[str, float]:
 
 
 def report(found: list[dict[str, float]]) -> None:
-    """The measurements, then the model and what it says of more rows."""
+    """Print the measurements, then the model and its values for more rows."""
     print(f"MEASURED: {WIDTH} features, {QUERIES} queries, one thread")
     for name in dict.fromkeys(name for row in found for name in row):
         print(f"  {name:18s}" + "".join(f"{row[name]:14.4g}" if name in row else " " * 14 for row in found))
@@ -133,6 +133,6 @@ def report(found: list[dict[str, float]]) -> None:
 
 
 def main(sizes: list[int], hnsw_rows: int) -> None:
-    """Measure banks of these sizes and report."""
+    """Measure banks of these sizes and print the report."""
     with tempfile.TemporaryDirectory(prefix="raf-scale-") as scratch:
         report([measure(Path(scratch) / "bank", rows, rows <= hnsw_rows) for rows in sorted(sizes)])

@@ -1,11 +1,11 @@
-"""The avatar against a plain statement of its architecture: one thread, CPU time, interleaved, medians.
+"""The avatar against a plain implementation of its architecture: CPU time of one thread, medians of interleaved runs.
 
     python benchmarks/avatar.py [--quick]
 
-Both hold the same weights of the published sizes (64 expression coefficients, 128-d features, 32 channels) and go
-forward and backward from the posed Gaussians. In the same run both are compared with the plain statement in float64: a
-wrong result stops the benchmark. The last lines are `figure <name> = <number>`: plain / ours, larger is better; first
-for one frame a step, as the published training has it, then for two.
+Both have the same weights of the published sizes (64 expression coefficients, 128-d features, 32 channels), and run
+forward to the posed Gaussians and backward from them. The same run compares both with the plain implementation in
+float64 and stops at a wrong result. The last lines are `figure <name> = <number>`: plain / ours, larger is better. The
+first ones are for one frame per step, as in the published training, the others for two.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from raflib.avatar import GaussianAvatar
 from raflib.config import AvatarConfig
 from raflib.geometry import quaternion_to_matrix
 
-# This folder holds a coverage.py, which numba (imported from here on) would take for the package of that name.
+# This folder has a coverage.py; numba (imported from here on) would import it instead of the package of that name.
 _HERE = Path(__file__).resolve().parent
 sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != _HERE]
 
@@ -37,7 +37,7 @@ POINTS = ("xyz", "feature", "scales", "opacity")
 
 
 def plain_module():
-    """`_plain_avatar.py` beside this file."""
+    """Return the module `_plain_avatar.py` of this folder."""
     spec = importlib.util.spec_from_file_location("_plain_avatar", _HERE / "_plain_avatar.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -45,7 +45,7 @@ def plain_module():
 
 
 def checkpoint(points: int) -> dict[str, torch.Tensor]:
-    """A random state dict: a head-sized ellipsoid (dm) with 140 landmarks on its front."""
+    """Return a random state dict: an ellipsoid of the size of a head (dm) with 140 landmarks on its front."""
     generator = torch.Generator().manual_seed(0)
 
     def random(*shape):
@@ -67,18 +67,18 @@ def checkpoint(points: int) -> dict[str, torch.Tensor]:
 
 
 def frames(batch: int):
-    """Expression [B,64], pose [B,6], scale [B]."""
+    """Return expression [B,64], pose [B,6] and scale [B]."""
     generator = torch.Generator().manual_seed(1)
     pose = torch.randn(batch, 6, generator=generator) * torch.tensor([0.2, 0.2, 0.2, 0.05, 0.05, 0.05])
     return torch.randn(batch, 64, generator=generator), pose, torch.full((batch,), 0.1)
 
 
 def one_pass(model, inputs):
-    """CPU seconds of forward + backward under half the sum of squared outputs, and the outputs (detached).
+    """Return the CPU seconds of forward + backward, and the outputs (detached).
 
-    A loss of noise would not do: its gradients nearly cancel over the Gaussians, and one activation that float32
-    rounds to the other side of zero would then show up as a difference. Rotations are a quaternion in one and a matrix
-    in the other: both take part in the time with a gradient of zero.
+    The loss is half the sum of the squared outputs. A random loss is not suitable: its gradients nearly cancel over the
+    Gaussians. One activation that float32 rounds to the other side of zero would then appear as a difference. Rotations
+    are quaternions in one model and matrices in the other, so both get a gradient of zero and still count in the time.
     """
     model.zero_grad(set_to_none=True)
     start = time.process_time()
@@ -92,7 +92,7 @@ def one_pass(model, inputs):
 
 
 def gradients(model) -> dict[str, torch.Tensor]:
-    """Gradients by the public names: the Gaussians', and of every network the first layer's and the last one's."""
+    """Return gradients by their public names: of the Gaussians, and of the first and last layer of every network."""
     result = {name: getattr(model, name).grad for name in POINTS}
     for network in WIDTHS:
         if isinstance(model, GaussianAvatar):
@@ -107,10 +107,10 @@ def gradients(model) -> dict[str, torch.Tensor]:
 
 
 def check(name, state, inputs, mine, ours, plain) -> str:
-    """Compare outputs and gradients with float64's; returns a line, exits if they differ.
+    """Compare outputs and gradients with those in float64; return a line of text, and exit if they differ.
 
-    Where float32 rounds an activation to the other side of zero its gradient jumps, in either model: ours may be as far
-    from float64 as twice the plain one's own error, if that is more than the bound.
+    When float32 rounds an activation to the other side of zero, its gradient jumps, in either model. So our error may
+    be up to twice the plain model's error, if that is more than the bound.
     """
     exact = plain_module().PlainAvatar(state, WIDTHS).double()
     theirs = one_pass(exact, [value.double() for value in inputs])[1]
@@ -133,7 +133,7 @@ def check(name, state, inputs, mine, ours, plain) -> str:
 
 
 def main():
-    """Run the cases and print a line each, then the figures."""
+    """Run the cases and print one line for each, then the figures."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="5,000 Gaussians only")
     options = parser.parse_args()
@@ -148,7 +148,7 @@ def main():
         for round_ in range(ROUNDS + 1):
             seconds, _ = one_pass(plain, inputs)
             other, mine = one_pass(ours, inputs)
-            if round_:  # the first touches fresh memory
+            if round_:  # the first run allocates memory
                 times["plain"].append(seconds)
                 times["ours"].append(other)
         agreement = check(name, state, inputs, mine, ours, plain)

@@ -1,14 +1,19 @@
-"""Coverage metrics against the library calls one would write first, which they must equal to 1e-6.
+"""Coverage metrics against plain calls of well-known libraries; their values must agree to 1e-6.
 
     python benchmarks/coverage.py [--threads 1] [--repeats 3] [--large]
 
-3,000 training frames against 15,000 target frames, 52 features, default settings. MMD: scikit-learn's `rbf_kernel`,
-three times (the bandwidth is given to both; finding it is timed apart). KL: scipy's `gaussian_kde`, twice, in the same
-PCA space. B2T: scipy's `cdist`, then the minimum. Precision and recall: `cdist` three times, with `numpy.partition`.
-Interleaved, medians; CPU time with one thread, wall clock with more. The figures are their time over ours.
+The data are 3,000 training frames and 15,000 target frames of 52 features; settings are the defaults. The references:
 
-`--large` instead runs each measure once on 20,000 against 100,000 frames, where one table of pairs of the target would
-take 75 GiB, and prints the peak memory of the process and the time (several minutes on one core).
+    MMD                   scikit-learn's `rbf_kernel`, three times; both get the bandwidth, whose search is timed apart
+    KL                    scipy's `gaussian_kde`, twice, in the same PCA space
+    B2T (bank-to-train)   scipy's `cdist`, then the minimum
+    precision and recall  `cdist`, three times, with `numpy.partition`
+
+Times are medians of interleaved runs: CPU time with one thread, wall-clock time with more. A figure is the reference's
+time over ours.
+
+`--large` instead runs each measure once on 20,000 and 100,000 frames, and prints its time and the peak memory of the
+process (several minutes on one core). A single table of all pairs of the target would take 75 GiB there.
 """
 
 import argparse
@@ -23,7 +28,7 @@ parser.add_argument("--repeats", type=int, default=3)
 parser.add_argument("--large", action="store_true")
 options = parser.parse_args()
 for library in ("OMP", "OPENBLAS", "MKL", "NUMEXPR"):
-    os.environ[f"{library}_NUM_THREADS"] = str(options.threads)  # read when the libraries load, hence before them
+    os.environ[f"{library}_NUM_THREADS"] = str(options.threads)  # the libraries read it at import
 
 import numpy as np  # noqa: E402
 from scipy.spatial.distance import cdist, pdist  # noqa: E402
@@ -38,14 +43,14 @@ clock = time.process_time if options.threads == 1 else time.perf_counter
 
 
 def sklearn_mmd(x, y, bandwidth):
-    """The biased estimate from whole kernel matrices."""
+    """Return the biased estimate from whole kernel matrices."""
     gamma = 1 / (2 * bandwidth**2)
     within = rbf_kernel(x, x, gamma=gamma).mean() + rbf_kernel(y, y, gamma=gamma).mean()
     return np.sqrt(within - 2 * rbf_kernel(x, y, gamma=gamma).mean())
 
 
 def scipy_kl(x, y):
-    """The same definition as `coverage.kl`, floor included, from scikit-learn's PCA and scipy's density."""
+    """Return KL by the definition of `coverage.kl`, with its floor, from scikit-learn's PCA and scipy's density."""
     space = PCA(COMPONENTS).fit(y)
     scale = np.sqrt(space.explained_variance_)
     x, y = space.transform(x) / scale, space.transform(y) / scale
@@ -55,25 +60,28 @@ def scipy_kl(x, y):
 
 
 def naive_b2t(train, target):
-    """The whole table of distances, then its minima."""
+    """Return B2T from the whole table of distances."""
     return cdist(target, train).min(1).mean()
 
 
 def naive_precision_recall(x, y, k=3):
-    """Whole tables of distances; a point's nearest neighbour in its own sample is itself."""
+    """Return precision and recall from whole tables of distances.
+
+    The nearest neighbour of a point in its own sample is the point itself.
+    """
     radius_x, radius_y = (np.partition(cdist(points, points), k, axis=1)[:, k] for points in (x, y))
     between = cdist(x, y)
     return (between <= radius_y).any(1).mean() + 1j * (between <= radius_x[:, None]).any(0).mean()
 
 
 def our_precision_recall(x, y):
-    """Both numbers as one, to be compared like the others."""
+    """Return both numbers as one, so that they can be compared like the others."""
     precision, recall = coverage.precision_recall(x, y)
     return precision + 1j * recall
 
 
 def frames(train_count: int, target_count: int) -> tuple[np.ndarray, np.ndarray]:
-    """One person's features, and those of 14 others."""
+    """Return the features of one person, and those of 14 others."""
     draw = np.random.default_rng(0)
     bias = draw.normal(scale=0.06, size=(15, WIDTH))
     train = np.abs(bias[0] + draw.normal(scale=0.12, size=(train_count, WIDTH)))
@@ -82,7 +90,7 @@ def frames(train_count: int, target_count: int) -> tuple[np.ndarray, np.ndarray]
 
 
 def large() -> None:
-    """Time of each measure and the peak memory of them all, at 20,000 × 100,000."""
+    """Print the time of each measure and the peak memory of all, for 20,000 × 100,000 frames."""
     train, target = frames(20_000, 100_000)
     figures = {}
     for name in ("mmd", "kl", "b2t", "precision_recall"):
@@ -90,7 +98,7 @@ def large() -> None:
         value = getattr(coverage, name)(train, target)
         figures[f"large_{name}_s"] = clock() - start
         print(f"{name}: {value} in {figures[f'large_{name}_s']:.0f} s", flush=True)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 2**30  # Linux counts in KiB
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 2**30  # in KiB on Linux
     print(f"figure large_gib = {peak:.2f}")
     for name, seconds in figures.items():
         print(f"figure {name} = {seconds:.0f}")
@@ -117,7 +125,7 @@ def main() -> None:
             lambda: coverage.median_distance(np.concatenate([train, target])),
         ),
     }
-    coverage.b2t(train[:100], target[:100])  # load what loads lazily
+    coverage.b2t(train[:100], target[:100])  # load lazy imports
     print(f"{options.threads} thread(s), {TRAIN} × {TARGET} frames of {WIDTH} features")
     figures = {}
     for name, jobs in pairs.items():

@@ -1,21 +1,28 @@
 """How well the open linear face model recovers faces of the studio: landmarks in millimetres, actions by correlation.
 
-Six people who had no part in the model are filmed by four cameras at 256², four frames of every sequence, and tracked.
-Their recordings are fitted in several ways; `exact` is a control that fits the projections of the true landmarks. The
-fitted expression becomes actions by a ridge regression learned on other people in other sequences, fitted the same way,
-about each one's mean: what is constant in a person is their face, and the tracker's idea of it. It is judged by the
-correlation with the true actions within each person, over the actions the face can express in that recording: those
-that move landmarks by more than a millimetre (RMS, fully shown) and vary by more than `VARIES` (deviation). `curved` is
-the fit of `views` read by a Gaussian-kernel regression, which no linear model can be asked for; `scores` are the
-tracker's own 52, put through the same ridge regression.
+Six people outside the model's training are rendered by four cameras at 256² and tracked, four frames of every sequence.
+Their recordings are fitted in several ways:
 
-Of each action, both sides together, the table says which `share` of its true motion triangulated landmarks make, and
-how `clear` that is: the motion they make over what they do along its direction for no action's sake (deviations).
+    exact     a control: the fit to the projections of the true landmarks
+    frontal   the fit to one view. One view gives neither size nor distance, so its landmarks are aligned with the true
+              ones, frame by frame, before they are compared
+    views     the fit to all views
+    points    the fit to the triangulated landmarks
+    curved    the fit of `views`, with a Gaussian-kernel regression to actions
+    scores    the tracker's own 52 scores, with the ridge regression to actions
 
-Beside that, the model's own expression: the first `LARGE` coefficients of each way are correlated with those of
-`exact`, within each person; `coefficient_share` says how much of the expression's motion (squared) is theirs. `frontal`
-has one view, which knows neither size nor distance: its landmarks are laid onto the true ones, frame by frame, before
-they are compared.
+A ridge regression predicts actions from the fitted expression. It is learned on other people in other sequences, fitted
+in the same way. Each person's mean is subtracted first: it holds the person's face and the tracker's bias. The result
+is the correlation with the true actions within each person. It counts only actions that the face can express in the
+recording: they move landmarks by more than a millimetre (RMS, fully shown), and their standard deviation is above
+`VARIES`.
+
+For each action, left and right together, the table gives two numbers. `share` is the part of the true motion that
+triangulated landmarks show. `clear` is this motion over the landmarks' other motion in the same direction (standard
+deviations).
+
+The model's own expression is measured too. The first `LARGE` coefficients of each fit are correlated with those of
+`exact`, within each person. `coefficient_share` is their part of the expression's squared motion.
 
 python benchmarks/face_model.py [--size 512] [--views 8]
 """
@@ -30,7 +37,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("NUMBA_NUM_THREADS", "1")
 
-# This folder holds a coverage.py, which numba would take for the package of that name.
+# This folder has a coverage.py; numba would import it instead of the package of that name.
 sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != Path(__file__).resolve().parent]
 
 import numpy as np  # noqa: E402
@@ -50,11 +57,11 @@ PEOPLE = tuple(f"V{number:02d}" for number in range(1, 7))
 OTHERS = tuple(f"M{number:03d}" for number in range(1, 13))
 WAYS = ("exact", "views", "points", "frontal", "scores")
 RIDGE, VARIES, LARGE, REACHED = 1.0, 0.05, 8, 0.9
-WIDTH, KERNEL_RIDGE = 2.0, 0.1  # the width in median distances
+WIDTH, KERNEL_RIDGE = 2.0, 0.1  # width over the median distance
 
 
 def stations(size: int, views: int) -> list:
-    """The cameras a capture is tracked by, then those nearest to the frontal one."""
+    """Return the tracking cameras of a capture, then those nearest to the frontal camera."""
     cameras = {camera.name: camera for camera in studio.rig(size)}
     axis = cameras[FRONTAL].extrinsic[2, :3]
     facing = {name: round(float(camera.extrinsic[2, :3] @ axis), 6) for name, camera in cameras.items()}
@@ -63,7 +70,7 @@ def stations(size: int, views: int) -> list:
 
 
 def watch(subject: str, per_sequence: int, cameras: list, tracker) -> dict[str, np.ndarray]:
-    """A person's moments in which the frontal view and another have a face: `pixels` [T,V,478,2], NaN in views without
+    """Frames of a person with a face in the frontal view and in another one: `pixels` [T,V,478,2], NaN in views without
     one, `solid` [T,478,3] triangulated, the tracker's `scores`, true `landmarks` and `actions`, the `sequence` [T]."""
     person, seen = (
         studio.Identity(subject),
@@ -86,7 +93,7 @@ def watch(subject: str, per_sequence: int, cameras: list, tracker) -> dict[str, 
 
 
 def fitted(way: str, seen: dict[str, np.ndarray], cameras: list) -> tuple[np.ndarray, np.ndarray | None]:
-    """(features [T,d], landmarks [T,478,3] or None) of one recording."""
+    """Return features [T,d] and landmarks [T,478,3] (or None) of one recording."""
     model = open_model()
     if way == "scores":
         return seen["scores"], None
@@ -104,7 +111,7 @@ def fitted(way: str, seen: dict[str, np.ndarray], cameras: list) -> tuple[np.nda
 
 
 def triangulated(pixels: np.ndarray, cameras: list) -> np.ndarray:
-    """Landmarks [T,478,3], NaN where the views disagree."""
+    """Return landmarks [T,478,3], NaN where the views disagree."""
     solid = []
     for points in pixels:
         views = np.flatnonzero(np.isfinite(points).all((1, 2)))
@@ -113,25 +120,27 @@ def triangulated(pixels: np.ndarray, cameras: list) -> np.ndarray:
 
 
 def about_mean(values: list[np.ndarray]) -> np.ndarray:
-    """What several people do about each one's mean, one after another; NaN stays NaN."""
+    """Return several people's values minus each person's mean, one person after another; NaN stays NaN."""
     return np.concatenate([part - np.nanmean(part, 0) for part in values])
 
 
 def linear(known: np.ndarray, wanted: np.ndarray, asked: np.ndarray) -> np.ndarray:
-    """Ridge regression of `wanted` on `known`, at `asked`."""
+    """Return the ridge regression of `wanted` on `known`, evaluated at `asked`."""
     return asked @ np.linalg.solve(known.T @ known + RIDGE * np.eye(known.shape[1]), known.T @ wanted)
 
 
 def curved(known: np.ndarray, wanted: np.ndarray, asked: np.ndarray) -> np.ndarray:
-    """The same with a Gaussian kernel."""
+    """Return the same with a Gaussian kernel."""
     width = WIDTH * np.median(cdist(known[::5], known[::5]))
     near, far = (np.exp(-((cdist(points, known) / width) ** 2)) for points in (known, asked))
     return far @ np.linalg.solve(near + KERNEL_RIDGE * np.eye(len(known)), wanted)
 
 
 def correlations(learned: list, others: list[dict], features: list, people: list[dict], read=linear) -> np.ndarray:
-    """[P,52] of the actions that `read` makes of `features` [T,d] a person with the true ones; NaN where one varies too
-    little. It learns from other people, `learned` [T,d] each, in other sequences."""
+    """Return correlations [P,52] of predicted and true actions; NaN where an action varies too little.
+
+    `read` predicts the actions from each person's `features` [T,d]. It learns from other people, `learned` [T,d] each,
+    in other sequences."""
     known, wanted = about_mean(learned), about_mean([seen["actions"] for seen in others])
     when, whole = np.concatenate([seen["sequence"] for seen in others]), np.isfinite(known).all(1)
     table = np.full((len(people), wanted.shape[1]), np.nan)
@@ -146,25 +155,25 @@ def correlations(learned: list, others: list[dict], features: list, people: list
 
 
 def correlation(first: np.ndarray, second: np.ndarray) -> float:
-    """Of two signals, over the frames that both have."""
+    """Return the correlation of two signals, over the frames that both have."""
     keep = np.isfinite(first) & np.isfinite(second)
     return float(np.corrcoef(first[keep], second[keep])[0, 1])
 
 
 def action_sizes() -> np.ndarray:
-    """[52] millimetres (RMS over landmarks) by which each action, fully shown, moves them."""
+    """Return for each action [52] the millimetres (RMS over landmarks) by which it moves them when fully shown."""
     bound = binding()
     moves = np.einsum("lc,alcd->ald", bound.shares, bound.actions[:, bound.corners])
     return np.sqrt((moves**2).sum(2).mean(1)) * 1000
 
 
 def millimetres(found: np.ndarray, true: np.ndarray) -> float:
-    """Median distance."""
+    """Return the median distance in millimetres."""
     return float(np.nanmedian(np.linalg.norm(found - true, axis=2)) * 1000)
 
 
 def laid_on(found: np.ndarray, true: np.ndarray) -> np.ndarray:
-    """Landmarks [T,478,3] turned, moved and scaled onto the true ones."""
+    """Return landmarks [T,478,3], rotated, moved and scaled onto the true ones."""
     moves = [rigid_align(points, target, with_scale=True) for points, target in zip(found, true, strict=True)]
     return np.array(
         [scale * points @ turn.T + place for points, (turn, place, scale) in zip(found, moves, strict=True)]
@@ -172,7 +181,7 @@ def laid_on(found: np.ndarray, true: np.ndarray) -> np.ndarray:
 
 
 def clearness(people: list[dict[str, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    """`share` and `clear` of each action [52]; NaN if it moves no landmark."""
+    """Return `share` and `clear` of each action [52]; NaN if it moves no landmark."""
     actions = about_mean([seen["actions"] for seen in people])
     true, tracked = (about_mean([on_head(seen[name]) for seen in people]) for name in ("landmarks", "solid"))
     actions, true, tracked = (values[np.isfinite(tracked).all(1)] for values in (actions, true, tracked))
@@ -189,7 +198,7 @@ def clearness(people: list[dict[str, np.ndarray]]) -> tuple[np.ndarray, np.ndarr
 
 
 def on_head(landmarks: np.ndarray) -> np.ndarray:
-    """Landmarks [T,478,3] as coordinates [T,1434] on a still head, laid onto the model by what does not move."""
+    """Return landmarks [T,478,3] as coordinates [T,1434] without head motion, aligned to the model by rigid points."""
     rigid, model = list(RIGID), open_model().mean / 10
     still = np.full(landmarks.shape, np.nan)
     for row in np.flatnonzero(np.isfinite(landmarks).all((1, 2))):
@@ -200,8 +209,8 @@ def on_head(landmarks: np.ndarray) -> np.ndarray:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--size", type=int, default=256, help="pixels a side of the pictures")
-    parser.add_argument("--views", type=int, default=4, choices=range(2, 17), metavar="2..16", help="cameras")
+    parser.add_argument("--size", type=int, default=256, help="width of the images in pixels")
+    parser.add_argument("--views", type=int, default=4, choices=range(2, 17), metavar="2..16", help="number of cameras")
     arguments = parser.parse_args()
     cameras = stations(arguments.size, arguments.views)
     with FaceTracker() as tracker:
@@ -225,12 +234,12 @@ def main() -> None:
             pairs = [((None, laid_on(found[1], seen["landmarks"])), seen) for found, seen in pairs]
         errors[way] = [millimetres(found[1], seen["landmarks"]) for found, seen in pairs]
     figures = {"landmark_mm_triangulated": np.median(raw), "coefficient_share": moved[:LARGE].sum() / moved.sum()}
-    print(f"mm a person: triangulated {np.round(raw, 2)}")
+    print(f"mm per person: triangulated {np.round(raw, 2)}")
     report(figures, tables, errors, large, *clearness(others))
 
 
 def report(figures: dict, tables: dict, errors: dict, large: dict, share: np.ndarray, clear: np.ndarray) -> None:
-    """Actions one by one, people one by one, then `figures` and more."""
+    """Print each action, each person, then `figures` and more."""
     sizes = action_sizes()
     print("action                 mm  share clear" + "".join(f"{way:>9}" for way in tables))
     for index in np.argsort(-sizes):

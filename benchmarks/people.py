@@ -1,12 +1,15 @@
-"""Are the studio's people as far apart as real ones? Films them, tracks the pictures, prints figures beside targets.
+"""Distances between the studio's people, next to those of real people: renders them, tracks the images, prints figures.
 
 python benchmarks/people.py [--people 30] [--frames 60] [--subjects 10] [--fps 5]
 
-`--people` of the bank's people (B001, …) show `--frames` random frames each, over all sequences: spread between and
-within persons, neutral faces, heads, detection. `--subjects` of the benchmark subjects and drivers are filmed through
-all sequences at `--fps` frames a second: distances to the nearest frame, medians over subjects. Real recordings gave
-the targets at 25 frames a second: `--fps 25` films so too and takes five times as long; at 5 the figures named
-`…_at_25` are what the measured effect of the thinning makes of the others.
+The first part renders `--frames` random frames of each of `--people` people of the bank (B001, …), over all sequences.
+It gives the spread between and within persons, distances of neutral faces, head rotations and detection. The second
+part renders `--subjects` of the benchmark subjects and drivers through all sequences at `--fps` frames a second. It
+gives distances to the nearest frame, as medians over subjects.
+
+The values of real people are from recordings at 25 frames a second. `--fps 25` renders at this rate too and takes five
+times as long. At 5 frames a second, the figures named `…_at_25` are the others times the measured effect of the lower
+frame rate.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from queue import SimpleQueue
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("NUMBA_NUM_THREADS", "1")
 
-# This folder holds a coverage.py, which numba would take for the package of that name.
+# This folder has a coverage.py; numba would import it instead of the package of that name.
 sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != Path(__file__).resolve().parent]
 
 import numpy as np  # noqa: E402
@@ -48,7 +51,7 @@ SIZE = 256
 
 
 class Recording:
-    """What the tracker saw of one person: `features` [T,52], head `angles` [T,3] (yaw, pitch, roll; degrees) and
+    """Tracked values of one person: `features` [T,52], head `angles` [T,3] (yaw, pitch, roll; degrees) and
     `sequence` [T] of the frames with a face; `detected` is their share."""
 
     def __init__(self, observations: list, sequence: np.ndarray):
@@ -61,7 +64,7 @@ class Recording:
 
 
 def film(subject: str, shots: list[tuple[str, np.ndarray, np.ndarray]], tracker: FaceTracker) -> Recording:
-    """The frontal camera's view of `shots`: (sequence, actions [n,52], angles [n,3])."""
+    """Render `shots` (sequence, actions [n,52], angles [n,3]) with the frontal camera."""
     person = studio.Identity(subject)
     camera = next(camera for camera in studio.rig(SIZE) if camera.name == FRONTAL)
     observations = [
@@ -73,7 +76,7 @@ def film(subject: str, shots: list[tuple[str, np.ndarray, np.ndarray]], tracker:
 
 
 def at_random(subject: str, frames: int) -> list[tuple[str, np.ndarray, np.ndarray]]:
-    """`frames` random frames of everything the person does, each equally likely."""
+    """Return `frames` random frames of all the person's sequences, each equally likely."""
     performed = {name: studio.act(subject, name) for name in studio.SEQUENCES}
     index = [(name, frame) for name, acted in performed.items() for frame in range(len(acted))]
     drawn = np.random.default_rng([0, *subject.encode()]).choice(len(index), frames, replace=False)
@@ -86,13 +89,13 @@ def at_random(subject: str, frames: int) -> list[tuple[str, np.ndarray, np.ndarr
 
 
 def all_through(subject: str, fps: float) -> list[tuple[str, np.ndarray, np.ndarray]]:
-    """Every training sequence and FREE, `fps` frames a second."""
+    """Return every training sequence and FREE, `fps` frames a second."""
     performed = ((name, studio.act(subject, name, fps)) for name in (*studio.TRAIN_SEQUENCES, studio.FREE))
     return [(name, acted.actions, acted.angles) for name, acted in performed]
 
 
 def record(wanted: dict[str, list], threads: int, label: str) -> dict[str, Recording]:
-    """Films everybody, one person a thread, each thread with a tracker of its own."""
+    """Render and track all people, one thread per person; each thread has its own tracker."""
     trackers: SimpleQueue[FaceTracker] = SimpleQueue()
     for _ in range(threads):
         trackers.put(FaceTracker())
@@ -112,7 +115,7 @@ def record(wanted: dict[str, list], threads: int, label: str) -> dict[str, Recor
 
 
 def bank_figures(count: int, frames: int, threads: int) -> dict[str, float]:
-    """Spread, heads and detection of the bank's first `count` people."""
+    """Return spread, head rotations and detection of the bank's first `count` people."""
     recordings = record({name: at_random(name, frames) for name in names(count)}, threads, "people").values()
     figures = people.spread([one.features for one in recordings])
     heads = people.deviations([one.angles for one in recordings])
@@ -122,7 +125,7 @@ def bank_figures(count: int, frames: int, threads: int) -> dict[str, float]:
 
 
 def sequence_figures(subjects: tuple[str, ...], fps: float, threads: int) -> dict[str, float]:
-    """Nearest distances within and between `subjects` filmed through every sequence: medians over them."""
+    """Return nearest distances within and between `subjects`, over every sequence, as medians over subjects."""
     recordings = record({name: all_through(name, fps) for name in subjects}, threads, "subjects")
     rows = [people.sequence_distances(one.features, one.sequence) for one in recordings.values()]
     figures = {kind: float(np.median([row[kind] for row in rows])) for kind in rows[0]}
@@ -134,9 +137,9 @@ def sequence_figures(subjects: tuple[str, ...], fps: float, threads: int) -> dic
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--people", type=int, default=30, help="people of the bank (0: none)")
-    parser.add_argument("--frames", type=int, default=60, help="random frames of each")
-    parser.add_argument("--subjects", type=int, default=10, help="subjects filmed through every sequence (0: none)")
+    parser.add_argument("--people", type=int, default=30, help="number of people of the bank (0: none)")
+    parser.add_argument("--frames", type=int, default=60, help="random frames of each person")
+    parser.add_argument("--subjects", type=int, default=10, help="subjects rendered through every sequence (0: none)")
     parser.add_argument("--fps", type=float, default=DEFAULT_FPS, help="their frames a second")
     parser.add_argument("--threads", type=int, default=2)
     chosen = parser.parse_args()

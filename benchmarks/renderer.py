@@ -1,11 +1,11 @@
-"""Our CPU renderer against gsplat's torch reference: one thread, CPU time of forward + backward, interleaved, medians.
+"""The CPU renderer against gsplat's torch reference: CPU time of forward + backward, medians of interleaved runs.
 
     python benchmarks/renderer.py --gsplat <dir> [--quick]
 
-Every scene is drawn by both in turn, and their pictures and gradients are compared in the same run: a wrong result
-stops the benchmark. The last lines are `figure <name> = <number>`: ratios (reference / ours, larger is better) first,
-then how much faster two threads are than one (elapsed time, so it wants a quiet machine), then the peak memory each
-needs beyond the scene itself, in MiB.
+Both render every scene in turn, on one thread. The same run compares their images and gradients and stops at a wrong
+result. The last lines are `figure <name> = <number>`. Ratios (reference / ours, larger is better) come first. The
+speed-up by a second thread follows; it is in elapsed time and needs an idle machine. The last ones are the peak memory
+of each beyond the scene itself, in MiB.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import torch
 
 from raflib.render import Gaussians, rasterize
 
-# This folder holds a coverage.py, which numba (imported from here on) would take for the package of that name.
+# This folder has a coverage.py; numba (imported from here on) would import it instead of the package of that name.
 _HERE = Path(__file__).resolve().parent
 sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != _HERE]
 
@@ -31,7 +31,7 @@ NAMES = ("means", "quaternions", "scales", "opacities", "features")
 
 
 def scene(size: int, count: int, channels: int):
-    """A head-like shell: an ellipsoid filling about half of the image, screen sigma 1 to 3 px, opacity 0.5 to 0.9."""
+    """Return an ellipsoid of Gaussians over about half of the image, screen sigma 1 to 3 px, opacity 0.5 to 0.9."""
     generator = torch.Generator().manual_seed(0)
     directions = torch.nn.functional.normalize(torch.randn(count, 3, generator=generator), dim=-1)
     distance, focal = 5.0, 2.2 * size
@@ -51,14 +51,14 @@ def scene(size: int, count: int, channels: int):
 
 
 def ours(tensors, extrinsic, intrinsic, size):
-    """`rasterize` on one set, over black."""
+    """Call `rasterize` on one set of Gaussians, over black."""
     cameras = (extrinsic[None], intrinsic[None])
     image, alpha = rasterize(Gaussians(*(tensor[None] for tensor in tensors)), cameras, size, background=0.0)
     return image[0], alpha[0]
 
 
 def one_pass(draw, case):
-    """CPU seconds of forward and of forward + backward, the outputs and the gradients."""
+    """Return CPU seconds of forward and of forward + backward, the outputs and the gradients."""
     tensors, extrinsic, intrinsic, image_grad, alpha_grad = case
     for tensor in tensors:
         tensor.grad = None
@@ -71,20 +71,20 @@ def one_pass(draw, case):
 
 
 def threads_allowed() -> int:
-    """How many threads the environment lets the renderer use (NUMBA_NUM_THREADS)."""
+    """Return how many threads the renderer may use (NUMBA_NUM_THREADS)."""
     import numba
 
     return numba.config.NUMBA_NUM_THREADS
 
 
 def two_threads(case) -> float:
-    """Elapsed time of forward + backward on one thread over that on two, medians of interleaved rounds."""
+    """Return the elapsed time of forward + backward on one thread over that on two, medians of interleaved rounds."""
     import numba
 
     times = {1: [], 2: []}
     for _ in range(9):
         for count, seconds in times.items():
-            numba.set_num_threads(count)  # torch's own pool keeps one thread: it does little here
+            numba.set_num_threads(count)  # torch keeps one thread: it computes little here
             start = time.perf_counter()
             one_pass(ours, case)
             seconds.append(time.perf_counter() - start)
@@ -93,21 +93,22 @@ def two_threads(case) -> float:
 
 
 def check(case_name: str, mine, theirs) -> str:
-    """Compare outputs and gradients; returns a line, exits if they differ.
+    """Compare outputs and gradients; return a line of text, and exit if they differ.
 
-    Both are float32, so a Gaussian at the very edge of being skipped (1/255) may be drawn by one only: single pixels
-    may differ by 1/255, which is why the picture's bound is on its mean and the gradients' is looser than the tests'.
+    Both compute in float32. A Gaussian near the limit of being skipped (1/255) may be rendered by only one of them, so
+    single pixels may differ by 1/255. So the bound of the image is on its mean, and the bound of the gradients is
+    looser than in the tests.
     """
-    pictures = [(a - b).abs().double().mean().item() for a, b in zip(mine[0], theirs[0], strict=True)]
+    images = [(a - b).abs().double().mean().item() for a, b in zip(mine[0], theirs[0], strict=True)]
     gradients = [((a - b).norm() / b.norm()).item() for a, b in zip(mine[1], theirs[1], strict=True)]
-    if max(pictures) > 2e-6 or max(gradients) > 5e-3:
-        sys.exit(f"{case_name}: the two renderers disagree: pictures {pictures}, gradients {gradients}")
+    if max(images) > 2e-6 or max(gradients) > 5e-3:
+        sys.exit(f"{case_name}: the two renderers disagree: images {images}, gradients {gradients}")
     worst = max(zip(gradients, NAMES, strict=True))
-    return f"mean difference {max(pictures):.1e}, gradients within {worst[0]:.1e} ({worst[1]})"
+    return f"mean difference {max(images):.1e}, gradients within {worst[0]:.1e} ({worst[1]})"
 
 
 def peak_mib(which: str, package, size: int, count: int, channels: int) -> float:
-    """Peak resident memory of one forward + backward beyond what was there before, measured in a process of its own."""
+    """Return the growth of the peak resident memory by one forward + backward, measured in a separate process."""
     context = multiprocessing.get_context("spawn")
     receive, send = context.Pipe(duplex=False)
     process = context.Process(target=_measure_peak, args=(send, which, package, size, count, channels))
@@ -122,7 +123,7 @@ def peak_mib(which: str, package, size: int, count: int, channels: int) -> float
 def _measure_peak(send, which, package, size, count, channels):
     use_one_thread()
     draw = ours if which == "ours" else reference_draw(package)
-    one_pass(draw, scene(32, 200, channels))  # compile first
+    one_pass(draw, scene(32, 200, channels))  # compile before timing
     case = scene(size, count, channels)
     before = _resident_mib("VmRSS")
     one_pass(draw, case)
@@ -130,25 +131,25 @@ def _measure_peak(send, which, package, size, count, channels):
 
 
 def _resident_mib(which: str) -> float:
-    """Resident memory of this process in MiB, now (VmRSS) or at its peak (VmHWM), as Linux tells it.
+    """Return the resident memory of this process in MiB, now (VmRSS) or at its peak (VmHWM), as Linux reports it.
 
-    Not getrusage: its peak is handed down from the parent process.
+    getrusage is not suitable: it inherits the peak of the parent process.
     """
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(which))
 
 
 def reference_module():
-    """`_gsplat_reference.py` beside this file."""
+    """Return the module `_gsplat_reference.py` of this folder."""
     spec = importlib.util.spec_from_file_location("_gsplat_reference", _HERE / "_gsplat_reference.py")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # numba's disk cache looks its functions' module up
+    sys.modules[spec.name] = module  # numba's disk cache needs the module of its functions
     spec.loader.exec_module(module)
     return module
 
 
 def use_one_thread():
-    """For torch and for our kernels."""
+    """Limit torch and our kernels to one thread."""
     import numba
 
     torch.set_num_threads(1)
@@ -156,13 +157,13 @@ def use_one_thread():
 
 
 def reference_draw(package):
-    """gsplat's reference with the signature of `ours`."""
+    """Return gsplat's reference with the signature of `ours`."""
     draw = reference_module().load(package)
     return lambda tensors, extrinsic, intrinsic, size: draw(*tensors, extrinsic, intrinsic, size)
 
 
 def main():
-    """Run the scenes and print a line each, then the figures."""
+    """Run the scenes and print one line for each, then the figures."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument(
         "--gsplat", metavar="DIR", help="folder that holds the gsplat package (default: the installed one)"
@@ -179,7 +180,7 @@ def main():
     for size, count, channels in QUICK if options.quick else FULL:
         name = f"{size}_c{channels}"
         case = scene(size, count, channels)
-        for draw in (ours, reference):  # compile, and let the allocator settle
+        for draw in (ours, reference):  # compile, and allocate memory
             one_pass(draw, scene(64, 500, channels))
         one_pass(ours, case)
         times = {"ours": [], "reference": []}

@@ -1,13 +1,13 @@
-"""Exact cross-identity search against plain faiss, and a RAF training step against a vanilla one.
+"""Exact search among other people's rows against plain faiss, and a training step with RAF against one with Vanilla.
 
     python benchmarks/retrieval.py [--threads 1] [--repeats 9]
-    python benchmarks/retrieval.py --scale [--rows 83000 1000000] [--hnsw-rows 83000]    what larger banks cost
+    python benchmarks/retrieval.py --scale [--rows 83000 1000000] [--hnsw-rows 83000]    costs of larger banks
 
-A synthetic bank of the paper's size (415 people × 200 frames, 52 features) is asked for the neighbours of 3,000 frames
-of one of its people. `search_vs_flat` is the time of `ExpressionBank.search(exclude=subject)` over that of the same
-queries to `faiss.IndexFlatL2` without any exclusion; `raf_step_vs_vanilla` the time of a stand-in training step (an MLP
-over 4,000 points, forward, backward, Adam) with RAF over the same step with Vanilla. Interleaved, medians; CPU time
-with one thread, wall clock with more. What is found is checked against the definition before anything is timed.
+A synthetic bank has the paper's size (415 people × 200 frames, 52 features). The queries are 3,000 frames of one of its
+people. `search_vs_flat` is the time of `ExpressionBank.search(exclude=subject)` over that of `faiss.IndexFlatL2` for
+the same queries without exclusion. `raf_step_vs_vanilla` is the time of a small training step (an MLP over 4,000
+points, forward, backward, Adam) with RAF over the same step with Vanilla. Times are medians of interleaved runs: CPU
+time with one thread, wall-clock time with more. The search results are checked against the definition first.
 """
 
 import argparse
@@ -21,10 +21,10 @@ parser.add_argument("--repeats", type=int, default=9)
 parser.add_argument("--steps", type=int, default=300)
 parser.add_argument("--scale", action="store_true")
 parser.add_argument("--rows", type=int, nargs="+", default=[83_000, 1_000_000])
-parser.add_argument("--hnsw-rows", type=int, default=83_000, help="the largest bank for which hnsw is built")
+parser.add_argument("--hnsw-rows", type=int, default=83_000, help="largest bank for which hnsw is built")
 options = parser.parse_args()
 for library in ("OMP", "OPENBLAS", "MKL", "NUMEXPR"):
-    os.environ[f"{library}_NUM_THREADS"] = str(options.threads)  # read when the libraries load, hence before them
+    os.environ[f"{library}_NUM_THREADS"] = str(options.threads)  # the libraries read it at import
 
 import faiss  # noqa: E402
 import numpy as np  # noqa: E402
@@ -38,7 +38,7 @@ clock = time.process_time if options.threads == 1 else time.perf_counter
 
 
 def synthetic_bank() -> ExpressionBank:
-    """Non-negative features of norm about 1 with a bias for each person, as a real tracker's."""
+    """Return non-negative features of norm about 1 with a bias for each person, like those of a real tracker."""
     draw = np.random.default_rng(0)
     names = np.repeat([f"B{i:03d}" for i in range(PEOPLE)], FRAMES)
     bias = np.repeat(draw.normal(scale=0.06, size=(PEOPLE, WIDTH)), FRAMES, axis=0)
@@ -47,7 +47,7 @@ def synthetic_bank() -> ExpressionBank:
 
 
 def medians(jobs: dict, repeats: int) -> dict[str, float]:
-    """Seconds of each job: one call of each in turn, `repeats` times, the median."""
+    """Return the median seconds of each job over `repeats` rounds; each round calls every job once."""
     seconds = {name: [] for name in jobs}
     for _ in range(repeats):
         for name, job in jobs.items():
@@ -58,7 +58,7 @@ def medians(jobs: dict, repeats: int) -> dict[str, float]:
 
 
 def check(bank: ExpressionBank, queries: np.ndarray, count: int = 40) -> None:
-    """The first queries against the definition in float64."""
+    """Compare the results of the first queries with the definition in float64."""
     distances, rows = bank.search(queries[:count], exclude=SUBJECT)
     others = np.flatnonzero(bank.subjects != SUBJECT)
     for query, distance, row in zip(queries, distances[:, 0], rows[:, 0], strict=False):
@@ -67,7 +67,7 @@ def check(bank: ExpressionBank, queries: np.ndarray, count: int = 40) -> None:
 
 
 def training_steps(conditioners: dict, expression: np.ndarray) -> dict:
-    """One step of a stand-in for the avatar for each conditioner: same network, same frames, different expressions."""
+    """Return one training step for each conditioner: same small network, same frames, different expression vectors."""
     torch.manual_seed(0)
     points = torch.randn(4000, 32)
     layers = [torch.nn.Linear(32 + WIDTH, 128), torch.nn.ReLU(), torch.nn.Linear(128, 128), torch.nn.ReLU()]
@@ -117,10 +117,8 @@ def main() -> None:
     frame, generator = torch.tensor([7]), torch.Generator()
     alone = medians({name: lambda c=c: c(frame, generator) for name, c in conditioners.items()}, 2000)
     print(f"{options.threads} thread(s), {len(bank)} rows of {PEOPLE} people, {QUERIES} queries of subject {SUBJECT}")
-    print(
-        f"plain flat search {search['flat']:.3f} s, bank.search {search['bank']:.3f} s; every query excluding ", end=""
-    )
-    print(f"somebody else, {PEOPLE} people in all, {mixed:.3f} s")
+    print(f"plain flat search {search['flat']:.3f} s, bank.search {search['bank']:.3f} s", end="; ")
+    print(f"bank.search with another excluded person for each query, {PEOPLE} people in all, {mixed:.3f} s")
     print("a step: " + ", ".join(f"{name} {1e3 * value:.2f} ms" for name, value in step.items()), end="; ")
     print("the conditioner alone: " + ", ".join(f"{name} {1e6 * value:.0f} µs" for name, value in alone.items()))
     print(f"figure search_vs_flat = {search['bank'] / search['flat']:.3f}")

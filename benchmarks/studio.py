@@ -1,4 +1,4 @@
-"""How long the open capture studio takes for a 256² picture: CPU time of one thread, median over people and frames.
+"""Time of the open capture studio for an image of 256²: CPU time of one thread, median over people and frames.
 
 python benchmarks/studio.py
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("NUMBA_NUM_THREADS", "1")
 
-# This folder holds a coverage.py, which numba would take for the package of that name.
+# This folder has a coverage.py; numba would import it instead of the package of that name.
 sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != Path(__file__).resolve().parent]
 
 import numpy as np  # noqa: E402
@@ -25,12 +25,12 @@ FRAMES = 16
 
 
 def milliseconds(size: int) -> float:
-    """Median CPU milliseconds of `studio.render` at `size`² over people, frames of FREE and all cameras."""
+    """Return the median CPU milliseconds of `studio.render` at `size`² over people, frames of FREE and all cameras."""
     cameras = studio.rig(size)
     spent = []
     for subject in PEOPLE:
         person, performance = studio.Identity(subject), studio.act(subject, studio.FREE)
-        studio.render(person, performance.actions[0], performance.angles[0], cameras[0])  # texture, compiled code
+        studio.render(person, performance.actions[0], performance.angles[0], cameras[0])  # texture, compilation
         for number in range(FRAMES):
             frame = number * (len(performance) // FRAMES)
             begin = time.process_time()

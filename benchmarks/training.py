@@ -1,13 +1,15 @@
-"""Training steps a second and where their time goes, and pictures a second of the trained avatar.
+"""Training steps a second, the time of each part of a step, and images a second of the trained avatar.
 
     python benchmarks/training.py [--device auto] [--size 512 --upsampling 4 --points 30000] [--quick]
 
-A made-up capture (a shaded ball with noise, from a fixed seed) is trained with the `paper` profile's networks, rates
-and losses. Without sizes, a GPU gets the published ones (512 × 4, 30,000 Gaussians); a CPU gets small ones (64 × 4,
-4,000) and, always, narrow networks. Every part of the training's own step is timed where it is called; what is left of
-a step is backward and optimiser. Medians of wall-clock times; on CUDA every part waits for the device, but the steps a
-second are measured without such waits. The last lines are `figure <name> = <number>`: steps a second, milliseconds a
-part, pictures a second at the rendered size (features only) and at full size (with the upsampler).
+The capture is synthetic: a shaded ball with noise, from a fixed seed. Networks, learning rates and losses are those of
+the profile `paper`. Without size options, a GPU gets the published sizes (512 × 4, 30,000 Gaussians). A CPU gets small
+sizes (64 × 4, 4,000 Gaussians), and always narrow networks. Each part of the training step is timed where it is called;
+the rest of a step is backward and optimiser. Times are medians of wall-clock times. On CUDA, every part waits for the
+device, but steps a second are measured without these waits.
+
+The last lines are `figure <name> = <number>`: steps a second, milliseconds of each part, and images a second at the
+rendered size (features only) and at full size (with the upsampler).
 """
 
 import argparse
@@ -19,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-# This folder holds a coverage.py, which numba (imported below) would take for the package of that name.
+# This folder has a coverage.py; numba (imported below) would import it instead of the package of that name.
 _HERE = Path(__file__).resolve().parent
 sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != _HERE]
 
@@ -43,13 +45,13 @@ NARROW = {
 
 
 class Ball:
-    """Pictures of a ball of 1 dm whose colour and place change with the frame."""
+    """Images of a ball of 1 dm whose colour and position change with the frame."""
 
     def __init__(self, cameras: list[Camera], pose: np.ndarray):
         self.cameras, self.pose = cameras, pose
 
     def _depth(self, t: int, c: int) -> np.ndarray:
-        """How far each pixel's ray runs inside the ball, as a share of its diameter."""
+        """Return the length of each pixel's ray inside the ball, as a share of its diameter."""
         camera = self.cameras[c]
         grid = np.stack(np.meshgrid(np.arange(camera.width), np.arange(camera.height)), -1) + 0.5
         focal, middle = camera.intrinsic[0, 0], camera.intrinsic[:2, 2]
@@ -69,7 +71,7 @@ class Ball:
 
 
 def ball_capture(size: int) -> Capture:
-    """A capture of `Ball` in `size` pixels, deterministic."""
+    """Return a capture of `Ball` in `size` pixels; it is the same in every run."""
     rng = np.random.default_rng(0)
     distance, cameras = 0.9, []
     intrinsic = np.array([[2.7 * size, 0, size / 2], [0, 2.7 * size, size / 2], [0, 0, 1]])
@@ -92,9 +94,9 @@ def ball_capture(size: int) -> Capture:
 
 
 def configuration(options: argparse.Namespace, device: torch.device) -> TrainConfig:
-    """The paper profile at the asked sizes; on a CPU with narrow networks and the cheaper perceptual network."""
+    """Return the profile `paper` with these sizes; on a CPU with narrow networks and the cheaper perceptual network."""
     changes = {"size": options.size, "views_per_frame": VIEWS, "precision": options.precision}
-    made = train_config("paper", initialisation="simple", **changes)  # stage 1 has no part in a step
+    made = train_config("paper", initialisation="simple", **changes)  # stage 1 is not part of a step
     sizes = {"points": options.points, "mouth_points": options.points // 10, "upsampling": options.upsampling}
     if device.type == "cpu":
         sizes |= NARROW
@@ -103,7 +105,7 @@ def configuration(options: argparse.Namespace, device: torch.device) -> TrainCon
 
 
 class Clock:
-    """Wall-clock milliseconds of parts, a list each; on CUDA only after the device is done."""
+    """Wall-clock milliseconds of parts, one list each; on CUDA it waits until the device has finished."""
 
     def __init__(self, device: torch.device):
         self.device, self.spent, self.inside = device, {}, []
@@ -115,7 +117,7 @@ class Clock:
 
     @contextmanager
     def part(self, name: str):
-        """Time of the block, less that of parts within it."""
+        """Add the time of the block, without that of parts inside it."""
         self.inside.append(0.0)
         started = self.now()
         yield
@@ -125,7 +127,7 @@ class Clock:
             self.inside[-1] += whole
 
     def watch(self, owner: object, method: str, name: str) -> None:
-        """From now on calls of `owner.method` count as `name`."""
+        """Count calls of `owner.method` as `name` from now on."""
         function = getattr(owner, method)
 
         def timed(*args, **kwargs):
@@ -136,7 +138,7 @@ class Clock:
 
 
 def split(trainer, device: torch.device, steps: int) -> dict[str, float]:
-    """Median milliseconds of each part of a training step."""
+    """Return the median milliseconds of each part of a training step."""
     clock = Clock(device)
     clock.watch(trainer.pictures, "shot", "data")
     clock.watch(trainer, "_gaussians", "networks")
@@ -145,13 +147,13 @@ def split(trainer, device: torch.device, steps: int) -> dict[str, float]:
     if trainer.upsampler is not None:
         clock.watch(trainer, "_upsampled", "upsampler")
     for _ in range(steps):
-        with clock.part("backward_optimiser"):  # all that is no part of its own
+        with clock.part("backward_optimiser"):  # everything that is not a separate part
             trainer._one_step()
     return {name: statistics.median(clock.spent.get(name, [0.0])) for name in PARTS}
 
 
 def rate(job, device: torch.device, repeats: int) -> float:
-    """Calls of `job` a second, back to back."""
+    """Return the calls of `job` a second, without pauses."""
     clock = Clock(device)
     started = clock.now()
     for _ in range(repeats):
@@ -160,7 +162,7 @@ def rate(job, device: torch.device, repeats: int) -> float:
 
 
 def main():
-    """Train a little, render a little, print the figures."""
+    """Train and render for a short time, then print the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, help="rendered pixels (default 512 on CUDA, 64 on a CPU)")
     parser.add_argument("--upsampling", type=int, default=4, choices=(1, 2, 4))
@@ -180,7 +182,7 @@ def main():
         info = {"subject": "ball", "method": "vanilla", "seconds": 0.0}
         trainer = _Trainer(capture, Vanilla(), config, Path(folder), info, False, device)
         trainer.start()
-        for _ in range(3):  # compile, and let the allocators settle
+        for _ in range(3):  # compile, and allocate memory
             trainer._one_step()
         figures = {"training_steps_per_second": rate(trainer._one_step, device, repeats)}
         parts = split(trainer, device, repeats)
