@@ -1,4 +1,4 @@
-"""Shared by all tests: shapes checked at every call, no network, no user's cache, one set of threads, honest skips."""
+"""Set-up of all tests: shapes are checked at every call, there is no network, and the user's cache is not used."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ for _library in ("OMP", "NUMBA", "MKL", "OPENBLAS"):
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
 
-# A program that was started in the background ignores interrupts and hang-ups, and so would the programs started here.
+# A program in the background ignores interrupts and hang-ups, and its child programs would do the same.
 for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
     if signal.getsignal(_number) is signal.SIG_IGN:
         signal.signal(_number, _handler)
@@ -26,9 +26,9 @@ _SCRATCH = tempfile.TemporaryDirectory(prefix="raf-tests-")
 os.environ["RAF_CACHE"] = str(Path(_SCRATCH.name) / "cache")
 os.environ["RAF_RUNS"] = str(Path(_SCRATCH.name) / "runs")
 
-# No connection leaves the machine, neither from here nor from a process started here.
+# No connection leaves the machine, neither from this process nor from its child processes.
 _OFFLINE = str(Path(__file__).parent / "offline")
-# ... and processes started here use this checkout, whatever is installed.
+# Child processes use this checkout, even when another one is installed.
 os.environ["PYTHONPATH"] = os.pathsep.join(
     filter(None, (_OFFLINE, str(Path(__file__).resolve().parents[1]), os.environ.get("PYTHONPATH")))
 )

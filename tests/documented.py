@@ -1,4 +1,4 @@
-"""What the project's texts tell their readers to type: commands and parameters, as they stand there."""
+"""Commands and parameters that the project's texts tell their readers to type."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
 def texts() -> dict[str, str]:
-    """Every text for readers by its path: the pages, and the words of each notebook."""
+    """Return every text for readers by its path: the pages, and the Markdown cells of each notebook."""
     found = {page: (ROOT / page).read_text() for page in PAGES}
     for path in NOTEBOOKS:
         cells = nbformat.read(path, 4).cells
@@ -26,7 +26,7 @@ def texts() -> dict[str, str]:
 
 
 def commands(program: str) -> list[tuple[str, list[str]]]:
-    """(text's path, words) of each command that begins with `program`, in `code` or on a line of a code block."""
+    """Return (text's path, words) of each command that begins with `program`, in `code` or on a code block's line."""
     found = []
     for path, text in texts().items():
         blocks = re.findall(r"^```\w*\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
@@ -48,7 +48,7 @@ def parameters(words: list[str]) -> dict[str, object]:
 
 
 def fragments() -> list[tuple[str, str, object]]:
-    """(text's path, name, value) of each parameter that a text mentions on its own, as in `-p bank half1`."""
+    """Return (text's path, name, value) of each parameter that a text mentions alone, as in `-p bank half1`."""
     found = []
     for path, text in texts().items():
         for span in re.findall(r"`(-[pr] [^`\n]+)`", text):

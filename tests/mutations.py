@@ -1,4 +1,4 @@
-"""Damages files in many ways, and watches what their readers make of them in a process that can be lost.
+"""Damages files in many ways, and reads them in a separate process that may die.
 
 A mutation is (label, change): `change(path)` does something to a whole file. `watched` reads each mutated file in a
 forked process under limits of time and memory and says how it went: one of `GOOD` or of `BAD`.
@@ -27,9 +27,9 @@ from raflib.errors import RafError
 GOOD = ("named", "right", "unsealed")
 BAD = ("raw", "unnamed", "time", "memory", "wrong", "died")
 SECONDS, BYTES = 5.0, 400 * 2**20
-"""What reading one file may take beyond what its process has."""
+"""Memory that reading one file may use beyond that of its process."""
 BUILT = "well-formed, "
-"""Begins the labels of mutations that are whole files of the format."""
+"""First part of the labels of mutations that are complete files of the format."""
 AGAIN = "made again"
 Change = Callable[[Path], None]
 
@@ -38,8 +38,8 @@ Change = Callable[[Path], None]
 class Kind:
     """A kind of file that the project reads.
 
-    `make(folder)` writes a good one (and what lies beside it) and returns its path; `read(path)` gives its content to
-    somebody, as a string that changes with it, or `AGAIN` where it would be made again. `sealed` says what a checksum
+    `make(folder)` writes a good one (and what lies beside it) and returns its path; `read(path)` returns its content
+    as a string that changes with it, or `AGAIN` where it would be made again. `sealed` says what a checksum
     covers: the content ("all"), the file's bytes ("bytes"; another well-formed file cannot be told from the right one)
     or "nothing".
     """
@@ -51,7 +51,7 @@ class Kind:
 
 
 def of_bytes(good: bytes, others: dict[str, bytes], draw: np.random.Generator) -> Iterator[tuple[str, Change]]:
-    """Mutations of any file, endlessly, the rarer ones first; `others` are good files of other kinds, by suffix."""
+    """Yield mutations of any file without end, rarer ones first; `others` are good files of other kinds, by suffix."""
     size = len(good)
 
     def placed(content: bytes) -> Change:
@@ -161,7 +161,7 @@ STRUCTURED = {".npz": of_npz, ".npy": of_npy, ".json": of_json, ".csv": of_csv}
 
 
 def mutations(kind: Kind, path: Path, others: dict[str, bytes], count: int, seed: int) -> list[tuple[str, Change]]:
-    """`count` mutations of a kind's good file: a third of them well-formed files of other content, where there are."""
+    """`count` mutations of a kind's good file: a third of them well-formed files of other content, if there are any."""
     good, draw = path.read_bytes(), np.random.default_rng([seed, *kind.name.encode()])
     make = STRUCTURED.get(path.suffix)
     built = [(f"{BUILT}{label}", change) for label, change in make(good, draw)] if make else []

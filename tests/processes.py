@@ -1,4 +1,4 @@
-"""Processes of a killed program, found by a mark in the environment that they inherit (Linux)."""
+"""Processes of a killed program. They are found by a mark in the environment that they inherit (Linux)."""
 
 from __future__ import annotations
 
@@ -17,5 +17,5 @@ def marked(mark: str | Path, kind: str = "") -> list[int]:
                 command = (entry / "cmdline").read_bytes().split(b"\0")
                 found += [int(entry.name)] if any(kind.encode() in word for word in command[:6]) else []
         except OSError:
-            continue  # another user's, or ended while we looked
+            continue  # another user's process, or one that has just ended
     return found

@@ -1,6 +1,6 @@
-"""A capture nobody performed: a shaded ball whose colour follows the first expression channel, seen by a few cameras.
+"""A synthetic capture: a shaded ball whose colour follows the first expression channel, seen by a few cameras.
 
-Small enough that an avatar of it trains in seconds; its poses, landmarks and masks are exact by construction.
+It is so small that an avatar of it trains in seconds. Its poses, landmarks and masks are exact by construction.
 """
 
 from importlib import import_module
@@ -30,7 +30,7 @@ def ring_of_cameras(count: int, size: int, spread: float = 1.2, distance: float 
 
 
 class BallFrames:
-    """Pictures of the ball: rays against a sphere, shaded by the normal."""
+    """Images of the ball: rays against a sphere, shaded by the normal."""
 
     def __init__(self, cameras, centres, redness):
         self.cameras, self.centres, self.redness = cameras, centres, redness
@@ -85,7 +85,7 @@ def ball_capture(subject="900", frames=12, size=48, cameras=4, seed=0, expressio
 
 
 def dying_at(step):
-    """A training step that is interrupted when its turn is `step`."""
+    """Return a training step that is interrupted at step number `step`."""
     one_step = training._Trainer._one_step
 
     def dies(self):

@@ -1,4 +1,4 @@
-"""Tracked against true, over a bank: the right moments are compared, and the wrong bank is refused."""
+"""Tracked against true, over a bank: the right frames are compared, and the wrong bank is refused."""
 
 from dataclasses import replace
 
@@ -15,7 +15,7 @@ SHOWN = [(subject, sequence) for subject in ("B001", "B002") for sequence in ("E
 
 
 def perfect_bank(frames=40, offset=0.0):
-    """A tracker that reads the truth, and a constant more for the second person."""
+    """The bank of a tracker that gives the true values, plus a constant for the second person."""
     columns = [ARKIT52.index(name) for name in ARKIT52 if name in studio.ACTIONS]
     actions = [studio.ACTIONS.index(name) for name in ARKIT52 if name in studio.ACTIONS]
     rows, index = [], np.arange(0, 2 * frames, 2)

@@ -18,7 +18,7 @@ from raflib.training.relocate import relocate
 from raflib.training.start import initialise
 
 ROWS = 64
-"""Points in a block, where a test makes blocks small."""
+"""Points per block in tests with small blocks."""
 TINY = replace(train_config("tiny").avatar, points=300, mouth_points=20)
 
 
@@ -39,7 +39,7 @@ def frame(capture, rows=1):
 
 
 def joined_mlp(mlp: ConditionedMLP, points, code):
-    """The architecture written plainly: join point and code, join them again at the middle layer."""
+    """A plain implementation of the architecture: join point and code, and join them again at the middle layer."""
     both = torch.cat([points, code.expand(len(points), -1)], 1)
     weight = torch.cat([mlp.point_in.weight, mlp.code_in.weight], 1)
     hidden = both @ weight.T + mlp.point_in.bias
@@ -74,7 +74,7 @@ def test_blocks_of_points_and_frames_change_nothing(count, batch, monkeypatch):
     points.requires_grad_(), code.requires_grad_()
     weights = torch.randn(batch, count, 3).double()
     leaves = [points, code, *mlp.parameters()]
-    for _ in range(2):  # the second step finds the first one's memory
+    for _ in range(2):  # the second step uses the memory of the first one again
         value = mlp(points, code)
         plain = torch.stack([joined_mlp(mlp, points, row[None]) for row in code])
         torch.testing.assert_close(value, plain)
@@ -89,7 +89,7 @@ def test_memory_of_hidden_values_is_used_again_and_only_once():
     mlp = ConditionedMLP(5, 7, (16, 12), 3)
     points, code = torch.randn(9, 5), torch.randn(1, 7)
     first = mlp(points, code)
-    second = mlp(points + 1, code)  # the first one's memory is still in use
+    second = mlp(points + 1, code)  # the memory of the first step is still in use
     expected = torch.autograd.grad(mlp(points, code).sum(), mlp.point_in.weight)[0]
     gradient = torch.autograd.grad(first.sum(), mlp.point_in.weight, retain_graph=True)[0]
     assert torch.equal(gradient, expected)

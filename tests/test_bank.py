@@ -115,7 +115,7 @@ def test_search_survives_values_whose_squares_overflow_float32():
 
 
 def test_search_is_exact_beyond_the_range_of_float32():
-    """Squares that overflow for one row only, which faiss then never proposes, and squares that all round to 0."""
+    """Squares overflow for one row only, which faiss then never proposes; or all squares round to 0."""
     tens = np.r_[1e20, 0, np.full(9, -1e19)].astype(np.float32)[:, None]
     draw = np.random.default_rng(5)
     tiny = draw.normal(scale=1e-25, size=(300, 4)).astype(np.float32)
@@ -158,7 +158,7 @@ def test_search_errors(arguments, words):
 
 
 def test_values_of_the_wrong_type_are_named():
-    """What users see, who have no type checks switched on: a number where an id belongs, a vector where rows belong."""
+    """Errors as users see them, without type checks: a number in place of an id, a vector in place of rows."""
     code = """
 import numpy as np
 from raflib.bank import ExpressionBank
@@ -186,7 +186,7 @@ def test_build_draws_detected_frames_without_replacement():
     captures = [make_capture("001", seed=1, missing=(3, 4, 5)), make_capture("002", frames=12, seed=2)]
     bank = ExpressionBank.build(captures, per_subject=20, seed=5)
     assert bank.people == ("001", "002")
-    assert (bank.subjects == "001").sum() == 20 and (bank.subjects == "002").sum() == 12  # 002 gives all it has
+    assert (bank.subjects == "001").sum() == 20 and (bank.subjects == "002").sum() == 12  # all rows of 002
     frames = bank.frame[bank.subjects == "001"] - 7
     assert len(set(frames)) == 20 and not set(frames) & {3, 4, 5}
     np.testing.assert_array_equal(bank.features[bank.subjects == "001"], captures[0].expression[frames])
@@ -330,7 +330,7 @@ def test_every_damaged_file_is_refused_or_harmless(tmp_path):
     for variant in variants:
         path.write_bytes(variant)
         try:
-            assert_same_bank(ExpressionBank.load(path), bank)  # a bit that nobody reads (a date inside the zip)
+            assert_same_bank(ExpressionBank.load(path), bank)  # a bit without effect (a date inside the zip)
         except RafError as error:
             refused += 1
             assert str(path) in str(error) and "\n" not in str(error)

@@ -1,4 +1,4 @@
-"""Approximate search: never oneself, ranked exactly, the same every time, and honest about what it misses."""
+"""Approximate search: it excludes the person, ranks exactly, repeats its results, and reports its recall."""
 
 from dataclasses import replace
 
@@ -75,7 +75,7 @@ def test_the_same_bank_gives_the_same_answers(bank, built):
 
 
 def test_queries_without_enough_proposals_are_searched_exactly():
-    """One person owns the whole cell or neighbourhood of the query: what the index proposes is empty."""
+    """One person owns the whole cell of the query, so the index proposes nothing."""
     draw = np.random.default_rng(0)
     centres = np.repeat([[0.0, 0], [9, 9]], 300, axis=0)
     features = centres + draw.normal(scale=0.01, size=(600, 2))

@@ -1,4 +1,4 @@
-"""Banks on the disk: the same answers as in memory, nothing half-written, every damage named."""
+"""Banks on the disk: the same results as in memory, no partial files, and errors that name every damage."""
 
 import json
 import os
@@ -36,7 +36,7 @@ def bank(tmp_path, pieces):
 
 
 def in_memory(bank):
-    """The ordinary bank of the same rows in the same order."""
+    """Return the bank in memory with the same rows in the same order."""
     columns = {name: np.asarray(getattr(bank, name)) for name in ("features", "subjects", "sequence", "frame")}
     return ExpressionBank(**columns, feature_space=bank.feature_space, rotation=bank.rotation)
 
@@ -45,7 +45,7 @@ def test_the_folder_holds_the_pieces_person_by_person(tmp_path, bank, pieces):
     assert len(bank) == 180 and bank.people == ("A9", "B001", "B003", "C1", "C22", "C3")
     assert bank.provenance == {"seed": "0"} and bank.feature_space == "arkit52"
     changes = np.flatnonzero(np.asarray(bank.subjects)[1:] != np.asarray(bank.subjects)[:-1])
-    assert len(changes) == 5  # one stretch a person
+    assert len(changes) == 5  # the rows of a person are adjacent
     for piece in pieces:
         for name in piece.people:
             stored, given = bank.restrict(name), piece.restrict(name)
@@ -151,10 +151,10 @@ def test_damaged_columns_are_named(tmp_path, bank, name):
         with pytest.raises(RafError, match=word) as error:
             ExpressionBank.load(tmp_path / "bank")
         assert str(error.value).startswith(str(tmp_path / "bank")) and "\n" not in str(error.value)
-    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))  # a changed number: its place is whole
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))  # a changed number, at the place of a whole one
     with pytest.raises(RafError, match=rf"{name}\.npy: its checksum differs"):
         ExpressionBank.load(tmp_path / "bank").verify()
-    damaged = ExpressionBank.load(tmp_path / "bank")  # nothing is used before it is compared
+    damaged = ExpressionBank.load(tmp_path / "bank")  # nothing is used before the comparison
     uses = {"lines": lambda b: b.search(np.zeros((1, 8)), 1), "sequence": lambda b: np.asarray(b.sequence)}
     for use in (uses.get(name, lambda b: getattr(b, name)), lambda b: b.restrict("A9")):
         with pytest.raises(RafError, match=rf"{name}\.npy: its checksum differs"):
@@ -162,7 +162,7 @@ def test_damaged_columns_are_named(tmp_path, bank, name):
 
 
 def test_numbers_that_no_bank_holds_are_refused_though_sealed(tmp_path, bank):
-    """A folder whose every checksum is right, as somebody could make it."""
+    """The folder's checksums are all right, as in a folder that was made on purpose."""
     folder, header = tmp_path / "bank", json.loads((tmp_path / "bank" / "bank.json").read_text())
     kept = {path.name: path.read_bytes() for path in folder.iterdir()}
 

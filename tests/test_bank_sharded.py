@@ -1,4 +1,4 @@
-"""Many shards answer as one bank would, whoever runs the tasks."""
+"""Many shards give the same results as one bank, with every scheduler."""
 
 import dask
 import numpy as np
@@ -43,7 +43,7 @@ def test_shards_answer_as_one_bank(folders, bank, k, exclude):
     found = sharded_search(folders, queries, k, exclude)
     np.testing.assert_array_equal(found[1], expected[1])
     np.testing.assert_array_equal(found[0], expected[0])
-    assert k == 1 or (np.diff(expected[0]) == 0).any()  # ties there are
+    assert k == 1 or (np.diff(expected[0]) == 0).any()  # there are ties
 
 
 def test_rows_are_located_in_their_shard(folders, bank):

@@ -1,4 +1,4 @@
-"""Counts, numbers and frame indexes may come from numpy or torch; what is none of them is refused by its name."""
+"""Counts, numbers and frame indexes may come from numpy or torch; errors name other values."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ for text in {calls}:
 
 
 def test_arguments_of_other_types_are_named_too():
-    """In a process without the checks of annotations that these tests have."""
+    """This runs in a process without the annotation checks of these tests."""
     calls = (
         "bank.search(rows, k=2.0)", "bank.search(rows, k=True)", "bank.search(rows, k=10**12)", "RAF(bank, top_k=2.5)",
         "bank.search([['a'] * 4])", "approximate(bank, effort=1.5)", "approximate(bank, seed=-1)", "RAF(bank, p='0.5')",
@@ -172,7 +172,7 @@ def test_cameras_and_backgrounds_must_be_finite():
 
 
 def test_without_a_place_for_its_cache_numba_compiles_anew(tmp_path):
-    """A file where __pycache__ would be and a home that cannot be made: nothing to keep compiled code in."""
+    """There is a file in place of __pycache__ and no home folder, so compiled code cannot be stored."""
     package = tmp_path / "place" / "kernels"
     package.mkdir(parents=True)
     shutil.copy(ROOT / "raflib" / "render" / "compiled.py", package / "compiled.py")

@@ -75,7 +75,7 @@ def test_mmd_is_good_to_a_millionth_whatever_its_precision(kind, width, monkeypa
         x, y = places[draw.integers(len(places), size=700)], places[draw.integers(len(places), size=900)]
     for bandwidth in (0.03, 1.0, np.sqrt(width), 30.0):
         assert coverage.mmd(x, y, bandwidth) == pytest.approx(mmd_by_sklearn(x, y, bandwidth), abs=1e-6)
-        monkeypatch.setattr(metrics, "NARROW", np.inf)  # also where float32 would not be tried
+        monkeypatch.setattr(metrics, "NARROW", np.inf)  # also where float32 is not tried
         assert coverage.mmd(x, y, bandwidth) == pytest.approx(mmd_by_sklearn(x, y, bandwidth), abs=3e-6)
         monkeypatch.undo()
     with pytest.raises(RafError, match="bandwidth is 1e-08, the samples are"):
@@ -195,7 +195,7 @@ def test_sequences_and_what_lies_beyond():
 
 @pytest.fixture(scope="module")
 def people():
-    """A subject who shows little, a bank of people who show much, drivers like the bank's people."""
+    """A subject with few expressions, a bank of people with many, and drivers like the bank's people."""
     draw = np.random.default_rng(0)
     own = draw.normal(scale=0.4, size=(120, 10)).astype(np.float32)
     rows = draw.normal(size=(900, 10)).astype(np.float32)
@@ -267,7 +267,7 @@ def test_a_driver_or_the_subject_under_another_name_is_refused(people):
             table_of(own, "422", targets, bank.merge(other), n=20, repeats=1)
         rows = table_of(own, "422", targets, bank.merge(other), n=20, repeats=1, allow_leak=True)
         assert (rows.leaked == len(vectors)).all()
-    mine = ExpressionBank(own, ["422"] * 120, ["FREE"] * 120, range(120), "arkit52")  # never searched: no leak
+    mine = ExpressionBank(own, ["422"] * 120, ["FREE"] * 120, range(120), "arkit52")  # never searched, so no leak
     with_own = bank.restrict(exclude="422").merge(mine)
     assert (table_of(own, "422", targets, with_own, n=20, repeats=1).leaked == 0).all()
 
@@ -504,7 +504,7 @@ def test_dimensions_that_lie_outside_are_named():
     assert first["outside"] == 0.25
     below = train.min(0) - [0.01, 0.05, 0.0]
     few = coverage.by_dimension(train, np.stack([train[0], below])).set_index("dimension")["outside"]
-    assert few[[0, 1, 2]].tolist() == [0, 0.5, 0]  # a hundredth of the range is nothing to speak of
+    assert few[[0, 1, 2]].tolist() == [0, 0.5, 0]  # a hundredth of the range is within the margin
     highest = train[:, 1].max()
     assert coverage.by_dimension(train, target[:25]).set_index("name").loc["1", "excess"] == pytest.approx(
         1.5 - highest

@@ -1,4 +1,4 @@
-"""`make demo`'s driver on small stand-in notebooks: order, reuse, and failures that name the notebook."""
+"""The driver of `make demo`, on small test notebooks: order, reuse, and errors that name the notebook."""
 
 from __future__ import annotations
 

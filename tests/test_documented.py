@@ -1,5 +1,5 @@
-"""Commands in the texts run as they are written: their files are there, their parameters are known, none replaces
-another's results. That they do what they should is seen in test_notebooks, which runs README's lines."""
+"""Commands in the texts run as they are written: their files exist, their parameters are known, and none replaces the
+results of another. `test_notebooks.py` runs the README's commands."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_fresh_clone_has_the_folder_of_results():
 
 
 def test_commands_with_other_parameters_write_other_files():
-    """One output path and one folder of results for each set of parameters."""
+    """Each set of parameters has its own output path and folder of results."""
     folders, copies = {}, {}
     for _, words in PAPERMILL:
         notebook = words[1].removeprefix("notebooks/").removesuffix(".ipynb")
@@ -81,7 +81,7 @@ def test_parameters_that_a_text_mentions(path, name, value):
 
 
 def made(words: list[str]) -> str:
-    """What make would run."""
+    """Return the commands that make would run."""
     shown = subprocess.run(["make", "-n", "-s", *words[1:]], cwd=ROOT, capture_output=True, text=True)
     assert shown.returncode == 0, shown.stderr
     return shown.stdout

@@ -1,4 +1,4 @@
-"""The driver killed in every way: nothing of it goes on, and its rerun ends as if nothing had happened."""
+"""The driver is killed in many ways: no process goes on, and the next run ends as if it had not been killed."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class Project:
         return [value for kernel in about for name, value in kernel.items() if name.endswith("_port")]
 
     def results(self) -> dict[str, bytes]:
-        """Everything below runs: content of results, and the names of logs, receipts and copies."""
+        """Return everything in the folder of runs: content of results, and names of logs, receipts and copies."""
         files = sorted(path for path in self.runs.rglob("*") if path.is_file())
         return {
             str(path.relative_to(self.runs)): b"" if path.parent.name == "notebooks" else path.read_bytes()
@@ -103,7 +103,7 @@ class Project:
             time.sleep(0.002)
 
     def nothing_runs(self, ports: list[int]) -> None:
-        """All processes end long before their work would be done, and let go of their ports."""
+        """Check that all processes end long before their work is done, and that their ports are free."""
         deadline = time.monotonic() + 1.5
         while (marked(self.root) or not all(map(free, ports))) and time.monotonic() < deadline:
             time.sleep(0.02)
@@ -116,7 +116,7 @@ def free(port: int) -> bool:
 
 
 def result(person: str) -> dict[str, bytes]:
-    """What an undisturbed driver leaves for one person."""
+    """Return the results of an undisturbed driver for one person."""
     value = person
     for step in range(STEPS):
         parts = (f"{step} {part} {value}" for part in range(10))
@@ -181,7 +181,7 @@ def test_six_kills_change_nothing(tmp_path):
     project, draw = Project(tmp_path, "1", "2"), random.Random(0)
 
     def random_moment(project: Project) -> bool:
-        """Some time after the first kernel started."""
+        """Wait for a random time after the first kernel has started."""
         if starting(project):
             time.sleep(draw.uniform(0, 1))
             return True

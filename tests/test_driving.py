@@ -31,7 +31,7 @@ def test_what_comes_out_has_the_form_of_what_went_in(own, clip, drive):
     given = drive_from_name(drive)(clip[:7], clip, own)
     assert given.shape == (7, WIDTH) and given.dtype == np.float32
     one = drive_from_name(drive)(clip[3:4], clip, own)
-    np.testing.assert_allclose(one[0], given[3], atol=1e-6)  # frames do not depend on what is asked with them
+    np.testing.assert_allclose(one[0], given[3], atol=1e-6)  # the result of a frame does not depend on the other frames
     assert drive_from_name(drive).describe()["drive"] == drive
 
 
@@ -75,7 +75,7 @@ def test_nearest_is_a_training_frame(own, clip):
 def test_a_class_is_all_it_takes(own, clip):
     @dataclass(frozen=True)
     class Half(DrivingMap):
-        """Half as much."""
+        """A driving map that halves the features."""
 
         name = "half"
 

@@ -36,7 +36,7 @@ def test_the_slope_is_recovered_and_taken_out(crowd):
     np.testing.assert_allclose(found, slope, atol=0.08)
     left = without_pose(features, rotation, people, found)
     np.testing.assert_allclose(centred(rotation, people).T @ centred(left, people), 0, atol=1e-9)  # nothing linear left
-    for name in np.unique(people):  # a person's mean is not a matter of pose
+    for name in np.unique(people):  # a person's mean does not depend on the pose
         np.testing.assert_allclose(left[people == name].mean(0), features[people == name].mean(0), atol=1e-12)
     still = np.zeros_like(rotation)
     np.testing.assert_array_equal(pose_slope(features, still, people), 0)
@@ -56,7 +56,7 @@ def test_pose_r2_tells_signal_from_none(crowd):
 
 
 def test_pose_r2_keeps_groups_whole():
-    """Features that name their group, and poses that are constant in it: easy only with leaking folds."""
+    """Features name their group, and poses are constant in it, so only leaking folds predict them."""
     draw = np.random.default_rng(1)
     groups = np.repeat([f"EXP-{number}" for number in range(10)], 30)
     features = np.repeat(draw.normal(size=(10, 40)), 30, 0) + 1e-3 * draw.normal(size=(300, 40))

@@ -1,4 +1,4 @@
-"""Metrics and protocols on a painted face whose every answer is known: no renderer, no MediaPipe."""
+"""Metrics and protocols on a painted face with known results, without renderer and MediaPipe."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -62,7 +62,7 @@ def paint(expression):
 
 
 class Eyes:
-    """Reads the painted face back; a face that is painted over in black is not found."""
+    """A tracker that reads the painted face; it does not find a face that is painted over in black."""
 
     def __init__(self):
         self.calls = 0
@@ -314,7 +314,7 @@ def test_a_drive_changes_what_the_avatar_is_given_and_is_written_down(target):
 
 
 def fake_truth(target, driver, rows, cameras, tracker=None, progress=True):
-    """The target performing the driver's expression; the head is lost in the last frame."""
+    """The target with the driver's expression; the head is lost in the last frame."""
     images = np.stack([[(paint(driver.expression[t]) * 255 + 0.5).astype(np.uint8) for _ in cameras] for t in rows])
     pose = np.tile(np.float32([0, 0, 0, 0.5, 0, 0]), (len(rows), 1))
     pose[-1] = np.nan
@@ -535,7 +535,7 @@ def test_refusals_name_what_is_wrong(target, options, message):
 
 
 def bank_of(**people):
-    """What a run knows of a bank with these people's vectors."""
+    """Return what a run records of a bank with these people's vectors."""
     rows = np.concatenate(list(people.values()))
     subjects = np.repeat(list(people), [len(vectors) for vectors in people.values()])
     return Fingerprints.of(ExpressionBank(rows, subjects, ["FREE"] * len(rows), np.arange(len(rows)), "arkit52"))

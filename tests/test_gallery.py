@@ -1,4 +1,4 @@
-"""Neighbours for the eye: who is found with and without `spread`, and that each face stands where it belongs."""
+"""Galleries of neighbours: which rows are found with and without `spread`, and that each face is in its place."""
 
 import numpy as np
 import pytest

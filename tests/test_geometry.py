@@ -1,4 +1,4 @@
-"""The conventions hold: rotations round-trip, cameras project by the book, alignment and triangulation recover it."""
+"""The conventions hold: rotations round-trip, cameras project as defined, alignment and triangulation are inverse."""
 
 import numpy as np
 import pytest

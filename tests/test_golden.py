@@ -1,8 +1,8 @@
-"""What the studio films and the tracker reads is what it was when their `VERSION` was last raised.
+"""The studio's images and the tracker's values are those of the last change of their `VERSION`.
 
-Caches of filmed captures are named by those versions. Where a test here fails, images or tracks come out differently:
-raise `raflib.studio.VERSION` or `raflib.tracking.VERSION` and run `python tests/test_golden.py`, which writes
-`tests/golden.npz` anew. Differences of rounding between machines are allowed for.
+Caches of rendered captures are named by those versions. If a test here fails, images or tracks have changed: raise
+`raflib.studio.VERSION` or `raflib.tracking.VERSION` and run `python tests/test_golden.py`, which writes
+`tests/golden.npz` again. The tolerance allows for differences of rounding between machines.
 """
 
 from pathlib import Path
@@ -18,7 +18,7 @@ CAMERAS = ("222200037", "222200036", "222200039")
 
 
 def filmed() -> dict[str, np.ndarray]:
-    """A few frames of one person: true actions, head angles, landmarks, images, and what the tracker reads off them."""
+    """Return a few frames of one person: true actions, head angles, landmarks, images, and the tracker's values."""
     identity = studio.Identity(SUBJECT)
     cameras = [camera for camera in studio.rig(SIZE) if camera.name in CAMERAS]
     large = [camera for camera in studio.rig(256) if camera.name in CAMERAS]

@@ -1,4 +1,4 @@
-"""Public checkpoints go in and out unchanged, mean what they meant there, and splat files hold what was drawn."""
+"""Public checkpoints are read and written unchanged, with the same meaning; splat files hold the rendered Gaussians."""
 
 import importlib.util
 import re

@@ -1,5 +1,5 @@
-"""What runs notebooks: parameters that cannot work are refused at once, no two results share a folder, one notebook
-finds what another made, and nothing is filmed before all that is known to be in the way was looked for."""
+"""The rooms that run notebooks: impossible parameters are refused at once, and no two results share a folder. Notebooks
+find each other's results, and all known errors are raised before anything is rendered."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ IMPOSSIBLE = {
 }
 """Values of the right type that no notebook can work with."""
 FREE_TEXT = {"bank", "video", "driver"}
-"""Files, which are looked for where a folder is named by them."""
+"""Parameters that name files; the files must exist when a folder is named by them."""
 
 
 def test_every_parameter_has_values_that_it_refuses():
@@ -153,7 +153,7 @@ WITHOUT_EFFECT = {"threads", "seconds", "driver", "video"}
 
 @pytest.mark.parametrize("notebook", [name for name in NOTEBOOKS if name != "08_your_video"])
 def test_no_two_results_share_a_folder(notebook):
-    """One, and any two, parameters changed: all folders differ, and none has a long name or lies elsewhere."""
+    """With one or two changed parameters, all folders differ, no name is long, and no folder lies elsewhere."""
     start = NOTEBOOKS[notebook]()
     changes = [{}]
     for field in fields(start):
@@ -172,7 +172,7 @@ def test_no_two_results_share_a_folder(notebook):
 
 
 def effective(p) -> tuple:
-    """What the parameters amount to: less those that do not matter to this method."""
+    """Return the parameters without those that have no effect on this method."""
     values = asdict(p)
     if "method" in values:
         options = SAMPLERS[p.method].options()
@@ -372,7 +372,7 @@ def test_outside_notebooks_nothing_changes():
 
 
 def test_bars_in_notebooks(monkeypatch, capsys):
-    """One line of standard output, empty in the end; nothing for nothing; nothing on standard error."""
+    """A bar uses one line of standard output, empty at the end. An empty bar shows nothing; standard error is empty."""
     monkeypatch.setattr(builtins, "__IPYTHON__", True, raising=False)
     monkeypatch.setattr(tqdm, "__init__", tqdm.__init__)
     with pd.option_context("display.max_colwidth", 50, "display.max_columns", 20, "display.max_rows", 60):

@@ -1,4 +1,4 @@
-"""Leaks: people are found by name and by vectors, in any precision, and nobody else is; runs remember their bank."""
+"""Leaks: people are found by name and by vectors, in any precision, and no other person is; runs record their bank."""
 
 import time
 
@@ -195,7 +195,7 @@ def test_a_run_remembers_its_bank(capture, tmp_path):
     assert run.info["leaks"] == ["900 under the name X01 (4 equal vectors: FREE 2, EXP-1-head 2)"]
     (leak,) = find_leaks(run.bank, {"E01": bank.features[3:5]})
     assert leak.rows.tolist() == [3, 4] and leak.held_as == ("B001",)
-    with pytest.raises(RafError, match="900 under the name X01"):  # a finished run is not handed out either
+    with pytest.raises(RafError, match="900 under the name X01"):  # a finished run is not returned either
         fit(capture, RAF(bank), CONFIG, tmp_path / "run", progress=False)
 
     path = tmp_path / "run" / "bank_fingerprints.npz"

@@ -1,4 +1,4 @@
-"""The picture cache keeps what fits, reads the rest ahead, and changes no picture."""
+"""The image cache keeps as many images as fit, reads the others ahead, and changes none."""
 
 import threading
 from dataclasses import replace
@@ -18,7 +18,7 @@ GIB = 2**30
 
 
 class Source:
-    """Pictures filled with their index; remembers which thread read which."""
+    """Images filled with their index; it records which thread read which image."""
 
     def __init__(self):
         self.read = []
@@ -48,7 +48,7 @@ def test_upcoming_pictures_are_read_once_by_the_other_thread():
     for place, index in enumerate(order):
         assert (cache.get(index, order[place + 1 : place + 4]) == index).all()
     assert sorted(index for index, _ in source.read) == sorted(order) and not any(main for _, main in source.read)
-    assert (cache.get(5, [6]) == 5).all() and (cache.get(0) == 0).all()  # 6 was announced in vain
+    assert (cache.get(5, [6]) == 5).all() and (cache.get(0) == 0).all()  # 6 was announced but never read
     cache.close()
 
 

@@ -1,4 +1,4 @@
-"""Linear face models: fitting a small made-up one whose truth is known, files of every layout, and the open model."""
+"""Linear face models: fits of a small synthetic one with known truth, files of every layout, and the open model."""
 
 import json
 from dataclasses import replace
@@ -45,7 +45,7 @@ def cameras(count):
 
 
 def recording(model, frames=12, seed=1):
-    """(identity, expression, pose, landmarks in the world) of a turning, speaking head."""
+    """Return identity, expression, pose and landmarks in the world of a turning, speaking head."""
     generator = np.random.default_rng(seed)
     identity, expression = generator.normal(size=I), generator.normal(size=(frames, E))
     pose = np.concatenate([generator.normal(0, 0.25, (frames, 3)), generator.normal(0, 0.02, (frames, 3))], 1)
@@ -72,7 +72,7 @@ def test_exact_data_give_back_every_number(model, way):
     if way == "views":
         pixels = seen_by(views, points)
         pixels[2, 1] = np.nan  # a view without a face
-        pixels[4, :, 7] = np.nan  # a landmark nobody saw
+        pixels[4, :, 7] = np.nan  # a landmark that no view saw
         pixels[5] = np.nan  # nothing at all
         found = fit_views(model, pixels, views)
     else:
@@ -125,7 +125,7 @@ def test_wild_landmarks_are_ignored(model):
 
 
 def test_noise_is_shrunk_by_the_prior(model):
-    """With noise far above what expressions do, coefficients stay near 0 instead of explaining it."""
+    """When noise is far above the expressions' motion, coefficients stay near 0 and do not explain it."""
     _, _, _, points = recording(model, frames=6)
     noisy = points + np.random.default_rng(4).normal(0, 0.05, points.shape)
     assert np.sqrt((fit_points(model, noisy).expression ** 2).mean()) < 1
@@ -141,7 +141,7 @@ def test_long_recordings_share_the_person(model, monkeypatch):
 
 
 def test_what_the_tracker_does_to_faces_is_undone(model):
-    """A tracker that moves faces half as much and a centimetre aside: coefficients and true landmarks come back."""
+    """The tracker halves the motion and moves faces by 1 cm; the fit recovers coefficients and true landmarks."""
     own = model.landmarks()
     habits = Landmarks(own.mean + np.array([0.1, 0, 0]), 0.7 * own.identity, 0.5 * own.expression)
     knowing = replace(model, seen=habits)
@@ -359,7 +359,7 @@ def test_the_open_model_holds_faces_it_has_not_seen():
     error = np.linalg.norm(found.landmarks - points, axis=2) * 1000
     assert np.median(error) < 0.3
     mean = fit_points(model.truncated(0, 0), points, tracked=False)
-    assert np.median(np.linalg.norm(mean.landmarks - points, axis=2)) * 1000 > 2  # the bases are what does it
+    assert np.median(np.linalg.norm(mean.landmarks - points, axis=2)) * 1000 > 2  # the bases cause the difference
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Damaged files of every kind that the project reads: each is refused by its name, or gives its unchanged content."""
+"""Damaged files of every kind that the project reads: an error names the file, or its content is unchanged."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ V = 80
 
 
 def digest(*values: object) -> str:
-    """Of arrays, tensors, mappings and plain values, types and shapes included."""
+    """Return a digest of arrays, tensors, mappings and plain values, with types and shapes."""
     found = hashlib.sha256()
     for value in values:
         if isinstance(value, dict):
@@ -325,7 +325,7 @@ KINDS = [
 
 
 def table_of(found: dict[str, list[tuple[str, str, str]]]) -> str:
-    """Kinds and outcomes: how many mutations of each ended how."""
+    """Return a table of the number of mutations for each kind and outcome."""
     lines = [f"{'kind':32}" + "".join(f"{name:>10}" for name in (*GOOD, *BAD))]
     counts = {kind: Counter(outcome for outcome, *_ in outcomes) for kind, outcomes in found.items()}
     counts["together"] = sum(counts.values(), Counter())

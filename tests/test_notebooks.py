@@ -1,8 +1,8 @@
-"""Every notebook keeps its form, runs with tiny parameters, and refuses wrong ones.
+"""Every notebook has the required form, runs with tiny parameters, and refuses wrong ones.
 
-The table `ROWS` says with which parameters each notebook runs here and what it must leave behind; a notebook that needs
-another's result names it, so any single test can be run alone. Rows with the words of a documented command are run by
-that command, as it stands, in a folder that has what a fresh clone has.
+The table `ROWS` lists the parameters of each notebook and the files that it must write. A notebook that needs another's
+result names it, so every test can run alone. A row with the first words of a documented command is run by that command,
+unchanged, in a folder with the content of a fresh clone.
 """
 
 from __future__ import annotations
@@ -255,7 +255,7 @@ def test_runs_with_tiny_parameters(key):
 @pytest.mark.slow
 @pytest.mark.parametrize("key", ["05_evaluate raf", "06_tables", "09_beyond"])
 def test_tables_are_rendered(key):
-    """As Markdown, not as its text."""
+    """Tables are shown as Markdown, not as its source text."""
     shown = [output for cell in code_cells(executed(key)) for output in cell.outputs]
     tables = [output["data"]["text/markdown"] for output in shown if "text/markdown" in output.get("data", {})]
     assert tables and all("| --- |" in table for table in tables)

@@ -1,4 +1,4 @@
-"""The open bank's builder: the same bytes whatever happens on the way, and rows that can be made again."""
+"""The open bank's builder: the same bytes after every interruption, and rows that can be made again."""
 
 import os
 import re
@@ -28,7 +28,7 @@ SIZES = {"people": 2, "frames": 4, "seed": 3, "progress": False}
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
-    """(bank, its file, the cache) of two people, on one core and without a break."""
+    """Return bank, file and cache of two people, built on one core without interruption."""
     folder = tmp_path_factory.mktemp("built")
     bank = openbank.build(folder / "bank.npz", cores=1, cache=folder / "cache", **SIZES)
     return bank, folder / "bank.npz", folder / "cache"
@@ -41,7 +41,7 @@ def shipped():
 
 @pytest.fixture
 def unfilmed(monkeypatch):
-    """Pictures that are only their names: (sequence, frame) as an array of the picture's type."""
+    """Replace images by their names: (sequence, frame) as an array of the image's type."""
     moments = {}
 
     def picture(self, sequence, frame):
@@ -101,7 +101,7 @@ def test_damaged_people_are_made_again_and_finished_ones_are_not(built, tmp_path
     monkeypatch.setattr(building, "film_person", lambda name, *rest: made.append(name) or film(name, *rest))
     openbank.build(tmp_path / "bank.npz", cache=cache, **SIZES)
     assert made == ["B002"] and (tmp_path / "bank.npz").read_bytes() == built[1].read_bytes()
-    shutil.copy(first, second)  # somebody else under this name
+    shutil.copy(first, second)  # another person under this name
     openbank.build(tmp_path / "bank.npz", cache=cache, **SIZES)
     assert made == ["B002", "B002"] and (tmp_path / "bank.npz").read_bytes() == built[1].read_bytes()
 

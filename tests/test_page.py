@@ -1,4 +1,4 @@
-"""The page of figure 2: whole in one file, each point with its own card, nothing fetched from anywhere."""
+"""The page of figure 2: one complete file, each point with its own card, and nothing loaded from a network."""
 
 import base64
 import io
@@ -18,7 +18,7 @@ pytest.importorskip("plotly", reason="plotly is not installed")
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    """(its text, the bank): two queries, two neighbours each, one other row with a face."""
+    """Return the page's text and the bank: two queries, two neighbours each, and one other row with a face."""
     draw = np.random.default_rng(0)
     names = [f"<b>P{i % 5}" for i in range(200)]
     bank = ExpressionBank(draw.normal(size=(200, 6)), names, ["FREE"] * 200, np.arange(200), "toy")

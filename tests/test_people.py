@@ -85,7 +85,7 @@ def test_agreement_sees_what_lowers_it():
     draw = np.random.default_rng(2)
     true = {name: draw.uniform(size=(80, 4)) for name in "abc"}
     for rows in true.values():
-        rows[:, 3] = 0.1  # nobody moves the last one
+        rows[:, 3] = 0.1  # no person moves the last one
     offset = {"a": -3.0, "b": 0.0, "c": 3.0}
     tracked = {name: rows * [0.5, 0.5, 0] + [0, offset[name], 0] for name, rows in ((n, true[n][:, :3]) for n in "abc")}
     tracked = {name: np.hstack([rows, rows[:, :1]]) for name, rows in tracked.items()}
@@ -113,7 +113,7 @@ def test_wrong_input_is_named(call, words):
 
 
 def test_real_people_are_written_as_statistics(tmp_path):
-    """The script on made-up tracks: clips of one person are joined, and no name of a clip reaches the file."""
+    """On synthetic tracks, the script joins the clips of one person and writes no name of a clip."""
     draw = np.random.default_rng(3)
     for clip in ("anna_1", "anna_2", "berta"):
         turns = np.repeat(np.eye(4)[None], 30, 0)
@@ -148,7 +148,7 @@ def test_shipped_statistics_hold_together():
 
 @pytest.mark.slow
 def test_studio_people_are_as_far_apart_as_real_ones():
-    """Few people and frames, so a wide tolerance: the benchmark measures it properly."""
+    """The tolerance is wide, because people and frames are few; the benchmark measures more of them."""
     spec = importlib.util.spec_from_file_location("bench_people", project_root() / "benchmarks" / "people.py")
     benchmark = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(benchmark)

@@ -1,4 +1,4 @@
-"""What people of the studio do: every sequence is there, each does what its name says, and habits are personal."""
+"""Performances of studio people: every sequence exists and fits its name, and habits are personal."""
 
 import numpy as np
 import pytest

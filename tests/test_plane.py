@@ -1,4 +1,4 @@
-"""Figure 2: the plane is the principal one, pictures show what they are given, and faces are spread evenly."""
+"""Figure 2: the plane is the principal one, figures show their input, and faces are spread evenly."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The readers of arrays, JSON and tables: what is wanted is read, and what is not is refused by the file's name."""
+"""The readers of arrays, JSON and tables: good files are read, and errors name the others."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ GOOD = {"points": np.arange(6.0).reshape(2, 3), "index": np.arange(2), "name": n
 
 
 def member(header: dict, content: bytes = b"") -> bytes:
-    """A .npy file that declares whatever is wanted."""
+    """Return a .npy file with any declaration."""
     stream = io.BytesIO()
     np.lib.format.write_array_header_1_0(stream, header)
     return stream.getvalue() + content
@@ -141,7 +141,7 @@ def test_whatever_is_not_a_file_is_refused(tmp_path):
     refused(tmp_path, "not a file")
     refused(tmp_path / ("x" * 300), "cannot be opened")
     os.mkfifo(tmp_path / "pipe")
-    refused(tmp_path / "pipe", "not a file")  # opening it would wait for ever
+    refused(tmp_path / "pipe", "not a file")  # opening it would never return
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     refused(tmp_path / "loop", "cannot be opened")
     (tmp_path / "endless").symlink_to("/dev/zero")

@@ -1,4 +1,4 @@
-"""The README's training loop is run as it stands, in a program that has a tracker's numbers and nothing of `raflib`."""
+"""The README's training loop runs unchanged, with a tracker's numbers and without other parts of `raflib`."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""The CPU renderer against its dense float64 definition, and the promises of `rasterize`."""
+"""The CPU renderer against its dense float64 definition, and the documented properties of `rasterize`."""
 
 import multiprocessing
 import os
@@ -47,7 +47,7 @@ def make_scene(count=400, size=64, channels=3, seed=0, sigma=(1.0, 3.0), batch=1
 
 
 def compare(scene, size, background, **look):
-    """Draw and differentiate a scene of one set both ways; returns output errors (largest) and gradient errors (L2)."""
+    """Render and differentiate one scene both ways; return output errors (largest) and gradient errors (L2)."""
     gaussians, extrinsics, intrinsics = scene
     height, width = size
     inputs = [getattr(gaussians, name).clone().requires_grad_() for name in FIELDS]
@@ -249,7 +249,7 @@ def test_a_forked_child_can_draw(monkeypatch):
     queue = context.SimpleQueue()
 
     def draw():
-        torch.set_num_threads(1)  # as in a DataLoader's workers: torch's own pool does not survive a fork
+        torch.set_num_threads(1)  # as in the workers of a DataLoader: torch's thread pool does not survive a fork
         queue.put(rasterize(gaussians, tuple(cameras), 130)[0].sum().item())
 
     child = context.Process(target=draw)
@@ -293,7 +293,7 @@ def test_a_second_process_starts_from_the_disk_cache():
     gaussians.means.requires_grad_()
     rasterize(gaussians, tuple(cameras), 32)[0].sum().backward()  # in case this test runs alone
     seconds = []
-    for _ in range(3):  # of which a busy machine may disturb some
+    for _ in range(3):  # a busy machine may disturb some of them
         done = subprocess.run([sys.executable, "-c", WARM_START], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         seconds.append(float(done.stdout))
@@ -345,7 +345,7 @@ def test_vector_exponential():
 
 @pytest.fixture
 def unannotated():
-    """As users run it: without the tests' check of annotations, which would speak first."""
+    """Without the tests' check of annotations, as for users; otherwise that check would raise first."""
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
@@ -410,7 +410,7 @@ def test_other_arguments_are_checked():
 
 def test_a_failed_compilation_is_told_in_one_line_with_the_compilers_last_words(monkeypatch):
     class Broken:
-        """An importer whose gsplat.cuda._backend fails as torch's extension builder does."""
+        """An importer in which gsplat.cuda._backend fails like torch's extension builder."""
 
         def find_spec(self, name, path=None, target=None):
             if name == "gsplat.cuda._backend":
@@ -439,7 +439,7 @@ def test_gsplat_is_refused_with_the_reason_where_it_cannot_run():
 
 
 def test_gsplat_is_called_with_its_own_conventions(monkeypatch):
-    """A stand-in with the signature of gsplat 1.5.3 that draws what gsplat is documented to draw."""
+    """A replacement with the signature of gsplat 1.5.3 renders as gsplat's documentation says."""
 
     def rasterization(
         means, quats, scales, opacities, colors, viewmats, Ks, width, height, near_plane, eps2d, packed, tile_size,

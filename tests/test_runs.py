@@ -1,4 +1,4 @@
-"""What is written is whole: atomic files, named errors for damaged ones, provenance."""
+"""Written files are complete: atomic writes, errors that name damaged files, provenance."""
 
 import errno
 import json
@@ -52,7 +52,7 @@ def test_files_follow_the_umask_and_any_name_that_fits(tmp_path):
 
 
 def _child(function) -> int:
-    """Run in a forked process, which may kill itself; its wait status."""
+    """Run in a forked process, which may kill itself; return its wait status."""
     pid = os.fork()
     if pid == 0:
         try:

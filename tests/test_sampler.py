@@ -1,4 +1,4 @@
-"""Samplers: what conditions a step, how often, from whom; and the ten lines of the docstring."""
+"""Samplers: the vector of each step, how often it is replaced and by whose; and the ten lines of the docstring."""
 
 import doctest
 
@@ -148,7 +148,7 @@ def test_sampler_from_name(bank):
 
 
 def test_the_docstrings_ten_lines_run(bank, expression, tmp_path, monkeypatch, capsys):
-    """The example is extracted and run as it stands; the model must have learnt, from both kinds of expression."""
+    """The example runs unchanged; its model must have learned from both kinds of expression."""
     (tmp_path / "data").mkdir()
     bank.save(tmp_path / "data" / "bank_arkit52.npz")
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""Sources: the registry, the picture store, studio captures and videos, their caches and their errors."""
+"""Sources: the registry, the image store, studio captures and videos, their caches and their errors."""
 
 import shutil
 from dataclasses import replace
@@ -256,7 +256,7 @@ def write_video(path, pictures, width=None, height=None):
 
 @pytest.fixture(scope="module")
 def footage(tmp_path_factory):
-    """15 frames of a studio head at the left of a 330 × 250 picture: rows of that width are padded by decoders."""
+    """15 frames of a studio head at the left of a 330 × 250 image; decoders pad rows of that width."""
     camera = next(camera for camera in studio.studio.rig(200) if camera.name == studio.FRONTAL)
     identity, performed = studio.studio.Identity("445"), studio.studio.act("445", "FREE")
     pictures = []

@@ -1,4 +1,4 @@
-"""Receipts of steps: one holds while all that its step read and left is still the same. No kernel runs here."""
+"""Receipts of steps: a receipt is valid while all files that its step read and wrote are unchanged. No kernel runs."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def project(tmp_path, monkeypatch):
 
 
 def run(project, *chain: Step) -> list[str]:
-    """Names of those steps of the chain that were not finished and ran."""
+    """Return the names of the steps of the chain that ran because they were not finished."""
     project.ran.clear()
     driver.run_stage([chain], project.root, project.folder, 1)
     return list(project.ran)

@@ -1,4 +1,4 @@
-"""The open capture studio: same people everywhere, exact cameras, actions that move what they name, true poses."""
+"""The open capture studio: the same people everywhere, exact cameras, actions that move their region, true poses."""
 
 import hashlib
 import subprocess
@@ -98,7 +98,7 @@ def test_projected_points_land_on_their_pixels(person):
     inside = ((pixels >= 1) & (pixels < [209, 179])).all(1)
     seen = mask[pixels[inside, 1].astype(int), pixels[inside, 0].astype(int)]
     assert inside.sum() > 2000 and (seen > 0).mean() > 0.997
-    # A shift of the principal point by whole pixels shifts the picture and nothing else.
+    # A shift of the principal point by whole pixels shifts the image and nothing else.
     shifted = Camera("shifted", base.extrinsic, intrinsic + np.array([[0, 0, 7], [0, 0, 0], [0, 0, 0]]), 210, 180)
     _, moved = studio.render(person, pose, angles, shifted)
     assert (moved[:, 7:] == mask[:, :-7]).mean() > 0.998
@@ -254,7 +254,7 @@ def test_bad_input_is_one_line_that_names_it(call, words):
 
 
 def test_every_cut_stays_on_the_head_and_leaves_the_face_free():
-    """Hair grows outside the head, inside the picture, and in front of the eyes only where there is a fringe."""
+    """Hair is outside the head, inside the image, and in front of the eyes only with a fringe."""
     from dataclasses import replace
 
     from raflib.studio import hair, strands
@@ -301,7 +301,7 @@ def test_folds_follow_the_actions_that_draw_them(person):
 
 
 def test_a_raised_brow_darkens_the_forehead_in_lines(frontal):
-    """The folds are seen: forehead rows differ more from each other with raised brows than with the folds left out."""
+    """Folds are visible: with raised brows, forehead rows differ more from each other than without the folds."""
     from raflib.studio import wrinkles
 
     camera = frontal.resized(256)

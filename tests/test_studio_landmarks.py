@@ -80,7 +80,7 @@ def test_wrong_input_is_named(person, tmp_path):
 
 @pytest.mark.slow
 def test_the_tracker_sees_them_there(person):
-    """In the frontal picture of a smile, tracked points are within a few pixels of the true ones."""
+    """In the frontal image of a smile, tracked points are within a few pixels of the true ones."""
     pytest.importorskip("mediapipe", reason="mediapipe is not installed")
     from raflib.tracking import FaceTracker
 

@@ -44,7 +44,7 @@ def capture():
 
 
 def stage(capture, config):
-    """(avatar, pictures, landmark guide) as a training would hand them to stage 1."""
+    """Return avatar, images and landmark guide, as a training gives them to stage 1."""
     torch.manual_seed(0)
     avatar = GaussianAvatar(config.avatar, initialise(capture, config.avatar, VIEWS))
     condition = Vanilla().bind(capture.expression, capture.subject, capture.feature_space)
@@ -72,7 +72,7 @@ def test_a_ball_becomes_a_closed_surface_facing_outwards(grid):
     directed = torch.cat([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
     _, uses = torch.unique(directed, dim=0, return_counts=True)
     edges, shared = torch.unique(directed.sort(1).values, dim=0, return_counts=True)
-    assert (uses == 1).all() and (shared == 2).all()  # two triangles an edge, walking along it in two directions
+    assert (uses == 1).all() and (shared == 2).all()  # each edge has two triangles, with opposite directions
     assert count - len(edges) + len(faces) == 2 and len(faces.unique()) == count
     assert len(torch.unique(mesh.vertices, dim=0)) == count  # one vertex a crossing edge
     assert ((vertex_normals(mesh.vertices, faces) * mesh.vertices).sum(1) > 0.97).all()
@@ -229,7 +229,7 @@ def test_a_table_keeps_values_and_is_linear_between(capture):
 
 
 def test_pictures_shape_the_surface(capture, monkeypatch):
-    """The silhouette term falls, and the surface's sides come nearer to the ball than the hull was."""
+    """The silhouette term falls, and the sides of the surface come nearer to the ball than those of the hull."""
 
     def values(parts):
         return {name: float(value.detach()) for name, value in parts.items()}

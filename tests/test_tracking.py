@@ -117,7 +117,7 @@ def test_small_face_in_a_large_picture(tracker, face):
     picture[y : y + side, x : x + side] = np.asarray(Image.fromarray(face).resize((side, side)))
     found, near = tracker(picture), tracker(face)
     assert np.abs(found.points - (near.points * side / SIZE + (x, y))).mean() < 2.0  # of 120 pixels
-    # The matrix is that of the whole picture: it puts the head where the landmarks are.
+    # The matrix is that of the whole image: it puts the head where the landmarks are.
     focal = 720 / 2 / np.tan(np.radians(63 / 2))
     centre = np.array([640, 360]) + focal * found.matrix[:2, 3] * [1, -1] / -found.matrix[2, 3]
     assert np.abs(centre - found.points.mean(0)).max() < 20
@@ -169,7 +169,7 @@ def test_a_killed_process_is_named_and_replaced(face, number, words):
 
 
 def test_one_image_that_mediapipe_fails_on_does_not_end_the_tracker(face, tmp_path, monkeypatch):
-    """A stand-in for MediaPipe that fails on black images and dies of grey ones."""
+    """The replacement for MediaPipe fails on black images and dies on grey ones."""
     stand_in = Path(face_module.worker.__file__).read_text()
     stand_in = stand_in.replace("    import mediapipe as mp\n", "    from types import SimpleNamespace as Some\n")
     stand_in = stand_in.replace("landmarkers[stream].detect(image)", "fail(pixels)").replace("mp.Image(", "dict(")
@@ -268,7 +268,7 @@ def test_track_views_needs_the_frontal_view_and_another():
 
 
 def performance(frames=40, seed=3):
-    """A talking, turning cloud: (landmarks [T,478,3], true poses [T,6])."""
+    """Return landmarks [T,478,3] and true poses [T,6] of a talking, turning cloud."""
     generator = np.random.default_rng(seed)
     head = cloud()
     head -= head[list(landmarks.RIGID)].mean(0)
@@ -355,7 +355,7 @@ def test_pose_of_studio_heads_is_right(tracker):
     assert np.median(np.linalg.norm(moved - pose[:, 3:], axis=1)) < 3e-3
     assert np.isfinite(neutral).all()
 
-    # And with the head's texture: several times finer, also from a rough start in pictures the map has not seen.
+    # With the head's texture the error is several times smaller, also from a rough start in images outside the map.
     pictures = np.stack(greys)
     known, unseen = np.arange(len(shots)) % 5 != 4, np.arange(len(shots)) % 5 == 4
     rough = pose.astype(np.float64)
@@ -385,5 +385,5 @@ def test_a_head_map_says_what_it_needs():
         map_head(pictures, cameras, face, np.zeros((5, 6)))
     noise = np.random.default_rng(0).integers(0, 255, pictures.shape, np.uint8)
     _, kept, refined = map_head(noise, cameras, face, np.zeros((5, 6)))
-    assert not refined.all()  # what returns nowhere keeps the pose it came with
+    assert not refined.all()  # a frame without a result keeps its first pose
     np.testing.assert_array_equal(kept[~refined], 0)

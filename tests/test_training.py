@@ -1,4 +1,4 @@
-"""Training learns, resumes to the same bits, keeps the last good checkpoint, and refuses what does not belong."""
+"""Training learns, resumes to the same bits, keeps the last good checkpoint, and refuses foreign files."""
 
 import os
 import shutil
@@ -197,7 +197,7 @@ def test_what_the_machine_cannot_do_is_refused_before_training(capture, tmp_path
 
 def test_a_folder_is_continued_with_the_same_recording_sampler_and_configuration_only(capture, trained):
     before = {path.name: path.read_bytes() for path in trained.path.iterdir()}
-    another = ball_capture(seed=7)  # somebody else, filmed under the same name
+    another = ball_capture(seed=7)  # another person under the same name
     assert another.subject == capture.subject and another.fingerprint != capture.fingerprint
     for given, sampler, config, odd in (
         (another, Vanilla(), CONFIG, "recording"),

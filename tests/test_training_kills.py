@@ -1,4 +1,4 @@
-"""A training killed again and again at random moments ends in the same bits, and leaves nothing behind."""
+"""A training that is killed many times at random moments ends in the same bits, and leaves no process or file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from raflib.runs import TEMPORARY, load_tensors
 
 KILLS = int(os.environ.get("RAF_KILLS", "3"))
-"""How often it is killed; more take longer and find more."""
+"""How often it is killed; more kills take longer and find more errors."""
 PROGRAM = """
 import sys
 from dataclasses import replace
@@ -41,7 +41,7 @@ training.fit(ball_capture(), RAF(bank), config, Path(sys.argv[1]), progress=Fals
 
 
 def train(out: Path, seconds: float | None = None) -> int | None:
-    """Run the training in a process of its own, killed after some `seconds`; its exit status."""
+    """Run the training in a separate process, killed after some `seconds`; return its exit status."""
     paths = os.pathsep.join([str(Path(__file__).parents[1]), str(Path(__file__).parent), os.environ["PYTHONPATH"]])
     environment = {**os.environ, "PYTHONPATH": paths}
     command = [sys.executable, "-c", PROGRAM, str(out)]

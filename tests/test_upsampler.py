@@ -1,4 +1,4 @@
-"""The upsampler is the published network under its published names; the zoom keeps features and picture aligned."""
+"""The upsampler is the published network with its published names; the zoom keeps features and image aligned."""
 
 import jaxtyping
 import numpy as np
@@ -74,7 +74,7 @@ def test_it_computes_what_the_paper_describes(channels, capacity, factor):
 
 
 def test_it_compiles_as_one_graph(monkeypatch):
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # the checks of these tests are no part of it
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # without the checks of these tests
     network = Upsampler(8, 4, 4)
     compiled = torch.compile(network, backend="eager", fullgraph=True)
     features = torch.rand(1, 8, 8, 8)
@@ -119,13 +119,13 @@ def test_wrong_published_weights_are_listed_all_at_once():
 @pytest.mark.parametrize("scale", [0.8, 0.9, 1.0, 1.1, 1.25])
 @pytest.mark.parametrize("factor", [2, 4])
 def test_a_point_stays_aligned_between_features_and_picture(scale, factor):
-    """Two blobs, drawn at places known at both sizes: after the zoom each is at factor times its coarse place."""
+    """Two blobs are at known places in both sizes: after the zoom each is at factor times its coarse place."""
     size, generator = 40, torch.Generator().manual_seed(int(10 * scale) + factor)
     zoom = Zoom.draw(size, factor, (scale, scale), generator)
     assert zoom.scaled == round(scale * size)
 
     def blob(u, v, side, width):
-        """1 minus a bump around (u, v), in pixels of a picture whose pixel centres lie at +0.5."""
+        """1 minus a bump around (u, v), in pixels of an image whose pixel centres lie at +0.5."""
         grid = torch.arange(side) + 0.5
         bump = torch.exp(-(((grid - u) / width) ** 2))[None] * torch.exp(-(((grid - v) / width) ** 2))[:, None]
         return 1 - bump[None, ..., None].repeat(1, 1, 1, 3)

@@ -1,4 +1,4 @@
-"""The ablation's banks: stated rules, repeatable draws, names that open them and names that do not."""
+"""The ablation's banks: their rules, repeatable random parts, and names that open them or are refused."""
 
 import numpy as np
 import pytest

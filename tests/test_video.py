@@ -1,4 +1,4 @@
-"""Videos as cameras, phones and downloads make them: what a file says of itself is read once and honoured."""
+"""Videos from cameras, phones and downloads: the properties in the file are read once and used."""
 
 import os
 import struct
@@ -98,7 +98,7 @@ def test_pixels_become_square(tmp_path, shape, turn, size):
 
 
 def test_a_film_that_changes_its_size_keeps_one(tmp_path):
-    """Two recordings joined into one file, whose time stamps begin again: as calls over the network leave them."""
+    """Two recordings are joined into one file and time stamps begin again, as in recordings of video calls."""
     first = film(tmp_path / "first.ts", [corners()] * 10)
     second = film(tmp_path / "second.ts", [corners(64, 96)] * 6)
     joined = tmp_path / "joined.ts"
@@ -235,7 +235,7 @@ FOREIGN = {
     "list.m3u8": (lambda path: path.write_text("#EXTM3U\n#EXTINF:9,\nother.ts\n#EXT-X-ENDLIST\n"), "video"),
     "list.mp4": (lambda path: path.write_text("ffconcat version 1.0\nfile other.ts\n"), "format"),
 }
-"""Files that are no film with a face; lists of other files are among them: a video leads to no other file."""
+"""Files that are not a film with a face. Some are lists of other files; a video must not open another file."""
 
 
 @pytest.mark.parametrize("name", FOREIGN)
@@ -280,7 +280,7 @@ CLOUD = np.random.default_rng(0).normal(0, 0.2, (478, 3))
 
 
 class RedIsAFace:
-    """Finds a red square in place of a face, as unsteadily as a tracker does."""
+    """A tracker that finds a red square in place of a face, with the noise of a real tracker."""
 
     unsteady = 0.1
 

@@ -1,4 +1,4 @@
-"""Films: what is written can be read back, and nothing is left behind when it cannot be written."""
+"""Films: a written film can be read again, and a failed write leaves no file."""
 
 from dataclasses import replace
 
@@ -39,7 +39,7 @@ def test_no_frames_and_changing_sizes_leave_nothing(tmp_path):
 
 
 def played(path):
-    """(seconds each frame is shown from, whole length) of a film."""
+    """Return the start of each frame in seconds, and the length of a film."""
     with av.open(str(path)) as container:
         times = [float(frame.time) for frame in container.decode(video=0)]
         return times, container.duration / av.time_base

@@ -1,4 +1,4 @@
-"""Training on CUDA: starts where the CPU starts, learns, moves between devices (needs a CUDA device and gsplat)."""
+"""Training on CUDA: it starts like the CPU, learns, and moves between devices (needs a CUDA device and gsplat)."""
 
 from dataclasses import replace
 

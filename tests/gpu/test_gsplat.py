@@ -1,4 +1,4 @@
-"""The two backends draw the same pictures and gradients (needs a CUDA device and gsplat)."""
+"""The two backends give the same images and gradients (needs a CUDA device and gsplat)."""
 
 import pytest
 import torch
@@ -49,7 +49,7 @@ def test_backends_agree(channels, antialiased):
         ((image * weights.to(device)).sum() + alpha.sum()).backward()
         results.append([image.detach().cpu(), alpha.detach().cpu(), *(value.grad.cpu() for value in inputs)])
     for mine, theirs in zip(*(result[:2] for result in results), strict=True):
-        # A splat at the edge of being skipped may be drawn by one backend only: 1/255 in a pixel.
+        # A splat near the limit of being skipped may be rendered by one backend only: 1/255 in a pixel.
         assert (mine - theirs).abs().mean() < 5e-6 and (mine - theirs).abs().max() < 2 / 255
     for mine, theirs in zip(*(result[2:] for result in results), strict=True):
         assert (mine - theirs).norm() < 5e-3 * theirs.norm()

@@ -1,4 +1,4 @@
-"""Put on PYTHONPATH by the tests: every Python process they start (kernels, command lines) is offline too.
+"""The tests put this on PYTHONPATH, so every Python process that they start (kernels, command lines) is offline too.
 
 Connections to other machines raise; loopback and unix sockets, which Jupyter needs, work.
 """
