@@ -33,7 +33,8 @@ WIDTHS = {
     "pose_attributes": (182, 128, 128, 8), "exp_deform": (91, 256, 256, 256, 256, 256, 3),
     "pose_deform": (81, 256, 256, 3),
 }  # fmt: skip
-POINTS = ("xyz", "feature", "scales", "opacity")
+POINTS = {"xyz": "xyz", "feature": "feature", "scales": "log_scale", "opacity": "opacity_logit"}
+"""Parameters of the Gaussians that are compared: the public name, and ours."""
 
 
 def plain_module():
@@ -93,9 +94,10 @@ def one_pass(model, inputs):
 
 def gradients(model) -> dict[str, torch.Tensor]:
     """Return gradients by their public names: of the Gaussians, and of the first and last layer of every network."""
-    result = {name: getattr(model, name).grad for name in POINTS}
+    own = isinstance(model, GaussianAvatar)
+    result = {name: getattr(model, here if own else name).grad for name, here in POINTS.items()}
     for network in WIDTHS:
-        if isinstance(model, GaussianAvatar):
+        if own:
             mlp = getattr(model, network)
             first = torch.cat([mlp.point_in.weight.grad, mlp.code_in.weight.grad], 1)
             last = mlp.layers[-1]

@@ -118,7 +118,7 @@ def test_paper_sizes_are_the_published_ones(capture):
     networks = [getattr(model, name) for name in names]
     widths = [mlp.point_in.in_features + mlp.code_in.in_features for mlp in networks]
     assert widths == [192, 182, 192, 182, 91, 81]
-    assert model.colour is None and model.body is None
+    assert model.colour is None and model.follow_logit is None
 
 
 def test_blend_weights_follow_squared_distance(avatar):
@@ -141,9 +141,7 @@ def test_the_blend_moves_with_the_avatar(avatar, capture):
 
 
 def test_expression_moves_only_points_near_landmarks(avatar, capture):
-    with torch.no_grad():
-        avatar.xyz[0] += 3.0  # far from every landmark
-    avatar.refresh_blend()
+    avatar.move(slice(1), avatar.xyz[:1] + 3.0)  # far from every landmark
     expression, pose, scale = frame(capture)
     one, two = avatar(expression, pose, scale), avatar(expression + 0.5, pose, scale)
     moved = (one.means - two.means).norm(dim=-1)[0]
@@ -151,6 +149,14 @@ def test_expression_moves_only_points_near_landmarks(avatar, capture):
     near[avatar._blend.near] = True
     assert not near[0] and near.float().mean() > 0.5
     assert ((moved > 0) == near).all()
+
+
+def test_loading_refreshes_the_blend(avatar, capture):
+    state = {name: value.clone() for name, value in avatar.state_dict().items()}
+    state["xyz"][0] += 3.0  # far from every landmark
+    assert 0 in avatar._blend.near
+    avatar.load_state_dict(state)
+    assert 0 not in avatar._blend.near and torch.equal(avatar.blend_points, state["xyz"])
 
 
 def test_rigid_body_follows_the_head_exactly(capture):
@@ -255,14 +261,14 @@ def test_landmarks_are_asked_of_what_conditions_the_frame(avatar, capture):
 
 
 def test_relocation_moves_dead_gaussians_beside_living_ones(avatar, capture):
-    optimiser = torch.optim.Adam([avatar.xyz, avatar.opacity], lr=1e-3)
+    optimiser = torch.optim.Adam([avatar.xyz, avatar.opacity_logit], lr=1e-3)
     avatar(*frame(capture)).means.square().sum().backward()
     optimiser.step()
     with torch.no_grad():
-        avatar.opacity[:10] = -6
+        avatar.opacity_logit[:10] = -6
     before = avatar.xyz.detach().clone()
     moved = relocate(avatar, optimiser, torch.Generator().manual_seed(0))
     assert moved == 10
-    assert (avatar.opacity[:10].sigmoid() > 0.1).all() and (avatar.xyz[:10] != before[:10]).any(1).all()
+    assert (avatar.opacity_logit[:10].sigmoid() > 0.1).all() and (avatar.xyz[:10] != before[:10]).any(1).all()
     torch.testing.assert_close(avatar.xyz[10:], before[10:])
     assert relocate(avatar, optimiser, torch.Generator().manual_seed(0)) == 0

@@ -12,7 +12,7 @@ import torch
 from plyfile import PlyData
 
 from raflib.avatar import GaussianAvatar, Upsampler
-from raflib.avatar.interop import NETWORKS
+from raflib.avatar.interop import NETWORKS, POINTS
 from raflib.avatar.official import check_tensors, read_official
 from raflib.avatar.ply import write_ply
 from raflib.config import AvatarConfig, train_config
@@ -104,8 +104,8 @@ def test_a_checkpoint_means_what_it_meant_there(sizes):
     mine = (ours.means, turned, ours.scales, ours.opacities, ours.features)
     sum((w * v).sum() for w, v in zip(weights, mine, strict=True)).backward()
     theirs = {name: p.grad for name, p in plain.named_parameters()}
-    for name in ("xyz", "feature", "scales", "rotation", "opacity"):
-        gradient = getattr(avatar, name).grad
+    for name, own in POINTS.items():
+        gradient = getattr(avatar, own).grad
         assert (gradient - theirs[name]).norm() <= 1e-4 * theirs[name].norm(), name
     for name in NETWORKS:
         gradient = getattr(avatar, name).point_in.weight.grad

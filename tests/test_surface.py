@@ -267,9 +267,9 @@ def test_gaussians_are_planted_on_the_surface(capture):
     assert torch.cdist(avatar.xyz[:count], mesh.vertices).min(1).values.max() < 0.25
     near = torch.cdist(avatar.xyz[:count], avatar.landmarks_neutral).min(1).values.square() < 0.1
     assert near.float().mean() == pytest.approx(0.5, abs=0.1)
-    opacity = avatar.opacity.detach().sigmoid()
+    opacity = avatar.opacity_logit.detach().sigmoid()
     assert opacity[:count].mean() == pytest.approx(0.8) and opacity[-1] < 0.5
-    thin = (avatar.scales[:count, 2] - avatar.scales[:count, 0]).exp()
+    thin = (avatar.log_scale[:count, 2] - avatar.log_scale[:count, 0]).exp()
     torch.testing.assert_close(thin, torch.full((count,), SMALL.flatness))
     colours = avatar.colour[:count].detach()
     assert colours.std() > 0.02 and colours.min() > -0.5 and colours.max() < 1.5
@@ -312,7 +312,7 @@ def test_the_published_avatar_starts_on_a_surface_too(capture):
     config = replace(CONFIG, avatar=published, surface=surface)
     avatar, found = learned(capture, config)
     guided.plant(avatar, found, torch.from_numpy(capture.neutral))
-    assert avatar.colour is None and avatar.body is None
+    assert avatar.colour is None and avatar.follow_logit is None
     assert all(value.isfinite().all() for value in avatar.state_dict().values())
     assert avatar.feature.std() > 0
 

@@ -19,11 +19,11 @@ class Canonical:
     feature: Float[Tensor, "N f"]
     log_scale: Float[Tensor, "N 3"]
     colour: Float[Tensor, "N C"]
-    body: Float[Tensor, "N 1"]
+    follow_logit: Float[Tensor, "N 1"]
     landmarks: Float[Tensor, "L 3"]
     expression_mean: Float[Tensor, "d"]
-    rest_pose: Float[Tensor, "6"]
-    rest_scale: Float[Tensor, ""]
+    median_pose: Float[Tensor, "6"]
+    median_scale: Float[Tensor, ""]
 
     @classmethod
     def blank(cls, config: AvatarConfig, points: int, landmarks: int) -> Canonical:
@@ -33,9 +33,9 @@ class Canonical:
             feature=torch.zeros(points, config.feature_dim),
             log_scale=torch.zeros(points, 3),
             colour=torch.zeros(points, config.colour_channels),
-            body=torch.zeros(points, 1),
+            follow_logit=torch.zeros(points, 1),
             landmarks=torch.zeros(landmarks, 3),
             expression_mean=torch.zeros(config.expression_dim),
-            rest_pose=torch.zeros(6),
-            rest_scale=torch.ones(()),
+            median_pose=torch.zeros(6),
+            median_scale=torch.ones(()),
         )

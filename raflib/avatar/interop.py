@@ -26,7 +26,10 @@ if TYPE_CHECKING:
     from raflib.avatar.model import GaussianAvatar
 
 NETWORKS = ("exp_color", "pose_color", "exp_attributes", "pose_attributes", "exp_deform", "pose_deform")
-_POINTS = {"xyz": 3, "feature": None, "scales": 3, "rotation": 4, "opacity": 1}
+POINTS = {
+    "xyz": "xyz", "feature": "feature", "scales": "log_scale", "rotation": "rotation", "opacity": "opacity_logit",
+}  # fmt: skip
+"""Parameters of the Gaussians: the public code's name, and the name here."""
 
 
 def avatar_to_official(avatar: GaussianAvatar) -> dict[str, Tensor]:
@@ -44,7 +47,7 @@ def avatar_to_official(avatar: GaussianAvatar) -> dict[str, Tensor]:
         odd.append(f"frequencies {c.frequencies} ≠ pose_frequencies {c.pose_frequencies}")
     if odd:
         raise RafError(f"the public code has no such avatar: {', '.join(odd)}; train with the published settings")
-    state = {name: getattr(avatar, name).detach().clone() for name in _POINTS}
+    state = {name: getattr(avatar, own).detach().clone() for name, own in POINTS.items()}
     state["landmarks_3d_neutral"] = avatar.landmarks_neutral.clone()
     for name in NETWORKS:
         state |= {f"{name}_mlp.{key}": value for key, value in _joined(getattr(avatar, name)).items()}
@@ -75,8 +78,8 @@ def copy_official(state: Mapping[str, Tensor], avatar: GaussianAvatar) -> None:
     if odd:
         raise RafError(f"{WHAT}: shapes do not fit together: {'; '.join(odd)}")
     avatar.landmarks_neutral.copy_(value["landmarks_3d_neutral"])
-    for name in _POINTS:
-        getattr(avatar, name).copy_(value[name])
+    for name, own in POINTS.items():
+        getattr(avatar, own).copy_(value[name])
     for name in NETWORKS:
         prefix = f"{name}_mlp."
         _cut(getattr(avatar, name), {k.removeprefix(prefix): v for k, v in value.items() if k.startswith(prefix)})
@@ -111,7 +114,7 @@ def _cut(mlp: ConditionedMLP, state: Mapping[str, Tensor]) -> None:
 
 
 def _check_keys(state: Mapping[str, Tensor]) -> None:
-    wanted = {*_POINTS, "landmarks_3d_neutral"}
+    wanted = {*POINTS, "landmarks_3d_neutral"}
     for name in NETWORKS:
         count = max(_layer_count(state, name), 1)
         if count > max(len(state), 1):  # a name may hold any number

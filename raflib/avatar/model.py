@@ -60,15 +60,15 @@ class GaussianAvatar(nn.Module):
         self.config = config
         self.xyz = nn.Parameter(canonical.xyz.clone())
         self.feature = nn.Parameter(canonical.feature.clone())
-        self.scales = nn.Parameter(canonical.log_scale.clone())
+        self.log_scale = nn.Parameter(canonical.log_scale.clone())
         self.rotation = nn.Parameter(torch.tensor([1.0, 0, 0, 0]).repeat(n, 1))
-        self.opacity = nn.Parameter(torch.full((n, 1), math.log(c.initial_opacity / (1 - c.initial_opacity))))
+        self.opacity_logit = nn.Parameter(torch.full((n, 1), math.log(c.initial_opacity / (1 - c.initial_opacity))))
         self.colour = nn.Parameter(canonical.colour.clone()) if c.canonical_colour else None
-        self.body = nn.Parameter(canonical.body.clone()) if c.body == "blend" else None
+        self.follow_logit = nn.Parameter(canonical.follow_logit.clone()) if c.body == "blend" else None
         self.register_buffer("landmarks_neutral", canonical.landmarks.clone())
         self.register_buffer("expression_mean", canonical.expression_mean.clone())
-        self.register_buffer("rest_pose", canonical.rest_pose.clone())
-        self.register_buffer("rest_scale", canonical.rest_scale.clone())
+        self.register_buffer("median_pose", canonical.median_pose.clone())
+        self.register_buffer("median_scale", canonical.median_scale.clone())
         position, pose = 3 * (1 + 2 * c.frequencies), 6 * (1 + 2 * c.pose_frequencies)
         e, f, k = c.expression_dim, c.feature_dim, c.colour_channels
         self.exp_color = ConditionedMLP(f, e, c.exp_color, k)
@@ -103,12 +103,27 @@ class GaussianAvatar(nn.Module):
 
     @torch.no_grad()
     def refresh_blend(self, points: Float[Tensor, "N 3"] | None = None) -> None:
-        """Without `live_blend`: recompute what follows from the canonical positions. Call it after those have moved;
-        between two calls it is taken as it was, and no gradient reaches the positions through it. `points` are other
-        positions to compute it from: the `blend_points` of an avatar that is to be continued as it was."""
+        """Compute the blend anew from the canonical positions, or from `points` [N,3] (dm); no-op with `live_blend`.
+
+        Construction, `move` and `load_state_dict` call it. An optimiser moves positions without it: between two calls
+        the blend stays as it was, and no gradient reaches the positions through it. A training that continues passes
+        the `blend_points` it was stopped with.
+        """
         if not self.config.live_blend:
             self.blend_points = (self.xyz if points is None else points.to(self.xyz)).detach().clone()
             self._blend = self.blend(self.blend_points)
+
+    @torch.no_grad()
+    def move(self, rows: slice | Int[Tensor, "n"], xyz: Float[Tensor, "n 3"]) -> None:
+        """Put the Gaussians `rows` at the canonical positions `xyz` (dm), and refresh the blend."""
+        self.xyz[rows] = xyz
+        self.refresh_blend()
+
+    def load_state_dict(self, state_dict: Mapping[str, Tensor], strict: bool = True, assign: bool = False):
+        """As torch does it; the blend then belongs to the positions that were loaded."""
+        result = super().load_state_dict(state_dict, strict, assign)
+        self.refresh_blend()
+        return result
 
     def forward(
         self,
@@ -146,15 +161,15 @@ class GaussianAvatar(nn.Module):
         change = by_pose.new_zeros(len(pose), len(self.xyz), by_pose.shape[-1])
         change = change.index_add(1, blend.near, by_expression * blend.by_expression)
         change = change.index_add(1, blend.far, by_pose * blend.by_pose)
-        moved, log_scale, turned, opacity, colour = change.split([3, 3, 4, 1, c.colour_channels], -1)
-        means, quaternions, size = self._to_world(
-            self.xyz + moved, self.rotation + turned, (self.scales + log_scale).exp(), pose, scale
+        moved, grown, turned, opacity, colour = change.split([3, 3, 4, 1, c.colour_channels], -1)
+        means, quaternions, size = self.to_world(
+            self.xyz + moved, self.rotation + turned, (self.log_scale + grown).exp(), pose, scale, self.follow_logit
         )
         return Gaussians(
             means=means,
             quaternions=quaternions,
             scales=size,
-            opacities=(self.opacity + opacity).sigmoid()[..., 0],
+            opacities=(self.opacity_logit + opacity).sigmoid()[..., 0],
             features=colour if self.colour is None else self.colour + colour,
         )
 
@@ -200,22 +215,40 @@ class GaussianAvatar(nn.Module):
     ) -> None:
         """Write the posed avatar as a splat file (.ply, SH degree 0) that common viewers open; `scale` metres a unit,
         by default the resting one."""
-        size = self.rest_scale if scale is None else self.rest_scale.new_tensor(scale)
+        size = self.median_scale if scale is None else self.median_scale.new_tensor(scale)
         given = (value.to(self.xyz)[None] for value in (expression, pose, size))
         write_ply(path, self(*given))
 
-    def _to_world(self, xyz, quaternion, size, pose, scale, body=None):
-        """The rigid head transform, blended with the resting body where the configuration asks for it."""
+    def to_world(
+        self,
+        xyz: Float[Tensor, "B N 3"],
+        quaternion: Float[Tensor, "B N 4"],
+        size: Float[Tensor, "B N 3"],
+        pose: Float[Tensor, "B 6"],
+        scale: Float[Tensor, "B"],
+        follow_logit: Float[Tensor, "N 1"] | None,
+    ) -> tuple[Float[Tensor, "B N 3"], Float[Tensor, "B N 4"], Float[Tensor, "B N 3"]]:
+        """Canonical positions, quaternions and sizes in the world (metres), carried by the head.
+
+        Args:
+            xyz: canonical positions (dm).
+            quaternion: rotations, wxyz, of any length but 0.
+            size: standard deviations along the three axes (dm).
+            pose: head pose, axis-angle (radians) then translation (metres).
+            scale: metres a canonical unit.
+            follow_logit: logit of how far each Gaussian follows the head; the rest of its way it stays where the median
+                training pose puts it. None carries all with the head.
+        """
         rotation = axis_angle_to_matrix(pose[:, :3])
         head = matrix_to_quaternion(rotation)[:, None]
         means = (scale[:, None, None] * xyz) @ rotation.transpose(1, 2) + pose[:, None, 3:]
         quaternion = torch.nn.functional.normalize(quaternion, dim=-1)
-        body = self.body if body is None else body
-        if body is None:
+        if follow_logit is None:
             turned = quaternion_multiply(head.expand_as(quaternion), quaternion)
         else:
-            rest = axis_angle_to_matrix(self.rest_pose[:3])
-            still = (self.rest_scale * xyz) @ rest.T + self.rest_pose[3:]
-            means = torch.lerp(still, means, body.sigmoid())
-            turned = quaternion_multiply(torch.lerp(matrix_to_quaternion(rest), head, body.sigmoid()), quaternion)
+            median = axis_angle_to_matrix(self.median_pose[:3])
+            still = (self.median_scale * xyz) @ median.T + self.median_pose[3:]
+            means = torch.lerp(still, means, follow_logit.sigmoid())
+            between = torch.lerp(matrix_to_quaternion(median), head, follow_logit.sigmoid())
+            turned = quaternion_multiply(between, quaternion)
         return means, turned, size * scale[:, None, None]

@@ -36,8 +36,8 @@ class Optimisers:
         networks = [p for name, p in a.named_parameters() if "." in name]
         groups = [
             ([a.xyz], c.rate_xyz), ([a.feature], c.rate_feature), ([a.rotation], c.rate_rotation),
-            ([a.scales], c.rate_scale), ([a.opacity], c.rate_opacity), ([a.colour], c.rate_colour),
-            ([a.body], c.rate_body), (networks, c.rate_mlp), ([background], c.rate_background),
+            ([a.log_scale], c.rate_scale), ([a.opacity_logit], c.rate_opacity), ([a.colour], c.rate_colour),
+            ([a.follow_logit], c.rate_body), (networks, c.rate_mlp), ([background], c.rate_background),
             ([None] if upsampler is None else list(upsampler.parameters()), c.rate_upsampler),
         ]  # fmt: skip
         used = [{"params": params, "lr": rate} for params, rate in groups if params[0] is not None]

@@ -19,7 +19,7 @@ LARGEST_SHARE = 0.08
 @torch.no_grad()
 def relocate(avatar: GaussianAvatar, optimiser: torch.optim.Adam, generator: torch.Generator) -> int:
     """Move dead Gaussians (at most 8 % at once) beside sources of large gradient; returns how many moved."""
-    opacity = avatar.opacity.sigmoid()[:, 0]
+    opacity = avatar.opacity_logit.sigmoid()[:, 0]
     dead = torch.nonzero(opacity < DEAD_OPACITY)[:, 0]
     moment = optimiser.state[avatar.xyz].get("exp_avg_sq")
     count = min(len(dead), int(LARGEST_SHARE * len(opacity)))
@@ -31,7 +31,7 @@ def relocate(avatar: GaussianAvatar, optimiser: torch.optim.Adam, generator: tor
         return 0
     # the generator is a CPU's on every device, so that a seed means the same draws
     source = torch.multinomial(pull.cpu(), count, replacement=True, generator=generator).to(pull.device)
-    spread = avatar.scales[source].exp()
+    spread = avatar.log_scale[source].exp()
     offset = 0.7 * spread * torch.randn(count, 3, generator=generator).to(pull.device)
     for parameter in _per_gaussian(avatar):
         parameter[dead] = parameter[source]
@@ -39,13 +39,20 @@ def relocate(avatar: GaussianAvatar, optimiser: torch.optim.Adam, generator: tor
         for name in ("exp_avg", "exp_avg_sq"):
             if name in state:
                 state[name][dead] = 0
-    avatar.xyz[dead] += offset
-    avatar.scales[dead] -= 0.5
-    avatar.scales[source] -= 0.3
-    avatar.refresh_blend()
+    avatar.log_scale[dead] -= 0.5
+    avatar.log_scale[source] -= 0.3
+    avatar.move(dead, avatar.xyz[source] + offset)
     return count
 
 
 def _per_gaussian(avatar: GaussianAvatar) -> list[torch.nn.Parameter]:
-    every = (avatar.xyz, avatar.feature, avatar.scales, avatar.rotation, avatar.opacity, avatar.colour, avatar.body)
+    every = (
+        avatar.xyz,
+        avatar.feature,
+        avatar.log_scale,
+        avatar.rotation,
+        avatar.opacity_logit,
+        avatar.colour,
+        avatar.follow_logit,
+    )
     return [parameter for parameter in every if parameter is not None]

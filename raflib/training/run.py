@@ -90,7 +90,7 @@ class Run:
         except (RafError, RuntimeError, LookupError, TypeError) as error:
             words = str(error).splitlines()[0]
             raise RafError(f"{path / CHECKPOINT}: not an avatar of this version ({words}); train it again") from None
-        avatar.to(where).refresh_blend()
+        avatar.to(where)
         background = None if background is None else background.to(where)
         return cls(*names, avatar.eval(), upsampler, background, corrections, info, log)
 

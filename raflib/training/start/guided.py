@@ -155,14 +155,14 @@ def plant(
     width = torch.from_numpy(np.sqrt((spacing**2).mean(1))).to(xyz) * s.cover
     quaternion, size = flat(normals, width, s.flatness)
     inside = surface.field.at(avatar.xyz[count:])[2:]
-    avatar.xyz[:count], avatar.scales[:count], avatar.rotation[:count] = xyz, size.log(), quaternion
+    avatar.move(slice(count), xyz)
+    avatar.log_scale[:count], avatar.rotation[:count] = size.log(), quaternion
     avatar.feature.copy_(torch.cat([values[:, : c.feature_dim], inside[0]]))
-    avatar.opacity[:count] = float(np.log(s.opacity / (1 - s.opacity)))
+    avatar.opacity_logit[:count] = float(np.log(s.opacity / (1 - s.opacity)))
     if avatar.colour is not None:
         avatar.colour[:, :3] = torch.cat([values[:, c.feature_dim :], avatar.colour[count:, :3]])
-    if avatar.body is not None:
-        avatar.body.copy_(surface.follows_head(avatar.xyz))
-    avatar.refresh_blend()
+    if avatar.follow_logit is not None:
+        avatar.follow_logit.copy_(surface.follows_head(avatar.xyz))
     return normals
 
 

@@ -67,11 +67,11 @@ def initialise(capture: Capture, config: AvatarConfig, cameras: list[int], seed:
         feature=_f32(features),
         log_scale=_f32(log_scale)[:, None].repeat(1, 3),
         colour=_f32(np.pad(colour, ((0, 0), (0, pad)), constant_values=0.5)),
-        body=_f32(follows_head)[:, None],
+        follow_logit=_f32(follows_head)[:, None],
         landmarks=_f32(neutral[list(capture.groups["blend"])]),
         expression_mean=_f32(capture.expression[train].mean(0)),
-        rest_pose=_f32(np.median(capture.pose[train], axis=0)),
-        rest_scale=_f32(np.median(capture.scale[train])),
+        median_pose=_f32(np.median(capture.pose[train], axis=0)),
+        median_scale=_f32(np.median(capture.scale[train])),
     )
 
 

@@ -91,8 +91,8 @@ class Surface(nn.Module):
         moved, colour = self._networks(vertices, features[:, : c.feature_dim].tanh(), expression, pose)
         if self.colours:
             colour = colour + features[:, c.feature_dim :]
-        body = None if a.body is None else self.follows_head(vertices.detach())
-        means, quaternions, size = a._to_world(vertices + moved, quaternion[None], size[None], pose, scale, body)
+        follow_logit = None if a.follow_logit is None else self.follows_head(vertices.detach())
+        means, quaternions, size = a.to_world(vertices + moved, quaternion[None], size[None], pose, scale, follow_logit)
         opacity = vertices.new_full((1, len(shown)), OPACITY)
         return Gaussians(means, quaternions, size, opacity, colour), moved
 
