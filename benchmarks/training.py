@@ -33,8 +33,8 @@ from raflib.config import TrainConfig, train_config  # noqa: E402
 from raflib.geometry import Camera, axis_angle_to_matrix  # noqa: E402
 from raflib.render import rasterize  # noqa: E402
 from raflib.sampler import Vanilla  # noqa: E402
-from raflib.training.fit import _Trainer  # noqa: E402
 from raflib.training.run import Run, choose_device  # noqa: E402
+from raflib.training.trainer import Trainer  # noqa: E402
 
 FRAMES, VIEWS, WIDTH = 12, 4, 52
 PARTS = ("data", "networks", "raster", "upsampler", "losses", "backward_optimiser")
@@ -140,15 +140,15 @@ class Clock:
 def split(trainer, device: torch.device, steps: int) -> dict[str, float]:
     """Return the median milliseconds of each part of a training step."""
     clock = Clock(device)
-    clock.watch(trainer.pictures, "shot", "data")
-    clock.watch(trainer, "_gaussians", "networks")
-    clock.watch(trainer, "_draw", "raster")
-    clock.watch(trainer, "_compare", "losses")
+    clock.watch(trainer.images, "shot", "data")
+    clock.watch(trainer, "gaussians", "networks")
+    clock.watch(trainer, "render", "raster")
+    clock.watch(trainer.comparison, "terms", "losses")
     if trainer.upsampler is not None:
-        clock.watch(trainer, "_upsampled", "upsampler")
+        clock.watch(trainer.comparison, "upsampled", "upsampler")
     for _ in range(steps):
         with clock.part("backward_optimiser"):  # everything that is not a separate part
-            trainer._one_step()
+            trainer.one_step()
     return {name: statistics.median(clock.spent.get(name, [0.0])) for name in PARTS}
 
 
@@ -180,14 +180,14 @@ def main():
     capture = ball_capture(options.size * options.upsampling)
     with tempfile.TemporaryDirectory() as folder:
         info = {"subject": "ball", "method": "vanilla", "seconds": 0.0}
-        trainer = _Trainer(capture, Vanilla(), config, Path(folder), info, False, device)
+        trainer = Trainer(capture, Vanilla(), config, Path(folder), info, False, device)
         trainer.start()
         for _ in range(3):  # compile, and allocate memory
-            trainer._one_step()
-        figures = {"training_steps_per_second": rate(trainer._one_step, device, repeats)}
+            trainer.one_step()
+        figures = {"training_steps_per_second": rate(trainer.one_step, device, repeats)}
         parts = split(trainer, device, repeats)
-        trainer._save()
-        trainer.pictures.close()
+        trainer.save()
+        trainer.images.close()
         run = Run.load(folder, options.device)
     given = [values[:1] for values in (capture.expression, capture.pose, capture.scale)]
     coarse = capture.cameras[1].resized(options.size)

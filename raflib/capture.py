@@ -25,7 +25,7 @@ HELD_OUT = "FREE"
 
 @runtime_checkable
 class Frames(Protocol):
-    """Where a capture's pictures come from. `t` indexes frames of the capture, `c` its cameras."""
+    """Where a capture's images come from. `t` indexes frames of the capture, `c` its cameras."""
 
     def image(self, t: int, c: int) -> UInt8[np.ndarray, "H W 3"]: ...
 
@@ -34,7 +34,7 @@ class Frames(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Performed:
-    """True pictures of the target and how its head was tracked on them.
+    """True images of the target and how its head was tracked on them.
 
     Attributes:
         images: [F,C,H,W,3] from each wanted camera.
@@ -83,9 +83,9 @@ class Capture:
             avatar's distance blending) and "lips"; sources number landmarks differently.
         sequence, frame: [T] which recording a row belongs to and its frame number there.
         detected: [T] whether the tracker found the face. Frames without a face are marked, never filled in.
-        frames: the pictures.
+        frames: the images.
         head_map: where the source has one, the map of the head's texture that finds this person's pose, in the frame of
-            `pose`, in other pictures of them (`raflib.tracking.HeadMap`).
+            `pose`, in other images of them (`raflib.tracking.HeadMap`).
         truth: only on sources that own the performance; for evaluation only.
         background: None for white; [H,W,3] in [0,1] where a single static camera sees a real room.
         time: [T] seconds from the start of its recording to each frame; None where the source does not know.
@@ -157,7 +157,7 @@ class Capture:
         return digest.hexdigest()
 
     def image(self, t: int, c: int) -> UInt8[np.ndarray, "H W 3"]:
-        """The picture of frame `t` from camera `c`."""
+        """The image of frame `t` from camera `c`."""
         return self.frames.image(whole("frame", t, 0), whole("camera", c, 0))
 
     def mask(self, t: int, c: int) -> UInt8[np.ndarray, "H W"]:

@@ -72,7 +72,7 @@ class AvatarConfig:
     `pose_gain` the translation. With `live_blend`, blend weights and encodings follow the Gaussians' positions at every
     step and pass gradients to them; without, they are renewed now and then, which is a tenth cheaper with small MLPs. A
     share `face_share` of the Gaussians starts on the surface of the face landmarks; `blur` is the renderer's (pixels²),
-    part of how the avatar looks. `upsampling` 4 or 2 ends in a network that makes a picture as many times larger of the
+    part of how the avatar looks. `upsampling` 4 or 2 ends in a network that makes an image as many times larger of the
     rendered channels, with `upsampler_capacity` channels before its last layer; 1 shows the first three as they are.
     """
 
@@ -122,7 +122,7 @@ class SurfaceConfig:
 
     The grid has `grid` cells along each axis, `focus` times finer around the face landmarks. The field (hidden widths
     `hidden`; none keeps values at the grid points) is first fitted to what masks and landmarks suggest (`fit_steps` of
-    `batch` grid points), then trained on pictures of `size` pixels for `steps`; the mesh is connected anew every
+    `batch` grid points), then trained on images of `size` pixels for `steps`; the mesh is connected anew every
     `refresh` steps. Rates are Adam's, decayed geometrically to `decay` of themselves. Splats are `spread` × as wide as
     vertices are apart, the Gaussians put there `cover` × their distance, with `opacity`; both are `flatness` of that
     along the normal. Grid, hidden widths and weights are the published ones, the others ours.
@@ -160,11 +160,11 @@ class SurfaceConfig:
 class TrainConfig:
     """How an avatar is trained. Rates are Adam's, decayed geometrically to `decay` of themselves over `steps`.
 
-    `size` is the rendered one in pixels; pictures are `avatar.upsampling` times as large. `cameras` are chosen "spread"
+    `size` is the rendered one in pixels; images are `avatar.upsampling` times as large. `cameras` are chosen "spread"
     over the rig or nearest to the front ("frontal"). A step looks at one frame through `views_per_step` of its
     `views_per_frame` cameras: the networks run once for all of them. The landmark term comes alone first, for
-    `landmark_steps`, then beside every step with `weight_landmarks`. Before an upsampler, render and picture are scaled
-    by a factor within `zoom`. At most `cache_gib` GiB of pictures stay in memory; it changes no result. `precision`
+    `landmark_steps`, then beside every step with `weight_landmarks`. Before an upsampler, render and image are scaled
+    by a factor within `zoom`. At most `cache_gib` GiB of images stay in memory; it changes no result. `precision`
     "bfloat16" computes upsampler and perceptual network in that, `compile` compiles the upsampler; both are for CUDA.
     `surface` starts the Gaussians on a learned surface; None starts them where masks and landmarks say
     (`raflib.training.start.initialise`).

@@ -19,10 +19,10 @@ MARGIN = 0.15
 
 
 def face_box(landmarks: Float[np.ndarray, "L 3"], camera: Camera, margin: float = MARGIN) -> Box:
-    """Integer box (x, y, width, height) around the projected landmarks, inside the picture.
+    """Integer box (x, y, width, height) around the projected landmarks, inside the image.
 
     `landmarks` [L,3] world metres (NaN rows are skipped) of the *target* frame. The box is widened by `margin` × its
-    larger side on every side, cut at the picture's border, and never smaller than the perceptual network takes.
+    larger side on every side, cut at the image's border, and never smaller than the perceptual network takes.
     Raises RafError when no landmark is in front of the camera.
     """
     points = camera.project(landmarks)
@@ -46,9 +46,7 @@ def shrunk(image: np.ndarray, size: int) -> np.ndarray:
     if image.shape[:2] == (size, size):
         return image
     if image.shape[0] != image.shape[1]:
-        raise RafError(
-            f"training needs square pictures, got {image.shape[1]}×{image.shape[0]}; crop them in the source"
-        )
+        raise RafError(f"training needs square images, got {image.shape[1]}×{image.shape[0]}; crop them in the source")
     return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.LANCZOS))
 
 

@@ -1,4 +1,4 @@
-"""Perceptual distance between pictures: shift-tolerant LPIPS in plain torch, for training and for evaluation.
+"""Perceptual distance between images: shift-tolerant LPIPS in plain torch, for training and for evaluation.
 
 The weights are those of Ghildyal & Liu, "Shift-tolerant Perceptual Similarity Metric" (ECCV 2022): an ImageNet trunk
 (AlexNet or VGG16) with blur-pool, and one non-negative weight a channel at five depths. They are read from the files
@@ -6,7 +6,7 @@ of the installed `stlpips-pytorch` wheel without importing it, because its Pytho
 that package to float precision (a test holds fixed values of it); they are not those of the original LPIPS, so results
 are tagged `lpips/stlpips-alex` or `lpips/stlpips-vgg`.
 
-Nothing here is trained: weights are buffers that no checkpoint carries. Gradients reach the pictures only.
+Nothing here is trained: weights are buffers that no checkpoint carries. Gradients reach the images only.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SHA256 = {
     "vgg": "44597da68f49c1837c100ff52299050f274d102eb102e5837178c79be6f0e250",
 }
 MIN_SIDE = 32
-"""Smallest picture side in pixels: below it the last layers are narrower than the blur-pool's reflected border."""
+"""Smallest image side in pixels: below it the last layers are narrower than the blur-pool's reflected border."""
 
 # Per depth: max-pool size before it (0: none), then its convolutions as (layer number in the weight file, padding).
 # A blur-pool follows every max-pool. AlexNet's first convolution is followed by a blur-pool of its own (see `_stem`).
@@ -72,7 +72,7 @@ def load_weights(path: Path, net: str) -> dict[str, Tensor]:
 
 
 class Perceptual(nn.Module):
-    """Shift-tolerant LPIPS: `Perceptual("alex")(x, y) -> [B]`, 0 for equal pictures, larger for more different ones.
+    """Shift-tolerant LPIPS: `Perceptual("alex")(x, y) -> [B]`, 0 for equal images, larger for more different ones.
 
     Args:
         net: "alex" (default) or "vgg".
@@ -110,13 +110,13 @@ class Perceptual(nn.Module):
         return f"lpips/stlpips-{self.net}" + ("" if len(self.layers) == 5 else "-" + "".join(map(str, self.layers)))
 
     def forward(self, x: Float[Tensor, "B ..."], y: Float[Tensor, "B ..."]) -> Float[Tensor, "B"]:
-        """Distance of each picture in `x` to its partner in `y`, both [B,H,W,3] or [B,3,H,W] in [0,1]."""
+        """Distance of each image in `x` to its partner in `y`, both [B,H,W,3] or [B,3,H,W] in [0,1]."""
         if x.shape != y.shape:
-            raise RafError(f"pictures to compare must have one shape, got {tuple(x.shape)} and {tuple(y.shape)}")
+            raise RafError(f"images to compare must have one shape, got {tuple(x.shape)} and {tuple(y.shape)}")
         return self.distance(self.features(x), self.features(y))
 
     def features(self, x: Float[Tensor, "B ..."]) -> list[Float[Tensor, "B _ _ _"]]:
-        """Unit-length channel vectors at each chosen depth, to compare one target with many pictures (`distance`)."""
+        """Unit-length channel vectors at each chosen depth, to compare one target with many images (`distance`)."""
         h = (2 * _channels_first(x) - 1 - self.shift) / self.scale
         h = h.contiguous(memory_format=torch.channels_last)
         found = []
@@ -151,7 +151,7 @@ class Perceptual(nn.Module):
         Both are linear and nothing lies between them, so they fuse exactly except where the blur's reflected border
         is read. Over n = H − 6 rows of the plain convolution the first output row repeats the second (the blur is
         symmetric); the last repeats its neighbour for odd n, and for even n it is (c[n−2] + c[n−1]) / 2, one strip of
-        its own. Columns alike. This is about 3 times faster than the two steps with their large intermediate picture.
+        its own. Columns alike. This is about 3 times faster than the two steps with their large intermediate image.
         """
         height, width = x.shape[-2:]
         inner = F.conv2d(x, self.stem_full, self.stem_bias, stride=2, padding=2)
@@ -203,9 +203,9 @@ def _channels_first(x: Tensor) -> Float[Tensor, "B 3 H W"]:
     if x.ndim == 4 and x.shape[-1] == 3:
         x = x.permute(0, 3, 1, 2)
     if x.ndim != 4 or x.shape[1] != 3:
-        raise RafError(f"pictures must be [B,H,W,3] or [B,3,H,W], got {tuple(x.shape)}")
+        raise RafError(f"images must be [B,H,W,3] or [B,3,H,W], got {tuple(x.shape)}")
     if min(x.shape[-2:]) < MIN_SIDE:
-        raise RafError(f"pictures of {x.shape[-1]}x{x.shape[-2]} px are too small; use {MIN_SIDE} px or more")
+        raise RafError(f"images of {x.shape[-1]}x{x.shape[-2]} px are too small; use {MIN_SIDE} px or more")
     return x
 
 

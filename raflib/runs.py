@@ -1,7 +1,7 @@
 """Where results live and how they get to disk: run folders, atomic writes, safe checkpoints, result rows.
 
 A run is a folder with `run.json` (parameters, commit, versions, seed), `checkpoint.safetensors` (tensors and the config
-inside its metadata, no pickle), `log.csv` and whatever pictures and tables a notebook adds. Every write goes to a
+inside its metadata, no pickle), `log.csv` and whatever images and tables a notebook adds. Every write goes to a
 temporary file in the same folder and is renamed, so that a killed process leaves either the old file or the new one.
 A folder that is written over minutes is locked meanwhile (`folder_lock`).
 """
@@ -202,8 +202,11 @@ def _commit() -> str:
     return head + ("+changes" if changed.strip() else "")
 
 
-def save_tensors(path: str | Path, tensors: Mapping[str, object], header: Mapping[str, object]) -> None:
-    """A safetensors file with `header` (JSON) in its metadata, written atomically and sealed by a checksum."""
+def save_tensors(path: str | Path, tensors: Mapping[str, object], header: Mapping[str, object]) -> tuple[dict, dict]:
+    """Write a safetensors file with `header` (JSON) in its metadata, atomically and sealed by a checksum.
+
+    Returns (tensors, header) as `load_tensors` reads them from the file; the tensors are copies on the CPU.
+    """
     from safetensors.torch import save
 
     plain = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
@@ -212,6 +215,7 @@ def save_tensors(path: str | Path, tensors: Mapping[str, object], header: Mappin
     data = save(plain, metadata={"raflib": text, "seal": _seal(plain, text)})
     with atomic_write(path) as temporary:
         temporary.write_bytes(data)
+    return plain, json.loads(text)
 
 
 def load_tensors(path: str | Path) -> tuple[dict, dict]:

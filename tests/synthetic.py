@@ -3,16 +3,13 @@
 It is so small that an avatar of it trains in seconds. Its poses, landmarks and masks are exact by construction.
 """
 
-from importlib import import_module
-
 import numpy as np
 import torch
 
 from raflib.capture import Capture
 from raflib.geometry import Camera, axis_angle_to_matrix
+from raflib.training import trainer as training
 
-training = import_module("raflib.training.fit")
-"""The module: `raflib.training.fit` names the function."""
 RADIUS = 1.0  # canonical units (dm)
 
 
@@ -86,7 +83,7 @@ def ball_capture(subject="900", frames=12, size=48, cameras=4, seed=0, expressio
 
 def dying_at(step):
     """Return a training step that is interrupted at step number `step`."""
-    one_step = training._Trainer._one_step
+    one_step = training.Trainer.one_step
 
     def dies(self):
         if self.step == step:

@@ -16,6 +16,7 @@ from raflib.coverage.pose import centred, pose_correlation
 from raflib.errors import RafError
 from raflib.sampler import PAPER_METHODS, SAMPLERS, Vanilla, sampler_from_name
 from raflib.sampler.raf import Conditioner, FromBank, Sampler
+from raflib.training import fit
 
 PEOPLE, ROWS, FRAMES, WIDTH = 8, 50, 40, 10
 METHODS = tuple(SAMPLERS)
@@ -302,15 +303,15 @@ def test_training_shows_a_sampler_the_pose_and_no_held_out_frame_and_resumes(tmp
             seen.append(given)
             return sampler.bind(*given)
 
-    whole = training.fit(capture, Watched(), config, tmp_path / "whole", progress=False)
+    whole = fit(capture, Watched(), config, tmp_path / "whole", progress=False)
     expression, subject, space, pose = seen[0]
     assert np.isnan(expression[capture.free]).all() and np.isfinite(expression[capture.train]).all()
     assert (subject, space) == ("900", "arkit52") and pose is capture.pose
-    monkeypatch.setattr(training._Trainer, "_one_step", dying_at(5))
+    monkeypatch.setattr(training.Trainer, "one_step", dying_at(5))
     with pytest.raises(KeyboardInterrupt):
-        training.fit(capture, sampler, config, tmp_path / "killed", progress=False)
+        fit(capture, sampler, config, tmp_path / "killed", progress=False)
     monkeypatch.undo()
-    resumed = training.fit(capture, sampler, config, tmp_path / "killed", progress=False)
+    resumed = fit(capture, sampler, config, tmp_path / "killed", progress=False)
     for name, value in whole.avatar.state_dict().items():
         assert torch.equal(value, resumed.avatar.state_dict()[name]), name
     assert resumed.info["sampler"]["bank"] == bank.checksum and resumed.method == "raf_pose"

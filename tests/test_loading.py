@@ -10,8 +10,8 @@ from synthetic import ball_capture
 from raflib.capture import choose_cameras
 from raflib.config import train_config
 from raflib.errors import RafError
-from raflib.training.cache import PictureCache
-from raflib.training.data import AHEAD, Pictures
+from raflib.training.cache import ImageCache
+from raflib.training.data import AHEAD, TrainingImages
 
 SHAPE = (4, 4, 3)
 GIB = 2**30
@@ -30,7 +30,7 @@ class Source:
 
 def test_what_fits_is_kept_and_read_once():
     source = Source()
-    cache = PictureCache(source, 5, SHAPE, limit=3 * 48 + 47)
+    cache = ImageCache(source, 5, SHAPE, limit=3 * 48 + 47)
     assert cache.kept == 3 and cache.held_bytes == 3 * 48
     assert source.read == [(0, True), (1, True), (2, True)]
     for index in (2, 0, 1, 2):
@@ -43,7 +43,7 @@ def test_what_fits_is_kept_and_read_once():
 
 def test_upcoming_pictures_are_read_once_by_the_other_thread():
     source = Source()
-    cache = PictureCache(source, 10, SHAPE, limit=0)
+    cache = ImageCache(source, 10, SHAPE, limit=0)
     order = [3, 1, 7, 7, 2, 9]
     for place, index in enumerate(order):
         assert (cache.get(index, order[place + 1 : place + 4]) == index).all()
@@ -60,7 +60,7 @@ def capture():
 def pictures_of(capture, gib, upsampling=1, together=1):
     config = train_config("tiny", size=48 // upsampling, views_per_frame=2, views_per_step=together, cache_gib=gib)
     config = replace(config, avatar=replace(config.avatar, upsampling=upsampling))
-    return Pictures(capture, choose_cameras(capture, 2), config)
+    return TrainingImages(capture, choose_cameras(capture, 2), config)
 
 
 @pytest.mark.parametrize(("upsampling", "together"), [(1, 1), (1, 2), (2, 1)])
@@ -70,13 +70,13 @@ def test_pictures_are_the_same_whatever_the_memory(capture, upsampling, together
     assert (every.cache.kept, some.cache.kept, none.cache.kept) == (12, 5, 0)
     assert some.cache.held_bytes <= 5.5 * one
     for step in [*range(30), 100, 3, 4]:  # past two epochs, a jump and back
-        shots = [pictures.shot(step) for pictures in (every, some, none)]
-        assert shots[0].pictures.shape == (together, 48, 48, 3) and shots[0].cameras[0].width == 48 // upsampling
+        shots = [images.shot(step) for images in (every, some, none)]
+        assert shots[0].images.shape == (together, 48, 48, 3) and shots[0].cameras[0].width == 48 // upsampling
         for shot in shots[1:]:
-            assert shot.t == shots[0].t and (shot.pictures == shots[0].pictures).all()
+            assert shot.t == shots[0].t and (shot.images == shots[0].images).all()
     assert len(none.cache._waiting) <= AHEAD * together
-    for pictures in (every, some, none):
-        pictures.close()
+    for images in (every, some, none):
+        images.close()
 
 
 class Broken:
@@ -98,13 +98,13 @@ class Broken:
 
 
 def test_a_picture_that_cannot_be_read_ahead_is_named_when_its_step_comes(capture):
-    pictures = pictures_of(replace(capture, frames=Broken(capture.frames, 3)), 0.0)
+    images = pictures_of(replace(capture, frames=Broken(capture.frames, 3)), 0.0)
     seen = 0
     with pytest.raises(RafError, match=r"somewhere/000003_\d\.png \(frame EXP-1-head/3, camera cam\d\).*broken data"):
-        for step in range(len(pictures)):
-            assert pictures.shot(step).t != 3
+        for step in range(len(images)):
+            assert images.shot(step).t != 3
             seen += 1
-    assert pictures.pairs[pictures._group(seen)[0]][0] == 3
-    pictures.close()
+    assert images.pairs[images._group(seen)[0]][0] == 3
+    images.close()
     with pytest.raises(RafError, match=r"somewhere/000003"):
         pictures_of(replace(capture, frames=Broken(capture.frames, 3)), 4.0)

@@ -15,7 +15,7 @@ from raflib.geometry import quaternion_to_matrix
 from raflib.runs import load_tensors
 from raflib.sampler import Vanilla
 from raflib.training import fit
-from raflib.training.data import Pictures
+from raflib.training.data import TrainingImages
 from raflib.training.landmark_term import LandmarkGuide
 from raflib.training.start import guided, initialise
 from raflib.training.start.distance import first_distances, head_grid
@@ -48,12 +48,12 @@ def stage(capture, config):
     torch.manual_seed(0)
     avatar = GaussianAvatar(config.avatar, initialise(capture, config.avatar, VIEWS))
     condition = Vanilla().bind(capture.expression, capture.subject, capture.feature_space)
-    return avatar, Pictures(capture, VIEWS, config), LandmarkGuide(avatar, capture, condition)
+    return avatar, TrainingImages(capture, VIEWS, config), LandmarkGuide(avatar, capture, condition)
 
 
 def learned(capture, config=CONFIG):
-    avatar, pictures, guide = stage(capture, config)
-    return avatar, guided.learn_surface(avatar, capture, pictures, guide, config, VIEWS, progress=False)
+    avatar, images, guide = stage(capture, config)
+    return avatar, guided.learn_surface(avatar, capture, images, guide, config, VIEWS, progress=False)
 
 
 # --- marching tetrahedra --------------------------------------------------------------------------------------------
@@ -247,9 +247,9 @@ def test_pictures_shape_the_surface(capture, monkeypatch):
 
 
 def test_the_avatar_lends_four_of_its_networks(capture):
-    avatar, pictures, guide = stage(capture, CONFIG)
+    avatar, images, guide = stage(capture, CONFIG)
     before = {name: value.clone() for name, value in avatar.state_dict().items()}
-    guided.learn_surface(avatar, capture, pictures, guide, CONFIG, VIEWS, progress=False)
+    guided.learn_surface(avatar, capture, images, guide, CONFIG, VIEWS, progress=False)
     changed = {
         name.split(".")[0] for name, value in avatar.state_dict().items() if not torch.equal(value, before[name])
     }
@@ -338,7 +338,7 @@ def test_a_training_starts_on_the_surface(capture, trained):
 
 
 def test_a_killed_training_resumes_to_the_same_bits(capture, trained, tmp_path, monkeypatch):
-    monkeypatch.setattr(training._Trainer, "_one_step", dying_at(12))
+    monkeypatch.setattr(training.Trainer, "one_step", dying_at(12))
     with pytest.raises(KeyboardInterrupt):
         fit(capture, Vanilla(), CONFIG, tmp_path / "killed", progress=False)
     monkeypatch.undo()

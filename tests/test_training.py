@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import sys
 from contextlib import suppress
 from dataclasses import replace
 
@@ -19,7 +20,7 @@ from raflib.images import face_box
 from raflib.runs import folder_lock, load_tensors, save_tensors
 from raflib.sampler import RandomNoise, Vanilla
 from raflib.training import Run, fit, losses
-from raflib.training.data import Pictures, random_square
+from raflib.training.data import TrainingImages, random_square
 
 CONFIG = train_config(
     "tiny",
@@ -66,9 +67,25 @@ def test_a_finished_run_loads_as_it_was_and_is_not_trained_again(capture, traine
     assert again.info["finished"] and again.info["commit"] and again.info["steps"] == CONFIG.steps
 
 
+def test_a_checkpoint_is_read_once(capture, trained, tmp_path, monkeypatch):
+    read = []
+    monkeypatch.setattr(sys.modules["raflib.training.run"], "load_tensors", lambda p: read.append(p) or load_tensors(p))
+    fit(capture, Vanilla(), CONFIG, trained.path, progress=False)  # finished
+    assert len(read) == 1
+    monkeypatch.setattr(training.Trainer, "one_step", dying_at(16))
+    with pytest.raises(KeyboardInterrupt):
+        fit(capture, Vanilla(), replace(CONFIG, steps=18), tmp_path / "run", progress=False)
+    monkeypatch.setattr(training.Trainer, "one_step", dying_at(99))
+    again = fit(capture, Vanilla(), replace(CONFIG, steps=18), tmp_path / "run", progress=False)  # continued
+    assert len(read) == 2
+    loaded = Run.load(tmp_path / "run")
+    assert again.info == loaded.info and again.log.equals(loaded.log) and again.path == loaded.path
+    assert all(torch.equal(a, b) for a, b in zip(again.avatar.parameters(), loaded.avatar.parameters(), strict=True))
+
+
 def test_a_killed_run_resumes_to_the_same_bits(capture, trained, tmp_path, monkeypatch):
     out = tmp_path / "killed"
-    monkeypatch.setattr(training._Trainer, "_one_step", dying_at(22))
+    monkeypatch.setattr(training.Trainer, "one_step", dying_at(22))
     with pytest.raises(KeyboardInterrupt):
         fit(capture, Vanilla(), CONFIG, out, progress=False)
     monkeypatch.undo()
@@ -82,7 +99,7 @@ def test_pose_corrections_are_learned_centred_and_resumed_only_where_asked_for(c
     assert "pose_correction" not in load_tensors(trained.path / "checkpoint.safetensors")[0]
     config = replace(CONFIG, rate_pose=1e-3)
     whole = fit(capture, Vanilla(), config, tmp_path / "whole", progress=False)
-    monkeypatch.setattr(training._Trainer, "_one_step", dying_at(22))
+    monkeypatch.setattr(training.Trainer, "one_step", dying_at(22))
     with pytest.raises(KeyboardInterrupt):
         fit(capture, Vanilla(), config, tmp_path / "killed", progress=False)
     monkeypatch.undo()
@@ -105,18 +122,19 @@ def in_another_order(capture, order, renamed=()):
 
 def test_pose_corrections_are_found_again_by_the_name_of_their_frame(capture, tmp_path, monkeypatch):
     config = replace(CONFIG, rate_pose=1e-3, steps=30)
-    monkeypatch.setattr(training._Trainer, "_one_step", dying_at(26))
+    monkeypatch.setattr(training.Trainer, "one_step", dying_at(26))
     with pytest.raises(KeyboardInterrupt):
         fit(capture, Vanilla(), config, tmp_path / "run", progress=False)
     monkeypatch.undo()
     learned = Run.load(tmp_path / "run").pose_corrections
     assert set(learned) == {f"{s}/{f}" for s, f in zip(capture.sequence, capture.frame, strict=True)}
-    state = load_tensors(tmp_path / "run" / "checkpoint.safetensors")[0]["pose.0.exp_avg"]
+    stored = load_tensors(tmp_path / "run" / "checkpoint.safetensors")
+    state = stored[0]["pose.0.exp_avg"]
 
     def resumed(changed):
         info = {"seconds": 0.0, **dict.fromkeys(training.MADE_BY, "")}
-        trainer = training._Trainer(changed, Vanilla(), config, tmp_path / "run", info, False, torch.device("cpu"))
-        trainer.start()
+        trainer = training.Trainer(changed, Vanilla(), config, tmp_path / "run", info, False, torch.device("cpu"))
+        trainer.start(stored)
         return trainer
 
     order = np.random.default_rng(0).permutation(len(capture))
@@ -163,7 +181,7 @@ def test_a_killed_upsampled_run_resumes_to_the_same_bits_with_any_memory(tmp_pat
     capture = ball_capture(size=64)
     config = upsampled(4, steps=28, weight_perceptual=0.1, perceptual_every=9, perceptual_crop=32, rate_pose=1e-4)
     whole = fit(capture, Vanilla(), config, tmp_path / "whole", progress=False)
-    monkeypatch.setattr(training._Trainer, "_one_step", dying_at(22))
+    monkeypatch.setattr(training.Trainer, "one_step", dying_at(22))
     with pytest.raises(KeyboardInterrupt):
         fit(capture, Vanilla(), replace(config, cache_gib=0.0), tmp_path / "killed", progress=False)
     monkeypatch.undo()
@@ -217,7 +235,7 @@ def test_the_checkpoint_alone_says_whose_it_is(capture, tmp_path, monkeypatch):
     def killed(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(training, "write_log", killed)
+    monkeypatch.setattr(training, "write_copies", killed)
     with pytest.raises(KeyboardInterrupt):
         fit(capture, Vanilla(), CONFIG, tmp_path / "run", progress=False)
     monkeypatch.undo()
@@ -259,18 +277,18 @@ def test_weights_that_are_not_finite_are_not_saved(capture, tmp_path):
 
 def test_saving_often_changes_no_bit_and_an_interrupt_loses_no_step(capture, trained, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(training, "SAVE_SECONDS", 0.0)  # before every step, so between two refreshes of the blend, too
-    one_step = training._Trainer._one_step
+    one_step = training.Trainer.one_step
 
     def interrupted(self):
         if self.step == 17:
             os.kill(os.getpid(), signal.SIGINT)
         return one_step(self)
 
-    monkeypatch.setattr(training._Trainer, "_one_step", interrupted)
+    monkeypatch.setattr(training.Trainer, "one_step", interrupted)
     with pytest.raises(KeyboardInterrupt):
         fit(capture, Vanilla(), CONFIG, tmp_path / "run")
     assert "interrupted at step 18 of 40; run again to go on" in capsys.readouterr().out
-    monkeypatch.setattr(training._Trainer, "_one_step", one_step)
+    monkeypatch.setattr(training.Trainer, "one_step", one_step)
     stopped = Run.load(tmp_path / "run")
     assert not stopped.finished and stopped.info["steps"] == 18
     with pytest.raises(RafError, match=r"run holds an avatar after 18 of 40 steps; train it to the end"):
@@ -284,8 +302,8 @@ def test_saving_often_changes_no_bit_and_an_interrupt_loses_no_step(capture, tra
 def test_who_made_which_steps_is_kept(capture, tmp_path, monkeypatch):
     for name, step in (("first", 12), ("first", 22), ("second", 99)):
         made = {"commit": name, "versions": {"torch": "1"}, "machine": "A"}
-        monkeypatch.setattr(training, "provenance", lambda made=made: made)
-        monkeypatch.setattr(training._Trainer, "_one_step", dying_at(step))
+        monkeypatch.setattr(sys.modules["raflib.training.fit"], "provenance", lambda made=made: made)
+        monkeypatch.setattr(training.Trainer, "one_step", dying_at(step))
         with suppress(KeyboardInterrupt):
             fit(capture, Vanilla(), replace(CONFIG, checkpoint_every=10), tmp_path / "run", progress=False)
         monkeypatch.undo()
@@ -375,20 +393,20 @@ def test_background_of_a_static_camera_is_learned(capture, tmp_path):
 @pytest.mark.parametrize(("views", "together", "steps"), [(2, 1, 2), (2, 2, 1), (3, 2, 2), (4, 3, 2)])
 def test_pictures_visit_every_pair_once_an_epoch_and_depend_on_the_step_alone(capture, views, together, steps):
     config = replace(CONFIG, views_per_frame=views, views_per_step=together)
-    pictures = Pictures(capture, choose_cameras(capture, 4), config)
-    assert len(pictures) == steps * capture.train.sum()
-    first = [pictures.shot(step) for step in range(len(pictures))]
+    images = TrainingImages(capture, choose_cameras(capture, 4), config)
+    assert len(images) == steps * capture.train.sum()
+    first = [images.shot(step) for step in range(len(images))]
     seen = [(shot.t, camera.name) for shot in first for camera in shot.cameras]
-    assert sorted(seen) == sorted((t, capture.cameras[c].name) for t, c in pictures.pairs)
+    assert sorted(seen) == sorted((t, capture.cameras[c].name) for t, c in images.pairs)
     assert len(set(seen)) == views * capture.train.sum()
     for shot in first:
-        assert len(shot.pictures) == len(shot.boxes) == len(shot.cameras) <= together
+        assert len(shot.images) == len(shot.boxes) == len(shot.cameras) <= together
         names = [camera.name for camera in capture.cameras]
-        for picture, camera in zip(shot.pictures, shot.cameras, strict=True):
+        for picture, camera in zip(shot.images, shot.cameras, strict=True):
             assert np.array_equal((255 * picture).numpy().round(), capture.image(shot.t, names.index(camera.name)))
-    pictures.shot(3 * len(pictures))
-    assert [pictures.shot(step).t for step in range(len(pictures))] == [shot.t for shot in first]
-    assert not capture.free[[t for t, _ in pictures.pairs]].any()
+    images.shot(3 * len(images))
+    assert [images.shot(step).t for step in range(len(images))] == [shot.t for shot in first]
+    assert not capture.free[[t for t, _ in images.pairs]].any()
 
 
 def test_views_of_a_step_are_some_of_the_frames():
@@ -397,8 +415,8 @@ def test_views_of_a_step_are_some_of_the_frames():
 
 
 def test_expressive_frames_are_visited_more_often(capture):
-    pictures = Pictures(capture, choose_cameras(capture, 4), replace(CONFIG, favour_expressive=1.0))
-    visits = np.bincount([pictures.shot(step).t for step in range(40 * len(pictures))], minlength=len(capture))[
+    images = TrainingImages(capture, choose_cameras(capture, 4), replace(CONFIG, favour_expressive=1.0))
+    visits = np.bincount([images.shot(step).t for step in range(40 * len(images))], minlength=len(capture))[
         capture.train
     ]
     expression = capture.expression[capture.train]
@@ -432,14 +450,14 @@ def test_the_perceptual_network_looks_at_squares_around_the_face():
 def test_the_perceptual_network_looks_anywhere_in_an_upsampled_picture(tmp_path):
     capture, config = ball_capture(size=64), upsampled(4, weight_perceptual=0.1, perceptual_every=2, perceptual_crop=40)
     info = {"seconds": 0.0}
-    trainer = training._Trainer(capture, Vanilla(), config, tmp_path, info, False, torch.device("cpu"))
+    trainer = training.Trainer(capture, Vanilla(), config, tmp_path, info, False, torch.device("cpu"))
+    crops = trainer.comparison.crops
     generator = torch.Generator().manual_seed(0)
-    squares = [square for _ in range(200) for square in trainer._crops(None, 2, 64, generator)]
+    squares = [square for _ in range(200) for square in crops(None, 2, 0, generator)]
     for axis in (0, 1):
         found = {square[axis] for square in squares}
         assert found == set(range(25)) and all(square[2] == 40 for square in squares)
-    trainer.step = 1
-    assert trainer._crops(None, 2, 64, generator) is None
+    assert crops(None, 2, 1, generator) is None
 
 
 def test_total_is_the_named_weighted_sum():

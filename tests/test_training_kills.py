@@ -26,17 +26,18 @@ from synthetic import ball_capture, training
 from raflib.bank import ExpressionBank
 from raflib.config import train_config
 from raflib.sampler import RAF
+from raflib.training import fit
 
 training.SAVE_SECONDS = 0.05  # between other steps in every process
-run = training._Trainer.run
-training._Trainer.run = lambda self: (print("started", flush=True), run(self))
+run = training.Trainer.run
+training.Trainer.run = lambda self: (print("started", flush=True), run(self))[1]
 draw = np.random.default_rng(0)
 rows = draw.normal(0, 0.2, (20, 52))
 bank = ExpressionBank(rows, ["B1", "B2"] * 10, ["FREE"] * 20, range(20), "arkit52")
 config = train_config("tiny", size=48, steps=300, checkpoint_every=40, relocate_every=20, landmark_steps=5,
                       weight_perceptual=0.0)
 config = replace(config, avatar=replace(config.avatar, points=300, mouth_points=20))
-training.fit(ball_capture(), RAF(bank), config, Path(sys.argv[1]), progress=False, device="cpu")
+fit(ball_capture(), RAF(bank), config, Path(sys.argv[1]), progress=False, device="cpu")
 """
 
 

@@ -66,10 +66,10 @@ def test_it_computes_what_the_paper_describes(channels, capacity, factor):
     network = Upsampler(channels, capacity, factor)
     features = torch.rand(2, 6, 9, channels)
     with torch.no_grad():
-        pictures = network(features)
-    assert pictures.shape == (2, factor * 6, factor * 9, 3)
+        images = network(features)
+    assert images.shape == (2, factor * 6, factor * 9, 3)
     weights = {name: value.double().numpy() for name, value in network.state_dict().items()}
-    for mine, given in zip(pictures, features, strict=True):
+    for mine, given in zip(images, features, strict=True):
         np.testing.assert_allclose(mine.numpy(), restated(given.double().numpy(), weights), atol=2e-5)
 
 
@@ -121,7 +121,7 @@ def test_wrong_published_weights_are_listed_all_at_once():
 def test_a_point_stays_aligned_between_features_and_picture(scale, factor):
     """Two blobs are at known places in both sizes: after the zoom each is at factor times its coarse place."""
     size, generator = 40, torch.Generator().manual_seed(int(10 * scale) + factor)
-    zoom = Zoom.draw(size, factor, (scale, scale), generator)
+    zoom = Zoom.sample(size, factor, (scale, scale), generator)
     assert zoom.scaled == round(scale * size)
 
     def blob(u, v, side, width):
@@ -137,7 +137,7 @@ def test_a_point_stays_aligned_between_features_and_picture(scale, factor):
 
     u, v = 21.3, 18.6
     features = zoom.features(blob(u, v, size, 2.0))
-    picture = zoom.picture(blob(factor * u, factor * v, factor * size, 2.0 * factor))
+    picture = zoom.images(blob(factor * u, factor * v, factor * size, 2.0 * factor))
     assert features.shape == (1, size, size, 3) and picture.shape == (1, factor * size, factor * size, 3)
     expected = torch.tensor([u, v]) * zoom.scaled / size - torch.tensor([zoom.x, zoom.y])
     torch.testing.assert_close(found(features).float(), expected, atol=0.02, rtol=0)
@@ -151,7 +151,7 @@ def test_a_small_picture_lies_on_white_and_a_large_one_is_cropped():
     small, large = Zoom(20, 4, 16, -3, -1), Zoom(20, 4, 25, 5, 0)
     placed = small.features(black)
     assert (placed[:, 1:17, 3:19] == 0).all() and placed.sum() == 2 * (20 * 20 - 16 * 16)
-    placed = small.picture(torch.zeros(1, 80, 80, 3))
+    placed = small.images(torch.zeros(1, 80, 80, 3))
     assert (placed[:, 4:68, 12:76] == 0).all() and placed.sum() == 3 * (80 * 80 - 64 * 64)
     ramp = torch.arange(20.0)[None, None, :, None].expand(1, 20, 20, 1)
     cropped = large.features(ramp)
@@ -160,8 +160,8 @@ def test_a_small_picture_lies_on_white_and_a_large_one_is_cropped():
 
 
 def test_zooms_fill_their_range_and_follow_the_generator():
-    drawn = [Zoom.draw(32, 4, (0.8, 1.25), torch.Generator().manual_seed(seed)) for seed in range(300)]
-    assert drawn == [Zoom.draw(32, 4, (0.8, 1.25), torch.Generator().manual_seed(seed)) for seed in range(300)]
+    drawn = [Zoom.sample(32, 4, (0.8, 1.25), torch.Generator().manual_seed(seed)) for seed in range(300)]
+    assert drawn == [Zoom.sample(32, 4, (0.8, 1.25), torch.Generator().manual_seed(seed)) for seed in range(300)]
     assert {zoom.scaled for zoom in drawn} == set(range(26, 41))
     for zoom in drawn:
         low, high = sorted((0, zoom.scaled - 32))

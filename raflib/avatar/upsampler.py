@@ -1,9 +1,9 @@
-"""`Upsampler`: a rendered feature picture to a colour picture two or four times its size (Xu et al. 2024, §3.3).
+"""`Upsampler`: a rendered feature image to a colour image two or four times its size (Xu et al. 2024, §3.3).
 
-The renderer draws 32 channels at a quarter of the wanted resolution, of which the first three are already the picture.
-A small convolutional network turns all of them into the full picture: wide at the coarse size, half as wide after every
+The renderer draws 32 channels at a quarter of the wanted resolution, of which the first three are already the image.
+A small convolutional network turns all of them into the full image: wide at the coarse size, half as wide after every
 doubling, a 1×1 convolution and a sigmoid at the end. Instance normalisation has no parameters and is not running: a
-picture is normalised by its own statistics, in training and afterwards.
+image is normalised by its own statistics, in training and afterwards.
 
 Parameters carry the published names below the prefix ``upsampler.`` (``inc.double_conv.0.weight``,
 ``up1.conv.double_conv.0.weight``, …, ``outc.conv.bias``), so that published weights load and ours go back.
@@ -26,12 +26,12 @@ FACTORS = (2, 4)
 
 
 class Upsampler(nn.Module):
-    """Features [B,H,W,channels] → pictures [B,factor·H,factor·W,3] in [0,1].
+    """Features [B,H,W,channels] → images [B,factor·H,factor·W,3] in [0,1].
 
     Args:
         channels: feature channels of the renderer.
         capacity: channels before the last layer; the coarse layers have `factor` times as many.
-        factor: 4 (published) or 2. Factor 1 is no network at all: the first three channels are the picture.
+        factor: 4 (published) or 2. Factor 1 is no network at all: the first three channels are the image.
 
     Raises RafError for another factor.
     """
@@ -48,7 +48,7 @@ class Upsampler(nn.Module):
         self.outc = _OutConv(capacity, 3)
 
     def forward(self, features: Float[Tensor, "B H W C"]) -> Float[Tensor, "B fH fW 3"]:
-        """The pictures; differentiable in the features."""
+        """The images; differentiable in the features."""
         x = self.up1(self.inc(features.permute(0, 3, 1, 2)))
         if self.factor == 4:
             x = self.up2(x)

@@ -41,11 +41,11 @@ def rasterize(
 
     cameras: B `Camera`s (any number for a single set), which are resized to `size` (their aspect has to fit), or a
     tuple of world→camera extrinsics and intrinsics in pixels of `size`, taken as they are (skew is ignored). size:
-    H = W, or (H, W). background: what shows through, one number, a colour, or a picture shared by the B images.
+    H = W, or (H, W). background: what shows through, one number, a colour, or an image shared by the B images.
     backend: "auto", "cpu" or "gsplat". antialiased: scale opacities by sqrt(det Σ / det(Σ + blur)), so that small
     Gaussians do not grow brighter when blurred (Yu et al., "Mip-Splatting", 2024, eq. 10). blur: variance in pixels²
     added to every splat on the screen (gsplat's eps2d); 0.3 is the field's habit, 0.1 keeps edges as sharp as a pixel
-    of a small picture can show them.
+    of a small image can show them.
 
     Returns the image [B,H,W,C] and its alpha [B,H,W,1], which is 1 where the background is hidden. With `depth` also
     the expected depth [B,H,W,1], the mean camera z of what is drawn in a pixel, weighed as its colour is (metres; 0

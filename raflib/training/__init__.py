@@ -1,7 +1,7 @@
 """`fit(capture, sampler, config, out) -> Run`: train one avatar, keep it on disk and load it again.
 
-`fit` holds the step, `run` the run folder, `data` and `cache` the images of a training, `losses` its terms, and `start`
-where the Gaussians begin.
+`trainer` holds the steps, `run` the run folder, `data` and `cache` the training images, `comparison` and `losses` the
+terms of the loss, and `start` the first values of the Gaussians.
 """
 
 from raflib.training.fit import fit

@@ -1,7 +1,7 @@
-"""`PictureCache`: as many pictures in memory as a limit allows, the others read shortly before they are needed.
+"""`ImageCache`: as many images in memory as a limit allows, the others read shortly before they are needed.
 
-Training visits pictures in a new random order every epoch. Throwing out the least recently used one would then throw
-out what is needed soon, so a fixed part is kept for good, and every picture beyond it is read each time. The caller
+Training visits images in a new random order every epoch. Throwing out the least recently used one would then throw
+out what is needed soon, so a fixed part is kept for good, and every image beyond it is read each time. The caller
 says which come next; one background thread reads those ahead. What is returned never depends on that thread.
 """
 
@@ -16,45 +16,45 @@ from jaxtyping import UInt8
 Loader = Callable[[int], UInt8[np.ndarray, "H W 3"]]
 
 
-class PictureCache:
-    """Pictures 0 … `count` − 1 as bytes, all of one shape.
+class ImageCache:
+    """Images 0 … `count` − 1 as bytes, all of one shape.
 
     `load(index)` makes one; it must be deterministic and is called from a second thread too, though never twice at
-    once. The first pictures are read at once and kept, as many as fit into `limit` bytes; those read ahead come on top,
+    once. The first images are read at once and kept, as many as fit into `limit` bytes; those read ahead come on top,
     a few at a time.
     """
 
     def __init__(self, load: Loader, count: int, shape: tuple[int, int, int], limit: int):
         self._load = load
         self.kept = min(count, limit // int(np.prod(shape)))
-        self._pictures = np.empty((self.kept, *shape), np.uint8)
+        self._images = np.empty((self.kept, *shape), np.uint8)
         for index in range(self.kept):
-            self._pictures[index] = load(index)
+            self._images[index] = load(index)
         self._waiting: dict[int, Future] = {}
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="pictures") if self.kept < count else None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="images") if self.kept < count else None
 
     @property
     def held_bytes(self) -> int:
-        """Bytes of the pictures kept for good."""
-        return self._pictures.nbytes
+        """Bytes of the images kept for good."""
+        return self._images.nbytes
 
     def get(self, index: int, upcoming: Iterable[int] = ()) -> UInt8[np.ndarray, "H W 3"]:
-        """Picture `index`, to be treated as read-only; `upcoming` are read ahead, in that order.
+        """Image `index`, to be treated as read-only; `upcoming` are read ahead, in that order.
 
-        What went wrong while a picture was read ahead is raised here, when that picture is asked for.
+        What went wrong while an image was read ahead is raised here, when that image is asked for.
         """
         upcoming = [i for i in upcoming if i >= self.kept]
         for unwanted in self._waiting.keys() - {index, *upcoming}:
             self._waiting.pop(unwanted).cancel()
         if index >= self.kept:
-            picture = self._waiting.pop(index, None) or self._thread.submit(self._load, index)
+            image = self._waiting.pop(index, None) or self._thread.submit(self._load, index)
         for later in upcoming:
             if later not in self._waiting:
                 self._waiting[later] = self._thread.submit(self._load, later)
-        return self._pictures[index] if index < self.kept else picture.result()
+        return self._images[index] if index < self.kept else image.result()
 
     def close(self) -> None:
-        """Stop reading ahead; only kept pictures can be had afterwards."""
+        """Stop reading ahead; only kept images can be had afterwards."""
         if self._thread is not None:
             self._thread.shutdown(wait=True, cancel_futures=True)
             self._waiting.clear()

@@ -1,7 +1,7 @@
-"""The pictures a training looks at: which (frame, camera) pairs, at which size, in which order.
+"""The images a training looks at: which (frame, camera) pairs, at which size, in which order.
 
-Pairs are drawn once from the seed and the order of an epoch from (seed, epoch), so that the pictures of step s are a
-function of s alone, a resumed run continues exactly and the pictures of the next steps can be read ahead. An epoch
+Pairs are drawn once from the seed and the order of an epoch from (seed, epoch), so that the images of step s are a
+function of s alone, a resumed run continues exactly and the images of the next steps can be read ahead. An epoch
 visits each pair once, or expressive frames more often and mild ones less (`favour_expressive`): most frames of a
 recording are mild, and teach little about expression.
 """
@@ -20,14 +20,14 @@ from raflib.config import TrainConfig
 from raflib.errors import RafError
 from raflib.geometry import Camera
 from raflib.images import face_box, shrunk
-from raflib.training.cache import PictureCache
+from raflib.training.cache import ImageCache
 
 AHEAD = 8
-"""Steps whose pictures are read ahead when not all of them fit into memory."""
+"""Steps whose images are read ahead when not all of them fit into memory."""
 
 
 def random_square(box: Int[Tensor, "4"], size: int, full: int, generator: torch.Generator) -> tuple[int, int, int]:
-    """A square (x, y, size) inside a picture of `full` pixels whose centre lies inside `box`, as far as that fits."""
+    """A square (x, y, size) inside an image of `full` pixels whose centre lies inside `box`, as far as that fits."""
     x, y, width, height = box.tolist()
     jitter = torch.rand(2, generator=generator).tolist()
     left = round(x + jitter[0] * width - size / 2)
@@ -37,20 +37,20 @@ def random_square(box: Int[Tensor, "4"], size: int, full: int, generator: torch.
 
 @dataclass(frozen=True)
 class Shot:
-    """One training example, a frame seen by V cameras: frame index `t`, cameras of the rendered size, pictures
+    """One training example, a frame seen by V cameras: frame index `t`, cameras of the rendered size, images
     [V,F,F,3] in [0,1] of the upsampled size, pose [1,6], scale [1], face boxes [V,4] in pixels of the rendered size
     (always on the CPU)."""
 
     t: int
     cameras: list[Camera]
-    pictures: Float[Tensor, "V F F 3"]
+    images: Float[Tensor, "V F F 3"]
     pose: Float[Tensor, "1 6"]
     scale: Float[Tensor, "1"]
     boxes: Int[Tensor, "V 4"]
 
 
-class Pictures:
-    """The training pictures of a capture: bytes of `config.size` × `config.avatar.upsampling` pixels, square.
+class TrainingImages:
+    """The training images of a capture: bytes of `config.size` × `config.avatar.upsampling` pixels, square.
 
     At most `config.cache_gib` GiB of them stay in memory, the others are read again when their step is near. Examples
     are given on `device`. `close` it when no more are wanted.
@@ -72,11 +72,11 @@ class Pictures:
             raise RafError(
                 f"capture {capture.subject}: camera {small.name} filmed {small.width}×{small.height} pixels, training "
                 f"wants {self.full} (size {size} × upsampling {config.avatar.upsampling}) and enlarges nothing; film "
-                "larger pictures or lower the size"
+                "larger images or lower the size"
             )
         self.cameras = [capture.cameras[c].resized(size, size) for _, c in self.pairs]
         self._capture = capture
-        self.cache = PictureCache(self._read, len(self.pairs), (self.full, self.full, 3), int(config.cache_gib * 2**30))
+        self.cache = ImageCache(self._read, len(self.pairs), (self.full, self.full, 3), int(config.cache_gib * 2**30))
         boxes = [
             face_box(capture.landmarks[t], camera) for (t, _), camera in zip(self.pairs, self.cameras, strict=True)
         ]
@@ -96,16 +96,16 @@ class Pictures:
         return len(self.groups)
 
     def shot(self, step: int) -> Shot:
-        """The example of training step `step`. RafError naming the picture when it cannot be read."""
+        """The example of training step `step`. RafError naming the image when it cannot be read."""
         group = self._group(step)
         ahead = ()
         if self.cache.kept < len(self.pairs):
             ahead = [index for later in range(1, AHEAD + 1) for index in self._group(step + later)]
         read = [self.cache.get(index, [*group[k + 1 :], *ahead]) for k, index in enumerate(group)]
-        pictures = torch.from_numpy(np.stack(read)).to(self.device).float().div_(255)
+        images = torch.from_numpy(np.stack(read)).to(self.device).float().div_(255)
         t = self.pairs[group[0]][0]
         cameras, rows = [self.cameras[index] for index in group], slice(t, t + 1)
-        return Shot(t, cameras, pictures, self.pose[rows], self.scale[rows], self.boxes[group])
+        return Shot(t, cameras, images, self.pose[rows], self.scale[rows], self.boxes[group])
 
     def close(self) -> None:
         """Stop reading ahead."""
@@ -124,12 +124,12 @@ class Pictures:
             return np.array(shrunk(self._capture.image(t, c), self.full), order="C")
         except RafError:
             raise
-        except Exception as error:  # whatever a source raises, possibly in another thread: say which picture it was
+        except Exception as error:  # whatever a source raises, possibly in another thread: say which image it was
             path = getattr(self._capture.frames, "path", None)
             where = f"frame {self._capture.sequence[t]}/{self._capture.frame[t]}, camera {self.cameras[index].name}"
             if path is not None:
                 where = f"{path(t, c)} ({where})"
-            raise RafError(f"{where}: the picture cannot be read ({type(error).__name__}: {error})") from error
+            raise RafError(f"{where}: the image cannot be read ({type(error).__name__}: {error})") from error
 
     def _shuffled(self, epoch: int) -> np.ndarray:
         """Systematic sampling: a group's number of visits is its share of the epoch, rounded up or down by chance."""
@@ -140,7 +140,7 @@ class Pictures:
 
 
 def _expressiveness(capture: Capture, frames: list[int], strength: float) -> np.ndarray:
-    """Visits an epoch of each picture, 1 on average: (1 − s) + s · (distance from the mean expression / its mean)."""
+    """Visits an epoch of each image, 1 on average: (1 − s) + s · (distance from the mean expression / its mean)."""
     expression = capture.expression[frames]
     distance = np.linalg.norm(expression - expression.mean(0), axis=1)
     return (1 - strength) + strength * distance / max(distance.mean(), 1e-9)

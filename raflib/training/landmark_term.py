@@ -1,9 +1,9 @@
-"""Landmarks as a guide: they tell where skin goes, which pictures tell only where old and new place overlap.
+"""Landmarks as a guide: they tell where skin goes, which images tell only where old and new place overlap.
 
 The displacement network is asked to carry the neutral landmarks to where each training frame's tracked landmarks are,
 head pose taken out, given the expression that conditions the frame: the landmark term of the first stage of Xu et al.
-2024. A frame costs a hundredth of rendering it, so the mouth opens before the first picture is looked at (`fit`), and
-the term goes on beside the picture losses. The expression comes from the training's own conditioner: under RAF a
+2024. A frame costs a hundredth of rendering it, so the mouth opens before the first image is looked at (`fit`), and
+the term goes on beside the image losses. The expression comes from the training's own conditioner: under RAF a
 neighbour's expression has to move the landmarks like the subject's own does.
 """
 

@@ -1,9 +1,9 @@
 """Terms of the training loss: unreduced, in one named dict, and their weighted sum, which training minimises.
 
-``L = λ₁ ‖render − picture‖₁ + λ_grad ‖∇(render − picture)‖₁ + λ_perc perceptual(crop)`` (RAF §4, Eq. for L_self and
+``L = λ₁ ‖render − target‖₁ + λ_grad ‖∇(render − target)‖₁ + λ_perc perceptual(crop)`` (RAF §4, Eq. for L_self and
 L_RAF: both have this form and differ in the expression that made the render). The face counts `weight_face` times more.
-With an upsampler the first two terms compare the first three rendered channels with the shrunk picture; the perceptual
-one and a third, λ_fine ‖upsampled − picture‖₁, compare the full pictures (Xu et al. 2024).
+With an upsampler the first two terms compare the first three rendered channels with the shrunk target; the perceptual
+one and a third, λ_fine ‖upsampled − target‖₁, compare the full images (Xu et al. 2024).
 Training may add the landmark distances of `raflib.training.landmark_term` to the dict, weighted by λ_lmk.
 """
 
@@ -31,46 +31,46 @@ def face_weights(boxes: Int[Tensor, "B 4"], size: int, weight_face: float) -> Fl
 
 def terms(
     render: Float[Tensor, "B H W 3"],
-    picture: Float[Tensor, "B H W 3"],
+    target: Float[Tensor, "B H W 3"],
     weights: Float[Tensor, "B H W 1"],
     perceptual: Perceptual | None = None,
     crops: Sequence[tuple[int, int, int]] | None = None,
 ) -> dict[str, Tensor]:
     """Unreduced terms: "l1" [B,H,W,3], "gradient" [B,H-1,W-1,6] and, given a network and crops, "perceptual" [B].
 
-    `crops` has (x, y, size) in pixels for each picture; the perceptual network sees only that square.
+    `crops` has (x, y, size) in pixels for each target; the perceptual network sees only that square.
     """
-    difference = render - picture
+    difference = render - target
     across = difference[:, :-1, 1:] - difference[:, :-1, :-1]
     down = difference[:, 1:, :-1] - difference[:, :-1, :-1]
     result = {"l1": difference.abs() * weights, "gradient": torch.cat([across, down], -1).abs()}
     if perceptual is not None and crops is not None:
-        result["perceptual"] = _perceptual(render, picture, perceptual, crops)
+        result["perceptual"] = _perceptual(render, target, perceptual, crops)
     return result
 
 
 def fine_terms(
     upsampled: Float[Tensor, "B H W 3"],
-    picture: Float[Tensor, "B H W 3"],
+    target: Float[Tensor, "B H W 3"],
     weights: Float[Tensor, "B H W 1"],
     perceptual: Perceptual | None = None,
     crops: Sequence[tuple[int, int, int]] | None = None,
 ) -> dict[str, Tensor]:
-    """Unreduced terms of the upsampled picture: "fine" [B,H,W,3] and, given a network and crops, "perceptual" [B].
+    """Unreduced terms of the upsampled image: "fine" [B,H,W,3] and, given a network and crops, "perceptual" [B].
 
     The perceptual term takes the place of the one that `terms` computes without an upsampler.
     """
-    result = {"fine": (upsampled - picture).abs() * weights}
+    result = {"fine": (upsampled - target).abs() * weights}
     if perceptual is not None and crops is not None:
-        result["perceptual"] = _perceptual(upsampled, picture, perceptual, crops)
+        result["perceptual"] = _perceptual(upsampled, target, perceptual, crops)
     return result
 
 
 def _perceptual(
-    render: Tensor, picture: Tensor, perceptual: Perceptual, crops: Sequence[tuple[int, int, int]]
+    render: Tensor, target: Tensor, perceptual: Perceptual, crops: Sequence[tuple[int, int, int]]
 ) -> Tensor:
     windows = [(b, slice(y, y + size), slice(x, x + size)) for b, (x, y, size) in enumerate(crops)]
-    return perceptual(*(torch.stack([images[window] for window in windows]) for images in (render, picture)))
+    return perceptual(*(torch.stack([images[window] for window in windows]) for images in (render, target)))
 
 
 def total(parts: Mapping[str, Tensor], config: TrainConfig) -> Float[Tensor, ""]:

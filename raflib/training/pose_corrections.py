@@ -1,6 +1,6 @@
 """`PoseCorrections`: what training adds to the tracked head pose of each frame, kept by the frame's name.
 
-A tracker's pose is a little wrong in every frame, and a picture loss says in which direction (Xu et al. 2024 learn the
+A tracker's pose is a little wrong in every frame, and an image loss says in which direction (Xu et al. 2024 learn the
 poses beside the avatar). Corrections belong to frames called "<sequence>/<frame>", not to rows: a capture to which
 frames were added, or whose frames are sorted otherwise, still finds its own. Their mean over the frames trained on is
 kept at zero, so that the canonical head stays where the tracker puts it on frames never trained on.

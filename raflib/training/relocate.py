@@ -1,8 +1,8 @@
-"""Where Gaussians are spent: those that became invisible move to where the picture is still wrong.
+"""Where Gaussians are spent: those that became invisible move to where the image is still wrong.
 
 The number of Gaussians never changes. A Gaussian whose opacity fell below a threshold contributes nothing; it restarts
 beside a visible one drawn in proportion to how hard training has pulled on its position lately (the root of Adam's
-running mean of squared gradients), and both shrink so that the picture hardly changes.
+running mean of squared gradients), and both shrink so that the image hardly changes.
 """
 
 from __future__ import annotations

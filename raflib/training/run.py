@@ -1,9 +1,9 @@
-"""`Run`: a trained avatar as it lies on disk, and the pictures it makes.
+"""`Run`: a trained avatar on disk, and the images that it renders.
 
-A checkpoint is one safetensors file: the avatar's tensors under "avatar.", the upsampler's under their published names
-("upsampler."), the learned background, the pose corrections with the names of their frames, and the optimisers' state.
-Its sealed header holds the run's info and log as well. `run.json` and `log.csv` repeat those for people and other
-programs; they are written after the checkpoint and compared with it when a run is loaded.
+A checkpoint is one safetensors file. It holds the avatar's tensors under "avatar.", the upsampler's under their
+published names ("upsampler."), the learned background, the pose corrections with the names of their frames, and the
+state of the optimisers. Its sealed header also holds the run's info and log. `run.json` and `log.csv` repeat those for
+people and other programs. They are written after the checkpoint and compared with it when a run is loaded.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ from raflib.training.pose_corrections import as_table
 CHECKPOINT = "checkpoint.safetensors"
 BANK = "bank_fingerprints.npz"
 IDENTITY = ("subject", "recording", "sampler", "config")
-"""Entries of a run's info that say what it is of: a folder is continued with the same only."""
+"""Entries of a run's info that must be the same when its folder is continued."""
+Stored = tuple[dict[str, Tensor], dict[str, Any]]
+"""Tensors and header of a checkpoint."""
 
 
 @dataclass(eq=False)
@@ -65,14 +67,19 @@ class Run:
     def load(cls, path: str | Path, device: str = "auto") -> Run:
         """Read a run folder onto `device` ("auto", "cpu" or "cuda", see `choose_device`).
 
-        Of an unfinished run, this is the avatar of its last checkpoint.
-
-        RafError naming the file when one is missing, damaged, of another run or of another version.
+        Of an unfinished run, this is the avatar of its last checkpoint. Raises RafError naming the file when one is
+        missing, damaged, of another run or of another version.
         """
         path, where = Path(path), choose_device(device)
         tensors, header = load_tensors(path / CHECKPOINT)
-        info, log = _compare_copies(path, header)
+        _compare_copies(path, header)
+        return cls.of(path, tensors, header, where)
+
+    @classmethod
+    def of(cls, path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any], device: torch.device) -> Run:
+        """The run of a checkpoint that was read; RafError naming its file when it is of another version."""
         try:
+            info, log = header["info"], _log_text(header["log"])
             config = train_config_from_dict(header["config"])
             model = below(tensors, "avatar.")
             avatar = GaussianAvatar(
@@ -82,7 +89,7 @@ class Run:
             upsampler, background = make_upsampler(config), tensors.get("background")
             if upsampler is not None:
                 upsampler.load_state_dict(below(tensors, PREFIX))
-                upsampler.to(where).eval()
+                upsampler.to(device).eval()
             corrections = {}
             if "pose_correction" in tensors:
                 corrections = as_table(header["pose_frames"], tensors["pose_correction"])
@@ -90,9 +97,9 @@ class Run:
         except (RafError, RuntimeError, LookupError, TypeError) as error:
             words = str(error).splitlines()[0]
             raise RafError(f"{path / CHECKPOINT}: not an avatar of this version ({words}); train it again") from None
-        avatar.to(where)
-        background = None if background is None else background.to(where)
-        return cls(*names, avatar.eval(), upsampler, background, corrections, info, log)
+        background = None if background is None else background.to(device)
+        rows = pd.read_csv(io.StringIO(log)) if header["log"] else pd.DataFrame()
+        return cls(*names, avatar.to(device).eval(), upsampler, background, corrections, info, rows)
 
     @property
     def finished(self) -> bool:
@@ -128,10 +135,10 @@ class Run:
         scale: Float[np.ndarray, "B"],
         cameras: list[Camera],
     ) -> Float[np.ndarray, "B H W 3"]:
-        """Pictures in [0,1] of the avatar, one a row, each by its own camera (all of one size).
+        """Images in [0,1] of the avatar, one a row, each by its own camera (all of one size).
 
         With an upsampler, features are rendered at the camera's size divided by `upsampling`; RafError when that is
-        not a whole number of pixels. Such a network knows faces of the sizes it was trained on, so ask for pictures of
+        not a whole number of pixels. Such a network knows faces of the sizes it was trained on, so ask for images of
         about the training's `size` × `upsampling`.
         """
         images, factor = [], self.config.avatar.upsampling
@@ -146,8 +153,8 @@ class Run:
             backdrop = 1.0 if self.background is None else resized(self.background[None], height, width)[0]
             blur = self.config.avatar.blur
             image, _ = rasterize(self.avatar(*given), [camera], (height, width), background=backdrop, blur=blur)
-            picture = image[..., :3] if self.upsampler is None else self.upsampler(image)
-            images.append(picture[0].clamp(0, 1).cpu().numpy())
+            shown = image[..., :3] if self.upsampler is None else self.upsampler(image)
+            images.append(shown[0].clamp(0, 1).cpu().numpy())
         return np.stack(images)
 
     def _row(self, values: np.ndarray, row: int) -> Tensor:
@@ -171,46 +178,42 @@ def choose_device(device: str) -> torch.device:
     return torch.device("cuda" if problem is None else "cpu")
 
 
-def is_finished(out: Path, identity: Mapping[str, Any]) -> bool:
-    """Whether `out` holds a finished run of `identity`; RafError where it holds another's, finished or not."""
+def stored_run(out: Path, identity: Mapping[str, Any]) -> Stored | None:
+    """The checkpoint of `identity` in `out`, None where there is none; RafError where the folder holds another run."""
     if not (out / CHECKPOINT).exists():
-        return False
-    _, header = load_tensors(out / CHECKPOINT)
+        return None
+    tensors, header = load_tensors(out / CHECKPOINT)
     info = header.get("info", {})
     odd = [key for key in IDENTITY if _plain(info.get(key)) != _plain(identity[key])]
     if odd:
         raise RafError(f"{out}: holds a run with another {', '.join(odd)}; choose another folder or delete it")
-    if info["finished"]:
-        write_log(out, header["log"])  # a process killed while saving leaves older ones
-        write_json(out / "run.json", info)
-    return info["finished"]
+    return tensors, header
 
 
-def write_log(out: Path, rows: list[dict[str, Any]]) -> None:
-    """The training log as `log.csv`."""
+def write_copies(out: Path, header: Mapping[str, Any]) -> None:
+    """Write log.csv and run.json as the checkpoint's header has them."""
     with atomic_write(out / "log.csv") as path:
-        path.write_text(_log_text(rows))
+        path.write_text(_log_text(header["log"]))
+    write_json(out / "run.json", header["info"])
 
 
 def _log_text(rows: list[dict[str, Any]]) -> str:
     return pd.DataFrame(rows).to_csv(index=False)
 
 
-def _compare_copies(path: Path, header: Mapping[str, Any]) -> tuple[dict[str, Any], pd.DataFrame]:
-    """The run's info and log; RafError naming the file that says something else than the checkpoint."""
+def _compare_copies(path: Path, header: Mapping[str, Any]) -> None:
+    """RafError naming run.json or log.csv where it differs from the checkpoint's header."""
     try:
-        info, log = header["info"], _log_text(header["log"])
-        copies = {"run.json": json_text(info), "log.csv": log}
+        copies = {"run.json": json_text(header["info"]), "log.csv": _log_text(header["log"])}
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise RafError(f"{path / CHECKPOINT}: not of this version ({error!r}); train it again") from None
     for name, text in copies.items():
         remedy = "train with the same settings once more, which writes it from the checkpoint"
         if read_bytes(path / name, "record of the run", remedy) != text.encode():
             raise RafError(
-                f"{path / name}: does not say what {CHECKPOINT} beside it says; it was changed, or belongs to another "
-                "run, or training was killed while saving; train with the same settings once more, which writes it anew"
+                f"{path / name}: differs from {CHECKPOINT} beside it; it was changed, or belongs to another run, or "
+                "training was killed while saving; train with the same settings once more, which writes it anew"
             )
-    return info, pd.read_csv(io.StringIO(log)) if header["log"] else pd.DataFrame()
 
 
 def make_upsampler(config: TrainConfig) -> Upsampler | None:
@@ -226,7 +229,7 @@ def below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 def _plain(value: Any) -> Any:
     """As JSON would give it back, so that stored and fresh values compare equal, less what changes no result: a run may
-    be continued with more or less memory for its pictures."""
+    be continued with more or less memory for its images."""
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items() if key != "cache_gib"}
     return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -1,9 +1,9 @@
 """`Zoom`: the random scale-and-crop between renderer and upsampler, which sees faces of many sizes that way.
 
-The feature picture and the true picture go through the same change (Xu et al. 2024, public code: 0.8 to 1.25): scaled
+The feature image and the true image go through the same change (Xu et al. 2024, public code: 0.8 to 1.25): scaled
 by one factor, then cropped where that made them larger and placed on white where it made them smaller. The coarse size
-stays a whole number of pixels and every offset is one in coarse pixels, times `factor` for the fine picture, so a point
-that lies at u in the features lies at exactly factor · u in the picture, before and after.
+stays a whole number of pixels and every offset is one in coarse pixels, times `factor` for the fine image, so a point
+that lies at u in the features lies at exactly factor · u in the image, before and after.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from raflib.images import resized
 
 @dataclass(frozen=True)
 class Zoom:
-    """One scale-and-crop of square pictures of `size` coarse pixels; fine pictures are `factor` times as large.
+    """One scale-and-crop of square images of `size` coarse pixels; fine images are `factor` times as large.
 
-    The coarse picture is scaled to `scaled` pixels; the window kept has its corner at (`x`, `y`) of the scaled picture,
-    negative where the picture is smaller than the window. All in coarse pixels.
+    The coarse image is scaled to `scaled` pixels; the window kept has its corner at (`x`, `y`) of the scaled image,
+    negative where the image is smaller than the window. All in coarse pixels.
     """
 
     size: int
@@ -33,7 +33,7 @@ class Zoom:
     y: int
 
     @classmethod
-    def draw(cls, size: int, factor: int, between: tuple[float, float], generator: torch.Generator) -> Zoom:
+    def sample(cls, size: int, factor: int, between: tuple[float, float], generator: torch.Generator) -> Zoom:
         """A zoom drawn evenly `between` two scales, at an even place. Reads `generator` three times (CPU)."""
         low, high = between
         scaled = max(1, round(size * (low + (high - low) * torch.rand((), generator=generator).item())))
@@ -43,16 +43,16 @@ class Zoom:
         return cls(size, factor, scaled, x, y)
 
     def features(self, images: Float[Tensor, "B S S C"]) -> Float[Tensor, "B S S C"]:
-        """Rendered features, zoomed; a renderer's picture has nothing finer than its pixels, so it is not smoothed."""
+        """Rendered features, zoomed; a renderer's image has nothing finer than its pixels, so it is not smoothed."""
         return self._window(resized(images, self.scaled, self.scaled, smooth=False), 1)
 
-    def picture(self, images: Float[Tensor, "B F F 3"]) -> Float[Tensor, "B F F 3"]:
-        """True pictures of `factor · size` pixels, zoomed alike."""
+    def images(self, images: Float[Tensor, "B F F 3"]) -> Float[Tensor, "B F F 3"]:
+        """True images of `factor · size` pixels, zoomed alike."""
         side = self.factor * self.scaled
         return self._window(resized(images, side, side), self.factor)
 
     def box(self, boxes: Int[Tensor, "B 4"]) -> Int[Tensor, "B 4"]:
-        """Boxes (x, y, width, height) of coarse pixels as boxes of fine pixels of the zoomed picture, cut at its border
+        """Boxes (x, y, width, height) of coarse pixels as boxes of fine pixels of the zoomed image, cut at its border
         (a box that was cropped away has no width or no height)."""
         ratio, corner = self.scaled / self.size, torch.tensor([self.x, self.y])
         low = self.factor * (boxes[:, :2] * ratio - corner)

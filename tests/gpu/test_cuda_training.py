@@ -74,7 +74,7 @@ def test_the_first_step_is_the_cpus(capture, tmp_path):
 
 
 def test_a_run_continues_on_the_other_device(capture, tmp_path, monkeypatch):
-    monkeypatch.setattr(training._Trainer, "_one_step", dying_at(30))
+    monkeypatch.setattr(training.Trainer, "one_step", dying_at(30))
     with pytest.raises(KeyboardInterrupt):
         fit(capture, Vanilla(), config(4), tmp_path / "run", progress=False, device="cpu")
     monkeypatch.undo()

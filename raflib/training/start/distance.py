@@ -56,7 +56,7 @@ def first_distances(
         centre, radius, low, high = skull_and_body(capture)
         inside = (((points - centre) / radius) ** 2).sum(1) < 1
         inside |= ((points > low) & (points < high)).all(1)
-    # a surface that leaves the box has a hole: what the pictures' border cuts off is closed at the box's side
+    # a surface that leaves the box has a hole: what the images' border cuts off is closed at the box's side
     border = grid.border.cpu().numpy()
     inside &= ~border
     if not inside.any():

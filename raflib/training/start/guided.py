@@ -38,8 +38,10 @@ RARELY, UNSEEN = 0.03, 0.1
 
 @runtime_checkable
 class Shots(Protocol):
-    """What the stage needs of `raflib.training.data.Pictures`: the example of a step, with its frame `t`, cameras,
-    pictures [V,H,W,3], pose [1,6] and scale [1]. The first view is looked at."""
+    """The training images as this stage reads them, see `raflib.training.data.TrainingImages`.
+
+    A shot has its frame `t`, cameras, images [V,H,W,3], pose [1,6] and scale [1]. Only its first view is used.
+    """
 
     def shot(self, step: int): ...
 
@@ -47,14 +49,14 @@ class Shots(Protocol):
 def start_on_surface(
     avatar: GaussianAvatar,
     capture: Capture,
-    pictures: Shots,
+    images: Shots,
     guide: LandmarkGuide,
     config: TrainConfig,
     around: list[int],
     progress: bool = True,
 ) -> None:
     """Learn a surface, then put the avatar's Gaussians on it: `learn_surface` and `plant`."""
-    surface = learn_surface(avatar, capture, pictures, guide, config, around, progress)
+    surface = learn_surface(avatar, capture, images, guide, config, around, progress)
     normals = plant(avatar, surface, guide.neutral, config.seed)
     if avatar.colour is not None:
         paint(avatar, normals, capture, around)
@@ -63,21 +65,21 @@ def start_on_surface(
 def learn_surface(
     avatar: GaussianAvatar,
     capture: Capture,
-    pictures: Shots,
+    images: Shots,
     guide: LandmarkGuide,
     config: TrainConfig,
     around: list[int],
     progress: bool = True,
 ) -> Surface:
-    """The surface of `capture` from the cameras `around` (masks) and `pictures`; trains four of the avatar's networks.
+    """The surface of `capture` from the cameras `around` (masks) and `images`; trains four of the avatar's networks.
 
-    `guide` is the training's landmark term, whose sampler conditions the pictures too. The surface is on the avatar's
-    device; on a CPU the same seed gives the same. Raises RafError when pictures are smaller than asked for, or no
+    `guide` is the training's landmark term, whose sampler conditions the images too. The surface is on the avatar's
+    device; on a CPU the same seed gives the same. Raises RafError when images are smaller than asked for, or no
     surface can be found.
     """
     s = config.surface
     if s.size > config.size:
-        raise RafError(f"surface: pictures of {s.size} pixels asked for, those of the training have {config.size}")
+        raise RafError(f"surface: images of {s.size} pixels asked for, those of the training have {config.size}")
     views = {camera.name: index for index, camera in enumerate(capture.cameras)}
     grid = head_grid(capture, s, around, config.seed).to(avatar.xyz.device)
     surface = Surface(avatar, grid, s, float(capture.neutral[:, 1].max()))
@@ -92,7 +94,7 @@ def learn_surface(
             group["lr"] = rate * s.decay ** (step / s.steps)
         if step % s.refresh == 0:
             surface.refresh()
-        shot = pictures.shot(step)
+        shot = images.shot(step)
         loss = total(losses(surface, shot, capture.mask(shot.t, views[shot.cameras[0].name]), guide, generator), s)
         if not torch.isfinite(loss):
             raise RafError(f"surface: the loss is not finite at step {step}; lower the rates of SurfaceConfig")
@@ -106,18 +108,18 @@ def learn_surface(
 def losses(
     surface: Surface, shot, mask: UInt8[np.ndarray, "H W"], guide: LandmarkGuide, generator: torch.Generator
 ) -> dict[str, Tensor]:
-    """The six terms of stage 1 for one picture and its mask, each a number ≥ 0."""
+    """The six terms of stage 1 for one image and its mask, each a number ≥ 0."""
     size, camera = surface.config.size, shot.cameras[0]
-    device = shot.pictures.device
+    device = shot.images.device
     alpha_true = resized(torch.tensor(mask, device=device)[None, ..., None] / 255, size, size)
-    picture = resized(shot.pictures[:1], size, size) * alpha_true + (1 - alpha_true)
+    image = resized(shot.images[:1], size, size) * alpha_true + (1 - alpha_true)
     mesh = surface.mesh()
     expression = guide.condition(torch.tensor([shot.t]), generator).to(device)
     gaussians, moved = surface.splats(mesh, expression, shot.pose, shot.scale, camera)
     render, alpha = rasterize(gaussians, [camera], size, blur=surface.avatar.config.blur)
     both = (alpha * alpha_true).sum()
     return {
-        "rgb": (render - picture).abs().mean(),
+        "rgb": (render - image).abs().mean(),
         "silhouette": 1 - both / (alpha.sum() + alpha_true.sum() - both),
         "landmarks": guide.distances(BESIDE, generator).mean(),
         "offset": moved.square().sum(-1).mean(),

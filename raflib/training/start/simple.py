@@ -101,14 +101,14 @@ def _to_world(points, capture: Capture, t: int) -> np.ndarray:
     return capture.scale[t] * points @ rotation.T + capture.pose[t, 3:]
 
 
-def _sample(picture: np.ndarray, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(inside the picture?, its value at the nearest pixel) for pixel coordinates [N,2]."""
-    height, width = picture.shape[:2]
+def _sample(image: np.ndarray, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(inside the image?, its value at the nearest pixel) for pixel coordinates [N,2]."""
+    height, width = image.shape[:2]
     with np.errstate(invalid="ignore"):
         index = np.floor(np.nan_to_num(pixels, nan=-1.0)).astype(int)
     inside = (index >= 0).all(1) & (index[:, 0] < width) & (index[:, 1] < height)
     index = np.where(inside[:, None], index, 0)
-    return inside, picture[index[:, 1], index[:, 0]]
+    return inside, image[index[:, 1], index[:, 0]]
 
 
 def hull_box(capture, rest, cameras, rng) -> tuple[np.ndarray, np.ndarray]:
