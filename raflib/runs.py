@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import math
 import os
 import platform
 import secrets
@@ -165,14 +166,28 @@ def _holder(text: str) -> str:
 
 
 def json_text(value: object) -> str:
-    """`value` as readable JSON, as files hold it."""
-    return json.dumps(value, indent=1, sort_keys=True) + "\n"
+    """`value` as readable JSON. NaN, a number that does not exist, becomes null; RafError naming an infinite entry."""
+    return json.dumps(_json_value(value, ""), indent=1, sort_keys=True, allow_nan=False) + "\n"
+
+
+def _json_value(value: object, name: str) -> object:
+    """`value` with null for NaN; `name` is the path of its keys."""
+    if isinstance(value, Mapping):
+        return {key: _json_value(item, f"{name}.{key}".lstrip(".")) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_json_value(item, f"{name}[{index}]") for index, item in enumerate(value)]
+    if isinstance(value, float) and not math.isfinite(value):
+        if math.isnan(value):
+            return None
+        raise RafError(f"{name or 'value'} is {value!r}, which JSON cannot hold; expected a finite number")
+    return value
 
 
 def write_json(path: str | Path, value: object) -> None:
-    """`value` as readable JSON, atomically."""
+    """Write `value` as `json_text` gives it, atomically. `read_json` reads it back, with None for NaN."""
+    text = json_text(value)
     with atomic_write(path) as temporary:
-        temporary.write_text(json_text(value))
+        temporary.write_text(text)
 
 
 def provenance() -> dict[str, object]:

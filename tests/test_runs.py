@@ -5,6 +5,7 @@ import json
 import os
 import signal
 
+import numpy as np
 import pytest
 import torch
 
@@ -21,6 +22,15 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path):
         raise KeyboardInterrupt
     assert read_json(path) == {"x": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_nan_becomes_null_and_infinity_is_refused_by_name(tmp_path):
+    path = tmp_path / "a.json"
+    runs.write_json(path, {"a": {"b": [1.5, float("nan")]}, "c": np.float64("nan"), "d": (1, "NaN", None, True)})
+    assert read_json(path) == {"a": {"b": [1.5, None]}, "c": None, "d": [1, "NaN", None, True]}
+    with pytest.raises(RafError, match=r"a\.b\[1\] is -inf, which JSON cannot hold"):
+        runs.write_json(path, {"a": {"b": [1.5, float("-inf")]}})
+    assert read_json(path)["c"] is None
 
 
 def test_a_full_disk_is_one_line_naming_the_file(tmp_path, monkeypatch):

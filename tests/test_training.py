@@ -72,10 +72,9 @@ def test_a_checkpoint_is_read_once(capture, trained, tmp_path, monkeypatch):
     monkeypatch.setattr(sys.modules["raflib.training.run"], "load_tensors", lambda p: read.append(p) or load_tensors(p))
     fit(capture, Vanilla(), CONFIG, trained.path, progress=False)  # finished
     assert len(read) == 1
-    monkeypatch.setattr(training.Trainer, "one_step", dying_at(16))
-    with pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
+        killed.setattr(training.Trainer, "one_step", dying_at(16))
         fit(capture, Vanilla(), replace(CONFIG, steps=18), tmp_path / "run", progress=False)
-    monkeypatch.setattr(training.Trainer, "one_step", dying_at(99))
     again = fit(capture, Vanilla(), replace(CONFIG, steps=18), tmp_path / "run", progress=False)  # continued
     assert len(read) == 2
     loaded = Run.load(tmp_path / "run")
