@@ -1,4 +1,4 @@
-"""Every knob, once: a frozen dataclass a stage, and named profiles.
+"""All settings: a frozen dataclass for each stage, and named profiles.
 
 Profiles: `tiny` runs in seconds and proves that the code path works; `demo` is sized for a laptop CPU and gives numbers
 worth reading; `paper` holds the sizes of the published avatar (Xu et al. 2024; RAF §5) and wants a GPU and real images.
@@ -9,10 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from numbers import Integral, Real
 from typing import Any
 
-from raflib.errors import RafError
+from raflib.errors import RafError, finite, whole
 
 PROFILES = ("tiny", "demo", "paper")
 SEEDS = (0, 2**32 - 1)
@@ -38,23 +37,21 @@ RANGES: dict[str, tuple[float, float]] = {
 def check_ranges(config: Any) -> None:
     """RafError naming the first numeric field of a configuration that is of another type, not finite or out of range.
 
-    Whole numbers of other libraries become `int`, so that a configuration can be written as JSON.
+    Numbers of other libraries become Python's own, so that a configuration can be written as JSON.
     """
     for entry in fields(config):
         kind, value = str(entry.type), getattr(config, entry.name)
-        if kind not in ("int", "float", "tuple[int, ...]"):
-            continue
-        many = kind.startswith("tuple")
-        number = Real if kind == "float" else Integral
         low, high = RANGES.get(entry.name, (0, math.inf))
-        for item in value if many else (value,):
-            good = isinstance(item, number) and not isinstance(item, bool)
-            if not (good and math.isfinite(item) and low <= item <= high):
-                wanted = "whole numbers" if many else "a whole number" if number is Integral else "a number"
-                span = f"from {low:,} to {high:,}" if math.isfinite(high) else f"of {low} or more"
-                raise RafError(f"{type(config).__name__}.{entry.name} is {value!r}; expected {wanted} {span}")
-        if number is Integral:
-            object.__setattr__(config, entry.name, tuple(map(int, value)) if many else int(value))
+        name = f"{type(config).__name__}.{entry.name}"
+        if kind == "float":
+            value = finite(name, value, low, high)
+        elif kind == "int":
+            value = whole(name, value, low, None if math.isinf(high) else high)
+        elif kind == "tuple[int, ...]":
+            value = tuple(whole(name, item, low, None if math.isinf(high) else high) for item in value)
+        else:
+            continue
+        object.__setattr__(config, entry.name, value)
 
 
 INITIALISATIONS = ("simple", "guided")
@@ -176,7 +173,7 @@ class TrainConfig:
     steps: int = 300_000  # training steps; the paper says 500 epochs
     cameras: int = 16  # how many cameras are used
     camera_choice: str = "spread"  # "spread" over the rig or "frontal"
-    views_per_frame: int = 16  # cameras drawn for each frame
+    views_per_frame: int = 16  # cameras sampled for each frame
     views_per_step: int = 1  # of these, how many one step renders
     favour_expressive: float = 0.0  # 0: frames equally often, 1: in proportion to their distance from the mean
     seed: int = 0  # of weights, order of images and sampler
