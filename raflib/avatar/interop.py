@@ -2,8 +2,8 @@
 
 The public code (Xu et al. 2024) keeps a trained head as a plain state dict: the canonical Gaussians, the neutral
 landmarks and six stacks of 1×1 convolutions whose first layer, and the one in the middle, take point and code joined
-(`exp_color_mlp.conv0.weight` [out, point + code, 1]). Here those layers are kept in two parts, so reading is cutting,
-writing is joining, and no number changes. The upsampler's dict is read by `raflib.avatar.upsampler`.
+(`exp_color_mlp.conv0.weight` [out, point + code, 1]). Here those layers are kept in two parts. Reading splits
+them, writing joins them, and no number changes. The upsampler's dict is read by `raflib.avatar.upsampler`.
 """
 
 from __future__ import annotations

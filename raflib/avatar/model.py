@@ -6,18 +6,18 @@ the pose. They are blended by the squared distance d of a Gaussian to the neares
 ``w_exp = clamp((far − d) / (far − near), 0, 1)``, ``w_pose = 1 − w_exp``, and each is evaluated only where its weight
 is not zero. The result is scaled, turned and moved with the head.
 
-Deliberate departures, each a setting: `body = "blend"` learns per Gaussian how far it follows the head instead of the
-resting body; `canonical_colour` adds a colour of its own to each Gaussian; the expression is centred and scaled before
-the MLPs, and the pose's translation scaled (`centre_expression`, `expression_gain`, `pose_gain`); blend weights and
-encodings follow the positions only when told to (`live_blend`).
+Four settings depart from the published model. `body = "blend"` learns per Gaussian how far it follows the head; for the
+rest it stays where the median training pose puts it. `canonical_colour` gives each Gaussian a colour of its own. The
+expression is centred and scaled before the MLPs, and the translation of the pose scaled (`centre_expression`,
+`expression_gain`, `pose_gain`). Without `live_blend`, blend weights and encodings are computed anew only now and then.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -37,8 +37,8 @@ __all__ = ["GaussianAvatar"]
 
 
 class Blend(NamedTuple):
-    """What follows from canonical positions: which points (rows) follow expression and pose, how much ([n,1]), and
-    their encoded positions."""
+    """Values that depend on the canonical positions alone: the rows that follow expression and pose, their weights
+    [n,1] and their encoded positions."""
 
     near: Int[Tensor, "n"]
     far: Int[Tensor, "m"]
@@ -51,7 +51,10 @@ class Blend(NamedTuple):
 class GaussianAvatar(nn.Module):
     """A head avatar. Parameters are the canonical Gaussians and six MLPs; `canonical` gives their first values.
 
-    Buffers: neutral landmarks [L,3] (canonical, dm), mean training expression [d], resting pose [6] and scale.
+    Parameters of the Gaussians: `xyz` [N,3] (canonical, dm), `feature` [N,f] (seen through tanh), `log_scale` [N,3]
+    (natural logarithm of dm), `rotation` [N,4] (quaternion wxyz, of any length), `opacity_logit` [N,1], and where the
+    configuration asks for them `colour` [N,C] and `follow_logit` [N,1] (logit of how far it follows the head).
+    Buffers: neutral landmarks [L,3] (canonical, dm), mean training expression [d], median training pose [6] and scale.
     """
 
     def __init__(self, config: AvatarConfig, canonical: Canonical):
@@ -81,8 +84,8 @@ class GaussianAvatar(nn.Module):
         self.blend_points: Float[Tensor, "N 3"] | None = None
         self.refresh_blend()
 
-    def _apply(self, fn, recurse=True):
-        """What `to` and its like do to parameters happens to the blend as well."""
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> GaussianAvatar:
+        """Move or convert the blend with the parameters (`to`, `cuda`, `double`, …)."""
         super()._apply(fn, recurse)
         if self._blend is not None:
             self._blend = Blend(*(fn(part) for part in self._blend))
@@ -90,7 +93,7 @@ class GaussianAvatar(nn.Module):
         return self
 
     def blend(self, points: Float[Tensor, "N 3"]) -> Blend:
-        """How `points` (canonical) are shared between the networks of expression and of pose; differentiable."""
+        """The blend of canonical `points` (dm) between the networks of expression and of pose; differentiable."""
         c = self.config
         with torch.no_grad():
             nearest = self.landmarks_neutral[torch.cdist(points, self.landmarks_neutral).argmin(dim=1)]
@@ -119,8 +122,8 @@ class GaussianAvatar(nn.Module):
         self.xyz[rows] = xyz
         self.refresh_blend()
 
-    def load_state_dict(self, state_dict: Mapping[str, Tensor], strict: bool = True, assign: bool = False):
-        """As torch does it; the blend then belongs to the positions that were loaded."""
+    def load_state_dict(self, state_dict: Mapping[str, Tensor], strict: bool = True, assign: bool = False) -> Any:
+        """Load parameters and buffers as torch does, then refresh the blend."""
         result = super().load_state_dict(state_dict, strict, assign)
         self.refresh_blend()
         return result
@@ -174,12 +177,12 @@ class GaussianAvatar(nn.Module):
         )
 
     def code(self, expression: Float[Tensor, "B d"]) -> Float[Tensor, "B d"]:
-        """What the MLPs see of an expression."""
+        """The expression as the MLPs see it, centred and scaled."""
         c = self.config
         return c.expression_gain * (expression - self.expression_mean if c.centre_expression else expression)
 
     def pose_code(self, pose: Float[Tensor, "B 6"]) -> Float[Tensor, "B e"]:
-        """What the MLPs see of a head pose."""
+        """The encoded head pose as the MLPs see it."""
         c = self.config
         return encode(torch.cat([pose[:, :3], pose[:, 3:] * c.pose_gain], 1), c.pose_frequencies)
 
@@ -189,7 +192,7 @@ class GaussianAvatar(nn.Module):
     ) -> GaussianAvatar:
         """An avatar with the weights of a checkpoint of the public code: its state dict, or the path of its file.
 
-        Sizes follow from the tensors. What a state dict does not tell (`near`, `far`, `deform_scale`,
+        Sizes follow from the tensors. Settings that a state dict does not hold (`near`, `far`, `deform_scale`,
         `attribute_scale`, `blur`) is taken from `config`, by default the published values. Raises RafError listing keys
         that are missing, unknown or of the wrong shape, and for tensors that hold NaN or fewer numbers than their shape
         declares.
@@ -214,7 +217,7 @@ class GaussianAvatar(nn.Module):
         scale: float | None = None,
     ) -> None:
         """Write the posed avatar as a splat file (.ply, SH degree 0) that common viewers open; `scale` metres a unit,
-        by default the resting one."""
+        by default the median of the training."""
         size = self.median_scale if scale is None else self.median_scale.new_tensor(scale)
         given = (value.to(self.xyz)[None] for value in (expression, pose, size))
         write_ply(path, self(*given))

@@ -2,8 +2,8 @@
 
 Each MLP sees, for every Gaussian, its own input (a learned feature or an encoded position) joined with one code a frame
 (expression or encoded pose). The join is never built: the first layer is split into a part for the points and a part
-for the code, so the code is multiplied once a frame instead of once a Gaussian, with the same result. `blocks` has the
-arithmetic.
+for the code, so the code is multiplied once a frame instead of once a Gaussian, with the same result. The
+arithmetic is in `raflib.avatar.fused_mlp`.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class ConditionedMLP(nn.Module):
                 self.code_skip.weight.mul_(0.1)
 
     def forward(self, points: Float[Tensor, "N p"], code: Float[Tensor, "B c"]) -> Float[Tensor, "B N o"]:
-        """Values for every point under every code of the batch; one backward pass a call (see `blocks`)."""
+        """Values for every point under every code of the batch; one backward pass a call."""
         layers = tuple(tensor for layer in self.layers for tensor in (layer.weight, layer.bias))
         skip = (None, None) if self.point_skip is None else (self.point_skip.weight, self.code_skip.weight)
         weights = Weights(self.point_in.weight, self.point_in.bias, self.code_in.weight, *skip, layers)

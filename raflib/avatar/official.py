@@ -1,4 +1,4 @@
-"""Files of the public Gaussian Head Avatar code (`torch.save` of a state dict), read without believing them."""
+"""Files of the public Gaussian Head Avatar code (`torch.save` of a state dict), read with all sizes checked."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from raflib.reading import checked_file, damage_named
 WHAT, REMEDY = "official checkpoint", "download it again, or save the state dict with torch.save"
 MOST_BYTES = 2**32
 SHOWN = 20
-"""Keys that an error lists, at most."""
+"""Most keys that an error lists."""
 
 
 def read_official(path: str | Path) -> dict[str, Tensor]:
@@ -28,7 +28,7 @@ def read_official(path: str | Path) -> dict[str, Tensor]:
     """
     path = checked_file(path, WHAT, REMEDY, MOST_BYTES)
     with damage_named(path, WHAT, REMEDY):
-        # torch compares no checksums, so it gets a copy of what was compared.
+        # torch compares no checksums, so it reads a copy whose checksums were compared here.
         compared = io.BytesIO()
         with zipfile.ZipFile(path) as file, zipfile.ZipFile(compared, "w") as copy:
             members = file.infolist()
@@ -40,7 +40,7 @@ def read_official(path: str | Path) -> dict[str, Tensor]:
         compared.seek(0)
         state = torch.load(compared, map_location="cpu", weights_only=True)
         check_tensors(state)
-        # torch believes the length that a storage declares, and would read beyond the file's.
+        # torch trusts the length that a storage declares, and would read beyond the end of the file's.
         storages = {value.untyped_storage()._cdata: value.untyped_storage().nbytes() for value in state.values()}
         if sorted(storages.values()) != held:
             raise ValueError("its tensors are not as long as they declare")
@@ -49,7 +49,7 @@ def read_official(path: str | Path) -> dict[str, Tensor]:
 
 @contextmanager
 def official_state(given: object) -> Iterator[Mapping[str, Tensor]]:
-    """The state dict that was given, or that of the file it is the path of; errors inside then name that file."""
+    """The given state dict, or the one in the file at the given path; errors inside the block then name that file."""
     if isinstance(given, (str, Path)):
         state = read_official(given)
         with damage_named(given, WHAT, REMEDY):
@@ -73,6 +73,6 @@ def check_tensors(state: object) -> None:
 
 
 def listed(keys: list[str], between: str = ", ") -> str:
-    """Some of many names, each of bearable length."""
+    """The first `SHOWN` of many names, each cut to 200 characters."""
     shown = between.join(key if len(key) < 200 else f"{key[:199]}…" for key in keys[:SHOWN])
     return shown if len(keys) <= SHOWN else f"{shown} and {len(keys) - SHOWN} more"

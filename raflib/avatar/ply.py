@@ -20,7 +20,7 @@ def write_ply(path: str | Path, gaussians: Gaussians) -> None:
     """One set of Gaussians as a binary .ply in the layout of 3D Gaussian Splatting (Kerbl et al. 2023), SH degree 0.
 
     Positions are in metres, world axes (y down); colours are the first three channels, clamped to [0, 1]. Atomic.
-    Raises RafError for more than one set, fewer channels, and numbers that no viewer can draw: NaN, infinity, negative
+    Raises RafError for more than one set, fewer channels, and numbers that no viewer can show: NaN, infinity, negative
     scales, opacities outside [0, 1], quaternions of length 0.
     """
     if len(gaussians) != 1 or gaussians.channels < 3:

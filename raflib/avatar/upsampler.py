@@ -1,8 +1,8 @@
 """`Upsampler`: a rendered feature image to a colour image two or four times its size (Xu et al. 2024, §3.3).
 
-The renderer draws 32 channels at a quarter of the wanted resolution, of which the first three are already the image.
+The renderer gives 32 channels at a quarter of the wanted resolution; the first three are already the image.
 A small convolutional network turns all of them into the full image: wide at the coarse size, half as wide after every
-doubling, a 1×1 convolution and a sigmoid at the end. Instance normalisation has no parameters and is not running: a
+doubling, a 1×1 convolution and a sigmoid at the end. Instance normalisation has no parameters and no running mean: an
 image is normalised by its own statistics, in training and afterwards.
 
 Parameters carry the published names below the prefix ``upsampler.`` (``inc.double_conv.0.weight``,
@@ -31,7 +31,7 @@ class Upsampler(nn.Module):
     Args:
         channels: feature channels of the renderer.
         capacity: channels before the last layer; the coarse layers have `factor` times as many.
-        factor: 4 (published) or 2. Factor 1 is no network at all: the first three channels are the image.
+        factor: 4 (published) or 2. Factor 1 needs no network: the first three channels are the image.
 
     Raises RafError for another factor.
     """
@@ -117,7 +117,7 @@ class _Up(nn.Module):
 
 
 class _OutConv(nn.Module):
-    """One linear layer a pixel."""
+    """One linear layer for each pixel (1×1 convolution)."""
 
     def __init__(self, inside: int, outside: int):
         super().__init__()

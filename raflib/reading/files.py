@@ -1,4 +1,4 @@
-"""What every reader does first: is it a file, of a bearable size, and whose words an error speaks."""
+"""First checks of every reader: that the path is a file of allowed size; and errors that name the file."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def checked_file(path: str | Path, what: str, remedy: str, most: int = MOST_BYTE
 
 
 def allowed_bytes(path: Path, most: int) -> int:
-    """To how many bytes a packed file may unpack."""
+    """Most bytes that a packed file may unpack to."""
     return min(most, max(FREE_BYTES, MOST_RATIO * path.stat().st_size))
 
 

@@ -1,6 +1,6 @@
 """Arrays of numbers from MATLAB files of version 5 to 7.2, sizes checked first.
 
-An own reader of the small part of the format that is wanted, because scipy's ends the process on some damaged files.
+This reader covers the small part of the format that is needed, because scipy's ends the process on some damaged files.
 The format has no checksum over what it holds, unless it is compressed: a changed digit is another digit.
 """
 

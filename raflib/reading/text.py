@@ -106,7 +106,7 @@ def read_table(
             raise ValueError(f"row {odd[0]} has {len(rows[odd[0] - 2])} cells, expected {len(head)}")
         if missing := [name for name in (*numbers, *texts) if name not in head]:
             raise ValueError(f"column {missing[0]} is missing")
-        empty = {name: [""] for name in head if name not in texts}  # "NA" may be somebody's name
+        empty = {name: [""] for name in head if name not in texts}  # "NA" may be a name
         types = dict.fromkeys(texts, str)
         table = pandas.read_csv(io.StringIO(text), dtype=types, keep_default_na=False, na_values=empty, index_col=False)
         for name in numbers:

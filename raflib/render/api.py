@@ -1,4 +1,4 @@
-"""`rasterize`: the one call that draws Gaussians, whatever the machine.
+"""`rasterize`: renders Gaussians on the CPU or on CUDA through one call.
 
 It checks its arguments, picks the backend (gsplat where the Gaussians are on a CUDA device, our own kernels where they
 are on the CPU) and returns the same numbers either way, to float32 rounding. The rules are gsplat's: screen covariance
@@ -24,7 +24,7 @@ from raflib.render.gaussians import Gaussians
 BACKENDS = ("auto", "cpu", "gsplat")
 LARGEST = 16384
 """Most pixels of an image's side."""
-_LEAST_ALPHA = 1e-6  # below the least coverage that is drawn, 1/255
+_LEAST_ALPHA = 1e-6  # below the least coverage that is rendered, 1/255
 
 
 def rasterize(
@@ -37,24 +37,24 @@ def rasterize(
     blur: float = BLUR,
     depth: bool = False,
 ) -> tuple[Float[Tensor, "B H W _"], ...]:
-    """Draw each set of Gaussians with its own camera, or one set with all of them.
+    """Render each set of Gaussians with its own camera, or one set with all of them.
 
     cameras: B `Camera`s (any number for a single set), which are resized to `size` (their aspect has to fit), or a
     tuple of world→camera extrinsics and intrinsics in pixels of `size`, taken as they are (skew is ignored). size:
     H = W, or (H, W). background: what shows through, one number, a colour, or an image shared by the B images.
     backend: "auto", "cpu" or "gsplat". antialiased: scale opacities by sqrt(det Σ / det(Σ + blur)), so that small
     Gaussians do not grow brighter when blurred (Yu et al., "Mip-Splatting", 2024, eq. 10). blur: variance in pixels²
-    added to every splat on the screen (gsplat's eps2d); 0.3 is the field's habit, 0.1 keeps edges as sharp as a pixel
+    added to every splat on the screen (gsplat's eps2d); 0.3 is the usual value, 0.1 keeps edges as sharp as a pixel
     of a small image can show them.
 
     Returns the image [B,H,W,C] and its alpha [B,H,W,1], which is 1 where the background is hidden. With `depth` also
-    the expected depth [B,H,W,1], the mean camera z of what is drawn in a pixel, weighed as its colour is (metres; 0
-    where nothing is). Differentiable in the Gaussians' tensors, the extrinsics and the background. On the CPU the
-    result is the same bits for any number of threads.
+    the expected depth [B,H,W,1], the mean camera z of the Gaussians rendered in a pixel, weighted as their colours are
+    (metres; 0 where nothing is). Differentiable in the Gaussians' tensors, the extrinsics and the background. On the
+    CPU the result is the same bits for any number of threads.
 
     Raises RafError if shapes, dtypes or devices do not fit, if a tensor of the Gaussians, of the cameras or of the
-    background is not finite or a focal length not positive (checked on the CPU only, where looking is free), or if the
-    backend cannot run here.
+    background is not finite or a focal length not positive (checked on the CPU only, where the check costs little), or
+    if the backend cannot run here.
     """
     height, width = _checked_size(size)
     extrinsics, intrinsics = _checked_cameras(cameras, len(gaussians), height, width, gaussians.device)
@@ -103,14 +103,16 @@ def _chosen(backend: str, gaussians: Gaussians) -> str:
     return backend
 
 
-def _checked_size(size) -> tuple[int, int]:
+def _checked_size(size: SupportsIndex | Sequence[SupportsIndex] | np.ndarray) -> tuple[int, int]:
     pair = tuple(size) if isinstance(size, (tuple, list)) or np.ndim(size) == 1 else (size, size)
     if len(pair) != 2:
         raise RafError(f"size: expected H or (H, W) in pixels, got {size!r}")
     return whole("size (pixels)", pair[0], 1, LARGEST), whole("size (pixels)", pair[1], 1, LARGEST)
 
 
-def _checked_cameras(cameras, batch: int, height: int, width: int, device) -> tuple[Tensor, Tensor]:
+def _checked_cameras(
+    cameras: object, batch: int, height: int, width: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
     if isinstance(cameras, tuple) and len(cameras) == 2 and all(isinstance(part, Tensor) for part in cameras):
         extrinsics, intrinsics = cameras
     else:
@@ -142,7 +144,7 @@ def _resized(camera: Camera, height: int, width: int) -> Camera:
     return camera.resized(width, height)
 
 
-def _checked_background(background, height: int, width: int, gaussians: Gaussians) -> Tensor:
+def _checked_background(background: object, height: int, width: int, gaussians: Gaussians) -> Tensor:
     channels = gaussians.channels
     if isinstance(background, Real):
         return torch.full((channels,), float(finite("background", background)), device=gaussians.device)

@@ -25,7 +25,7 @@ _BLOCK = 4096  # Gaussians a part: fixed, so that sums over a block do not depen
 
 @dataclass
 class _Frame:
-    """What one image's forward pass leaves for its backward pass (see the kernels for shapes)."""
+    """Results of one image's forward pass that its backward pass needs (see the kernels for shapes)."""
 
     view: np.ndarray
     lens: np.ndarray
@@ -62,14 +62,14 @@ def _prepare(means, quaternions, scales, opacities, extrinsic, intrinsic, width,
 
 
 def _tile_parts(frame: _Frame) -> list[tuple[int, int]]:
-    """Interleaved shares of the tiles, a few a thread so that a late thread holds nobody up."""
+    """Interleaved shares of the tiles, several for each thread, so that no thread waits long for another."""
     count = threads.thread_count()
     step = min(4 * count, len(frame.tile_order)) if count > 1 else 1
     return [(first, step) for first in range(step)]
 
 
 class _Draw(torch.autograd.Function):
-    """Inputs and outputs as `draw`."""
+    """`draw` as a torch function, with the same inputs and outputs."""
 
     @staticmethod
     def forward(

@@ -1,4 +1,4 @@
-"""`Gaussians`: what the avatar makes and the renderer draws."""
+"""`Gaussians`: the primitives that an avatar returns and the renderer renders."""
 
 from dataclasses import dataclass, fields
 
@@ -17,7 +17,7 @@ class Gaussians:
     """B sets of N anisotropic 3D Gaussians with C feature channels each, as float32 tensors on one device.
 
     means: world positions, metres. quaternions: wxyz, need not be normalised. scales: standard deviations along the
-    Gaussian's own axes, metres (activated, not logarithms). opacities: in [0, 1]. features: what is drawn, usually
+    Gaussian's own axes, metres (activated, not logarithms). opacities: in [0, 1]. features: rendered channels, usually
     colours in [0, 1]; any C >= 1.
 
     Raises RafError if shapes, dtypes or devices do not agree.

@@ -7,7 +7,7 @@ longer than the tile, because vectors may overhang it: overhanging pixels have t
 moving colours is what costs, so vectors start at multiples of 16 pixels and the layout is [row][block][channel][16].
 
 There are no branches per pixel. Where a pixel is finished (a splat would leave it no more than 1e-4 of the light) its
-transmittance is stored with a minus sign: it draws nothing from then on, and its magnitude is still the answer.
+transmittance is stored with a minus sign: it renders nothing from then on, and its magnitude is still the answer.
 """
 
 import functools
@@ -56,7 +56,7 @@ def tile_box(boxes, gaussian, left, top):
 
 @njit
 def start_transmittance(transmittance, columns, rows):
-    """1 at the tile's pixels inside the image, 0 elsewhere (nothing is ever drawn there)."""
+    """1 at the tile's pixels inside the image, 0 elsewhere (nothing is ever rendered there)."""
     transmittance[:] = _ZERO
     for y in range(rows):
         for x in range(columns):
@@ -91,7 +91,7 @@ def coverage(opacity, square, slope, bend, dy):
 
 @njit(inline=True)
 def clamped(raw, before):
-    """Alpha as drawn: at most 0.999; 0 below 1/255 and at finished pixels."""
+    """Alpha as rendered: at most 0.999; 0 below 1/255 and at finished pixels."""
     drawn = (raw >= splat(_MIN_ALPHA)) & (before > splat(_ZERO))
     return select(drawn, min(raw, splat(_MAX_ALPHA)), splat(_ZERO))
 

@@ -1,4 +1,4 @@
-"""Which Gaussians each tile draws, front to back.
+"""Lists of the Gaussians that each tile renders, front to back.
 
 A stable radix sort by depth (ties keep the Gaussians' order), then a stable counting sort into tiles, so that the lists
 depend on nothing but the input. Every (Gaussian, tile) pair also has a slot: Gaussian i owns the slots
@@ -62,7 +62,7 @@ def assign_slots(tiles, first_slot):
 
 @njit
 def list_tiles(order, visible, boxes, first_slot, tiles_across, tile_starts, pair_gaussians, pair_slots):
-    """Fill the tiles' lists: tile t draws the pairs `tile_starts[t] … tile_starts[t+1] - 1`, nearest first.
+    """Fill the tiles' lists: tile t renders the pairs `tile_starts[t] … tile_starts[t+1] - 1`, nearest first.
 
     tile_starts [tiles + 1] int64 must come in as zeros; pair_gaussians [pairs] int32; pair_slots [pairs] int64.
     """

@@ -1,8 +1,8 @@
 """`ImageCache`: as many images in memory as a limit allows, the others read shortly before they are needed.
 
-Training visits images in a new random order every epoch. Throwing out the least recently used one would then throw
-out what is needed soon, so a fixed part is kept for good, and every image beyond it is read each time. The caller
-says which come next; one background thread reads those ahead. What is returned never depends on that thread.
+Training visits images in a new random order every epoch. Dropping the least recently used image would then drop one
+that is needed soon. So a fixed part is kept for good, and every image beyond it is read each time. The caller says
+which images come next, and one background thread reads them ahead. The returned images never depend on that thread.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ class ImageCache:
     """Images 0 … `count` − 1 as bytes, all of one shape.
 
     `load(index)` makes one; it must be deterministic and is called from a second thread too, though never twice at
-    once. The first images are read at once and kept, as many as fit into `limit` bytes; those read ahead come on top,
-    a few at a time.
+    once. The first images are read at once and kept, as many as fit into `limit` bytes; a few more are in memory
+    while they are read ahead.
     """
 
     def __init__(self, load: Loader, count: int, shape: tuple[int, int, int], limit: int):
@@ -41,7 +41,7 @@ class ImageCache:
     def get(self, index: int, upcoming: Iterable[int] = ()) -> UInt8[np.ndarray, "H W 3"]:
         """Image `index`, to be treated as read-only; `upcoming` are read ahead, in that order.
 
-        What went wrong while an image was read ahead is raised here, when that image is asked for.
+        An error that occurred while an image was read ahead is raised here, when that image is asked for.
         """
         upcoming = [i for i in upcoming if i >= self.kept]
         for unwanted in self._waiting.keys() - {index, *upcoming}:
@@ -54,7 +54,7 @@ class ImageCache:
         return self._images[index] if index < self.kept else image.result()
 
     def close(self) -> None:
-        """Stop reading ahead; only kept images can be had afterwards."""
+        """Stop reading ahead; afterwards only kept images are available."""
         if self._thread is not None:
             self._thread.shutdown(wait=True, cancel_futures=True)
             self._waiting.clear()

@@ -1,9 +1,9 @@
-"""The images a training looks at: which (frame, camera) pairs, at which size, in which order.
+"""Training images: which (frame, camera) pairs, at which size, in which order.
 
-Pairs are drawn once from the seed and the order of an epoch from (seed, epoch), so that the images of step s are a
-function of s alone, a resumed run continues exactly and the images of the next steps can be read ahead. An epoch
-visits each pair once, or expressive frames more often and mild ones less (`favour_expressive`): most frames of a
-recording are mild, and teach little about expression.
+Pairs are sampled once from the seed, and the order of an epoch from (seed, epoch). The images of step s are therefore a
+function of s alone: a resumed run continues exactly, and images of the next steps can be read ahead. An epoch visits
+each pair once. With `favour_expressive` it visits expressive frames more often, because most frames of a recording are
+nearly neutral.
 """
 
 from __future__ import annotations
@@ -37,9 +37,16 @@ def random_square(box: Int[Tensor, "4"], size: int, full: int, generator: torch.
 
 @dataclass(frozen=True)
 class Shot:
-    """One training example, a frame seen by V cameras: frame index `t`, cameras of the rendered size, images
-    [V,F,F,3] in [0,1] of the upsampled size, pose [1,6], scale [1], face boxes [V,4] in pixels of the rendered size
-    (always on the CPU)."""
+    """One training example: a frame seen by V cameras.
+
+    Attributes:
+        t: index of the frame in the capture.
+        cameras: the views, at the rendered size.
+        images: true images in [0,1], at the upsampled size.
+        pose: tracked head pose (radians, metres).
+        scale: metres a canonical unit.
+        boxes: face boxes (x, y, width, height) in pixels of the rendered size, always on the CPU.
+    """
 
     t: int
     cameras: list[Camera]
@@ -50,10 +57,10 @@ class Shot:
 
 
 class TrainingImages:
-    """The training images of a capture: bytes of `config.size` × `config.avatar.upsampling` pixels, square.
+    """The training images of a capture, as bytes: squares of `config.size` × `config.avatar.upsampling` pixels.
 
-    At most `config.cache_gib` GiB of them stay in memory, the others are read again when their step is near. Examples
-    are given on `device`. `close` it when no more are wanted.
+    At most `config.cache_gib` GiB of them stay in memory, the others are read again shortly before
+    their step. Examples are on `device`. Call `close` when no more are needed.
     """
 
     def __init__(self, capture: Capture, cameras: list[int], config: TrainConfig, device: torch.device | str = "cpu"):
@@ -92,7 +99,7 @@ class TrainingImages:
         self._orders: dict[int, np.ndarray] = {}
 
     def __len__(self) -> int:
-        """Steps an epoch."""
+        """Number of steps in an epoch."""
         return len(self.groups)
 
     def shot(self, step: int) -> Shot:
@@ -124,23 +131,23 @@ class TrainingImages:
             return np.array(shrunk(self._capture.image(t, c), self.full), order="C")
         except RafError:
             raise
-        except Exception as error:  # whatever a source raises, possibly in another thread: say which image it was
+        except Exception as error:  # a source may raise anything, also in another thread; the message names the image
             path = getattr(self._capture.frames, "path", None)
             where = f"frame {self._capture.sequence[t]}/{self._capture.frame[t]}, camera {self.cameras[index].name}"
             if path is not None:
                 where = f"{path(t, c)} ({where})"
             raise RafError(f"{where}: the image cannot be read ({type(error).__name__}: {error})") from error
 
-    def _shuffled(self, epoch: int) -> np.ndarray:
-        """Systematic sampling: a group's number of visits is its share of the epoch, rounded up or down by chance."""
+    def _shuffled(self, epoch: int) -> Int[np.ndarray, "G"]:
+        """Systematic sampling: a group's number of visits is its share of the epoch, rounded up or down at random."""
         rng = np.random.default_rng([self.seed, 8, epoch])
         visits = np.diff(np.floor(np.cumsum(self.share) + rng.random()), prepend=0).astype(int)
         order = np.repeat(np.arange(len(self.groups)), visits)
         return rng.permutation(np.resize(order, len(self.groups)))  # rounding may make it one too short
 
 
-def _expressiveness(capture: Capture, frames: list[int], strength: float) -> np.ndarray:
-    """Visits an epoch of each image, 1 on average: (1 − s) + s · (distance from the mean expression / its mean)."""
+def _expressiveness(capture: Capture, frames: list[int], strength: float) -> Float[np.ndarray, "G"]:
+    """Visits of each group in an epoch, 1 on average: (1 − s) + s · (distance from the mean expression / its mean)."""
     expression = capture.expression[frames]
     distance = np.linalg.norm(expression - expression.mean(0), axis=1)
     return (1 - strength) + strength * distance / max(distance.mean(), 1e-9)

@@ -1,9 +1,9 @@
-"""Landmarks as a guide: they tell where skin goes, which images tell only where old and new place overlap.
+"""The landmark term: landmarks show where skin moves, also where images of its old and new place do not overlap.
 
 The displacement network is asked to carry the neutral landmarks to where each training frame's tracked landmarks are,
 head pose taken out, given the expression that conditions the frame: the landmark term of the first stage of Xu et al.
-2024. A frame costs a hundredth of rendering it, so the mouth opens before the first image is looked at (`fit`), and
-the term goes on beside the image losses. The expression comes from the training's own conditioner: under RAF a
+2024. A frame costs a hundredth of rendering it, so the mouth opens before the first image is used (`fit`), and
+the term continues beside the image losses. The expression comes from the training's own conditioner: under RAF a
 neighbour's expression has to move the landmarks like the subject's own does.
 """
 
@@ -23,8 +23,9 @@ from raflib.capture import Capture
 from raflib.geometry import axis_angle_to_matrix
 
 BATCH, BESIDE = 32, 4
-"""Frames a step of `fit`, and beside a step that renders."""
+"""Frames in a step of `fit`, and frames beside a step that renders."""
 DECAY = 0.05
+"""Adam's rate at the end of `fit` over its rate at the start."""
 
 Conditioner = Callable[[Int[Tensor, "B"], torch.Generator], Float[Tensor, "B d"]]
 
@@ -49,7 +50,7 @@ class LandmarkGuide:
         self.encoded = encode(self.neutral, avatar.config.frequencies)
 
     def distances(self, count: int, generator: torch.Generator) -> Float[Tensor, "B L"]:
-        """How far the avatar carries each landmark from its place (canonical units), for `count` frames drawn."""
+        """How far the avatar carries each landmark from its place (canonical units), for `count` sampled frames."""
         a, c = self.avatar, self.avatar.config
         rows = torch.randint(len(self.frames), (count,), generator=generator)
         expression = self.condition(self.frames[rows], generator).to(a.xyz.device)

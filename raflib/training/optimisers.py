@@ -18,11 +18,11 @@ from raflib.config import TrainConfig
 from raflib.training.pose_corrections import PoseCorrections, by_name
 
 WARM_UP = 50
-"""Steps over which the rates rise from nothing."""
+"""Steps over which the rates rise from zero."""
 
 
 class Optimisers:
-    """What moves an avatar and, where they exist, its upsampler, background and pose corrections."""
+    """Optimisers of an avatar and, where they exist, of its upsampler, background and pose corrections."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class Optimisers:
         self._decay, self._steps = c.decay, c.steps
 
     def step(self, number: int) -> None:
-        """Step `number` of the training along the gradients, which are then forgotten."""
+        """Make step `number` of the training along the gradients, then clear them."""
         ramp = min(1.0, (number + 1) / WARM_UP) * self._decay ** (number / self._steps)
         for name, optimiser in self._each.items():
             for group, rate in zip(optimiser.param_groups, self._rates[name], strict=True):

@@ -1,7 +1,7 @@
-"""`PoseCorrections`: what training adds to the tracked head pose of each frame, kept by the frame's name.
+"""`PoseCorrections`: learned corrections of the tracked head pose of each frame, kept by the frame's name.
 
-A tracker's pose is a little wrong in every frame, and an image loss says in which direction (Xu et al. 2024 learn the
-poses beside the avatar). Corrections belong to frames called "<sequence>/<frame>", not to rows: a capture to which
+A tracker's pose is a little wrong in every frame, and the image loss shows in which direction (Xu et al. 2024 learn the
+poses with the avatar). Corrections belong to frames called "<sequence>/<frame>", not to rows: a capture to which
 frames were added, or whose frames are sorted otherwise, still finds its own. Their mean over the frames trained on is
 kept at zero, so that the canonical head stays where the tracker puts it on frames never trained on.
 """
@@ -49,7 +49,7 @@ class PoseCorrections(nn.Module):
         self.table = nn.Embedding(len(self.names), 6, sparse=True, _weight=torch.zeros(len(self.names), 6))
 
     def forward(self, t: int) -> Float[Tensor, "1 6"]:
-        """What is added to the tracked pose of row `t` (radians, metres)."""
+        """The correction added to the tracked pose of row `t` (radians, metres)."""
         return in_metres(self.table(torch.tensor([t], device=self.table.weight.device)))
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""What a long computation asks of its process: a number of threads, and to stop between two steps when interrupted."""
+"""Threads and interrupts of a long computation: how many threads it uses, and how it stops between two steps."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 
 
 @contextmanager
-def use_threads(count: int):
+def use_threads(count: int) -> Iterator[None]:
     """torch and numba on `count` threads inside the block (as many as there are, at most)."""
     before = torch.get_num_threads(), numba.get_num_threads()
     torch.set_num_threads(count)
@@ -27,7 +27,7 @@ def use_threads(count: int):
 
 @contextmanager
 def until_interrupted() -> Iterator[threading.Event]:
-    """An event that is set by the first interrupt (Ctrl-C, a notebook's stop button); the second one raises as ever.
+    """An event that the first interrupt sets (Ctrl-C, a notebook's stop button); the second raises KeyboardInterrupt.
 
     Only the main thread can be told of interrupts; elsewhere, and where they are ignored, nothing changes.
     """

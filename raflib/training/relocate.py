@@ -1,8 +1,8 @@
-"""Where Gaussians are spent: those that became invisible move to where the image is still wrong.
+"""Relocation: Gaussians that became invisible move to where the render still differs from the images.
 
-The number of Gaussians never changes. A Gaussian whose opacity fell below a threshold contributes nothing; it restarts
-beside a visible one drawn in proportion to how hard training has pulled on its position lately (the root of Adam's
-running mean of squared gradients), and both shrink so that the image hardly changes.
+The number of Gaussians never changes. A Gaussian whose opacity fell below a threshold contributes nothing. It restarts
+beside a visible one, which is sampled in proportion to the recent gradient of its position (the root of Adam's running
+mean of squared gradients). Both shrink, so that the render hardly changes.
 """
 
 from __future__ import annotations
@@ -12,8 +12,11 @@ import torch
 from raflib.avatar.model import GaussianAvatar
 
 DEAD_OPACITY = 0.03
+"""Gaussians below this opacity move."""
 SOURCE_OPACITY = 0.10
+"""Gaussians above this opacity may have others placed beside them."""
 LARGEST_SHARE = 0.08
+"""Largest share of all Gaussians that moves at once."""
 
 
 @torch.no_grad()
@@ -29,7 +32,7 @@ def relocate(avatar: GaussianAvatar, optimiser: torch.optim.Adam, generator: tor
     pull = moment.sum(1).sqrt() * (opacity > SOURCE_OPACITY)
     if not bool((pull > 0).any()):
         return 0
-    # the generator is a CPU's on every device, so that a seed means the same draws
+    # the generator is on the CPU for every device, so that a seed gives the same samples
     source = torch.multinomial(pull.cpu(), count, replacement=True, generator=generator).to(pull.device)
     spread = avatar.log_scale[source].exp()
     offset = 0.7 * spread * torch.randn(count, 3, generator=generator).to(pull.device)

@@ -48,8 +48,8 @@ class Run:
     threads, device, commit, versions, machine, steps, seconds, whether it is finished, and under `continued` who made
     later steps, where that is another commit, version or machine. `log` holds step, seconds, the terms of the loss and
     the PSNR of the step's image, a row every 50 steps.
-    `background` has the renderer's channels at the rendered size. `pose_corrections` is what training added to the
-    tracked pose of each frame, by "<sequence>/<frame>" (axis-angle in radians, translation in metres).
+    `background` has the renderer's channels at the rendered size. `pose_corrections` holds the learned correction
+    of each frame's tracked pose, by "<sequence>/<frame>" (axis-angle in radians, translation in metres).
     """
 
     path: Path
@@ -108,12 +108,12 @@ class Run:
 
     @property
     def control_expression(self) -> Float[np.ndarray, "d"]:
-        """The training mean of the expression: what the control of every evaluation is held at."""
+        """The training mean of the expression, the constant expression of every evaluation's control."""
         return self.avatar.expression_mean.cpu().numpy()
 
     @property
     def bank(self) -> Fingerprints | None:
-        """What is known of the bank this avatar was trained with; None where there was none.
+        """Fingerprints of the bank this avatar was trained with; None where there was none.
 
         RafError naming the file when it is missing, damaged or another bank's.
         """
@@ -228,8 +228,8 @@ def below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def _plain(value: Any) -> Any:
-    """As JSON would give it back, so that stored and fresh values compare equal, less what changes no result: a run may
-    be continued with more or less memory for its images."""
+    """The value as JSON gives it back, so that stored and fresh values compare equal. `cache_gib` is left out: it
+    changes no result, so a run may be continued with more or less memory for its images."""
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items() if key != "cache_gib"}
     return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value

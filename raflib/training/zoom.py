@@ -1,4 +1,4 @@
-"""`Zoom`: the random scale-and-crop between renderer and upsampler, which sees faces of many sizes that way.
+"""`Zoom`: the random scale-and-crop between renderer and upsampler, so that the upsampler sees faces of many sizes.
 
 The feature image and the true image go through the same change (Xu et al. 2024, public code: 0.8 to 1.25): scaled
 by one factor, then cropped where that made them larger and placed on white where it made them smaller. The coarse size
@@ -34,7 +34,7 @@ class Zoom:
 
     @classmethod
     def sample(cls, size: int, factor: int, between: tuple[float, float], generator: torch.Generator) -> Zoom:
-        """A zoom drawn evenly `between` two scales, at an even place. Reads `generator` three times (CPU)."""
+        """A zoom of uniformly sampled scale (`between` two values) and place; three numbers of a CPU `generator`."""
         low, high = between
         scaled = max(1, round(size * (low + (high - low) * torch.rand((), generator=generator).item())))
         room = abs(scaled - size)
@@ -43,7 +43,7 @@ class Zoom:
         return cls(size, factor, scaled, x, y)
 
     def features(self, images: Float[Tensor, "B S S C"]) -> Float[Tensor, "B S S C"]:
-        """Rendered features, zoomed; a renderer's image has nothing finer than its pixels, so it is not smoothed."""
+        """Rendered features, zoomed. They are not smoothed, because a render has no detail finer than its pixels."""
         return self._window(resized(images, self.scaled, self.scaled, smooth=False), 1)
 
     def images(self, images: Float[Tensor, "B F F 3"]) -> Float[Tensor, "B F F 3"]:

@@ -1,8 +1,8 @@
-"""Signed distances as a capture suggests them before anything is learned: where the field of stage 1 starts.
+"""First signed distances of stage 1, from masks and landmarks, before anything is learned.
 
-A grid point is inside where almost all masks of resting frames agree on it (with fewer than three views: in an
-ellipsoid for the skull or a slab for the body, sized by the landmarks). Silhouettes do not see the hollows of a face,
-landmarks do: what lies in front of the surface that they span is cut away. Nothing here reads truth.
+A grid point is inside where almost all masks of frames near the median pose cover it (with fewer than three views: in
+an ellipsoid for the skull or a slab for the body, sized by the landmarks). Silhouettes do not show the hollows of a
+face, but landmarks do: points in front of the surface that they span count as outside. Nothing here reads truth.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from raflib.capture import Capture
 from raflib.config import SurfaceConfig
 from raflib.errors import RafError
 from raflib.training.start.field import TRUNCATED
-from raflib.training.start.simple import carve, hull_box, on_face, resting_frames, skull_and_body
+from raflib.training.start.simple import carve, hull_box, median_frames, on_face, skull_and_body
 from raflib.training.start.tetrahedra import TetrahedralGrid
 
 FACE_SAMPLES, FACE_REACH, FACE_MARGIN = 6_000, 0.1, 0.25
@@ -27,8 +27,8 @@ FACE_SAMPLES, FACE_REACH, FACE_MARGIN = 6_000, 0.1, 0.25
 def head_grid(capture: Capture, config: SurfaceConfig, cameras: list[int], seed: int = 0) -> TetrahedralGrid:
     """A grid around the head and what else the masks show, `config.focus` times finer around the face landmarks."""
     if len(cameras) >= 3:
-        rest = resting_frames(capture, np.flatnonzero(capture.train))
-        low, high = hull_box(capture, rest, cameras, np.random.default_rng([seed, 12]))
+        rows = median_frames(capture, np.flatnonzero(capture.train))
+        low, high = hull_box(capture, rows, cameras, np.random.default_rng([seed, 12]))
     else:
         centre, radius, low, high = skull_and_body(capture)
         low, high = np.minimum(low, centre - radius), np.maximum(high, centre + radius)
@@ -51,12 +51,12 @@ def first_distances(
     points, neutral = grid.points.cpu().double().numpy(), capture.neutral
     colours = np.full((len(points), 3), 0.5)
     if len(cameras) >= 3:
-        inside, colours = carve(capture, resting_frames(capture, np.flatnonzero(capture.train)), cameras, points)
+        inside, colours = carve(capture, median_frames(capture, np.flatnonzero(capture.train)), cameras, points)
     else:
         centre, radius, low, high = skull_and_body(capture)
         inside = (((points - centre) / radius) ** 2).sum(1) < 1
         inside |= ((points > low) & (points < high)).all(1)
-    # a surface that leaves the box has a hole: what the images' border cuts off is closed at the box's side
+    # a surface that leaves the box would have a hole, so it is closed at the side of the box
     border = grid.border.cpu().numpy()
     inside &= ~border
     if not inside.any():

@@ -1,8 +1,8 @@
-"""What stage 1 learns over space: signed distance, shift of the grid point, feature and colour.
+"""Fields that stage 1 learns over space: signed distance, shift of the grid point, feature and colour.
 
 `NetworkField` is the published one, a network on encoded positions (Xu et al. 2024, §3.3). `TableField` keeps the
-values at the grid points themselves, linear between: it starts where the capture says instead of being fitted to it
-and costs nothing to evaluate, which is what a coarse grid on a CPU wants. Both give rows of the same four parts.
+values at the grid points themselves, linear in between. It takes its first values directly instead of being fitted to
+them, and needs no network evaluation, which suits a coarse grid on a CPU. Both return rows of the same four parts.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from raflib.config import SurfaceConfig
 from raflib.training.start.tetrahedra import TetrahedralGrid
 
 TRUNCATED = 0.4
-"""Distances beyond this (dm) are all the same: only where the surface is matters."""
+"""Largest distance that is told apart (dm): only distances near the surface matter."""
 FIT_DECAY = 0.1
 CHUNK = 65_536
 
@@ -38,7 +38,7 @@ class NetworkField(nn.Module):
         self.layers = nn.ModuleList(
             nn.Linear(a + entry * (index == self.join), b) for index, (a, b) in enumerate(itertools.pairwise(widths))
         )
-        with torch.no_grad():  # grid points start where they are
+        with torch.no_grad():  # grid points start (almost) unshifted
             self.layers[-1].weight[1:4].mul_(0.01)
             self.layers[-1].bias[1:4].zero_()
 
@@ -76,9 +76,9 @@ class NetworkField(nn.Module):
         half = c.batch // 2
         for step in range(c.fit_steps):
             optimiser.param_groups[0]["lr"] = c.rate_fit * FIT_DECAY ** (step / c.fit_steps)
-            # the generator is a CPU's on every device, so that a seed means the same draws
-            drawn = [torch.randint(len(some), (half,), generator=generator) for some in (near, distance)]
-            close, anywhere = (rows.to(near.device) for rows in drawn)
+            # the generator is on the CPU for every device, so that a seed gives the same samples
+            sampled = [torch.randint(len(some), (half,), generator=generator) for some in (near, distance)]
+            close, anywhere = (rows.to(near.device) for rows in sampled)
             rows = torch.cat([near[close], anywhere])
             found, shift, _, painted = self.at_grid(rows)
             loss = (
@@ -126,7 +126,7 @@ class TableField(nn.Module):
         generator: torch.Generator,
     ) -> None:
         """Take the distances and colours as they are; features are random waves over space, so that neighbours start
-        alike (`landmarks` are where they are: the surface is as near to them as the grid can tell)."""
+        alike. `landmarks` is not used: the distances already pass near them."""
         self.distance.copy_(distance.clamp(-TRUNCATED, TRUNCATED))
         if self.colour.shape[1]:
             self.colour.copy_(colour)

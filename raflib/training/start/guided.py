@@ -7,7 +7,7 @@ and with its features and colours. Both change the avatar in place; mouth points
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -25,15 +25,15 @@ from raflib.images import resized
 from raflib.render import rasterize
 from raflib.training.landmark_term import BESIDE, LandmarkGuide
 from raflib.training.start.distance import first_distances, head_grid
-from raflib.training.start.simple import carve, resting_frames
+from raflib.training.start.simple import carve, median_frames
 from raflib.training.start.surface import Surface, flat
-from raflib.training.start.tetrahedra import uniform_laplacian, vertex_normals
+from raflib.training.start.tetrahedra import Mesh, uniform_laplacian, vertex_normals
 
 NEAREST = 3
-"""Landmarks are as dense at a point as the distance to its third nearest says."""
+"""The density of landmarks at a point follows from the distance to this many-th nearest one."""
 
 RARELY, UNSEEN = 0.03, 0.1
-"""Faces that a smaller share of the cameras sees get this share of the Gaussians they would else have."""
+"""Faces seen by less than the first share of the cameras get the second share of the Gaussians they would else get."""
 
 
 @runtime_checkable
@@ -43,7 +43,7 @@ class Shots(Protocol):
     A shot has its frame `t`, cameras, images [V,H,W,3], pose [1,6] and scale [1]. Only its first view is used.
     """
 
-    def shot(self, step: int): ...
+    def shot(self, step: int) -> Any: ...
 
 
 def start_on_surface(
@@ -106,7 +106,7 @@ def learn_surface(
 
 
 def losses(
-    surface: Surface, shot, mask: UInt8[np.ndarray, "H W"], guide: LandmarkGuide, generator: torch.Generator
+    surface: Surface, shot: Any, mask: UInt8[np.ndarray, "H W"], guide: LandmarkGuide, generator: torch.Generator
 ) -> dict[str, Tensor]:
     """The six terms of stage 1 for one image and its mask, each a number ≥ 0."""
     size, camera = surface.config.size, shot.cameras[0]
@@ -170,16 +170,23 @@ def plant(
 
 @torch.no_grad()
 def paint(avatar: GaussianAvatar, normals: Float[Tensor, "n 3"], capture: Capture, around: list[int]) -> None:
-    """Colour the planted Gaussians as resting frames show them, sharper than the grid; unseen ones keep theirs."""
-    rest = resting_frames(capture, np.flatnonzero(capture.train))
+    """Colour the planted Gaussians from the images of `median_frames`; those that no view sees keep theirs."""
+    near = median_frames(capture, np.flatnonzero(capture.train))
     points, outward = (part.cpu().double().numpy() for part in (avatar.xyz[: len(normals)], normals))
-    colour = torch.from_numpy(carve(capture, rest, around, points, outward)[1]).to(normals)
+    colour = torch.from_numpy(carve(capture, near, around, points, outward)[1]).to(normals)
     rows = torch.nonzero(colour.sum(1) > 0)[:, 0]
     avatar.colour[rows, :3] = colour[rows]
 
 
-def _faces(avatar, surface, mesh, landmarks, count, generator) -> Int[Tensor, "n"]:
-    """Faces drawn with replacement; few of those that look away from all cameras."""
+def _faces(
+    avatar: GaussianAvatar,
+    surface: Surface,
+    mesh: Mesh,
+    landmarks: Float[Tensor, "L 3"],
+    count: int,
+    generator: torch.Generator,
+) -> Int[Tensor, "n"]:
+    """Faces sampled with replacement; few of them look away from all cameras."""
     c = avatar.config
     a, b, d = mesh.vertices[mesh.faces].unbind(1)
     across, centre = torch.linalg.cross(b - a, d - a), (a + b + d) / 3

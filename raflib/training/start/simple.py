@@ -1,11 +1,11 @@
-"""First Gaussians from what a capture really shows: the visual hull of its masks, or its tracked landmarks' surface.
+"""First Gaussians of an avatar: from the visual hull of its masks, or its tracked landmarks' surface.
 
-With several calibrated views, points are drawn in a box around the tracked head and kept where (almost) every mask of
-frames near the resting pose agrees that somebody is there; the shell nearest to the outside is the head's surface as
-silhouettes tell it, to be carved further by training. A share of the points (`face_share`) lies on the surface that the
+With several calibrated views, points are sampled in a box around the tracked head and kept where (almost) every mask of
+frames near the median pose covers them. The shell nearest to the outside is the surface of the head as far as
+silhouettes show it. A share of the points (`face_share`) lies on the surface that the
 tracked landmarks span instead, densest where landmarks are: around eyes and mouth, which silhouettes do not show.
 
-With one view there is no such hull: points are drawn on the surface spanned by the tracked landmarks, on an ellipsoid
+With one view there is no such hull: points are sampled on the surface spanned by the tracked landmarks, on an ellipsoid
 that closes the skull behind it and on a slab for the body. Both add points inside the mouth (Xu et al. 2024: a box
 around the lips, 1.6 × their extent). Nothing here reads truth.
 """
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float, Int, UInt8
 from scipy.spatial import Delaunay, cKDTree
 from torch import Tensor
 
@@ -21,7 +22,7 @@ from raflib.avatar.canonical import Canonical
 from raflib.capture import Capture
 from raflib.config import AvatarConfig
 from raflib.errors import RafError
-from raflib.geometry import axis_angle_to_matrix
+from raflib.geometry import Camera, axis_angle_to_matrix
 
 HULL_FRAMES = 12
 HULL_AGREEMENT = 0.95
@@ -44,12 +45,12 @@ def initialise(capture: Capture, config: AvatarConfig, cameras: list[int], seed:
     train = np.flatnonzero(capture.train)
     if not len(train):
         raise RafError(f"capture {capture.subject}: no training frame with a face; nothing to build an avatar from")
-    rest = resting_frames(capture, train)
+    rows = median_frames(capture, train)
     neutral = capture.neutral
     if len(cameras) >= 3:
-        points, colours = _visual_hull(capture, rest, cameras, config, rng)
+        points, colours = _visual_hull(capture, rows, cameras, config, rng)
     else:
-        points, colours = _landmark_surface(capture, rest, cameras, config.points - config.mouth_points, rng)
+        points, colours = _landmark_surface(capture, rows, cameras, config.points - config.mouth_points, rng)
     lips = neutral[list(capture.groups["lips"])]
     centre, extent = lips.mean(0), 1.6 * (lips.max(0) - lips.min(0)).max()
     mouth = centre + rng.uniform(-0.5, 0.5, (config.mouth_points, 3)) * extent
@@ -75,7 +76,7 @@ def initialise(capture: Capture, config: AvatarConfig, cameras: list[int], seed:
     )
 
 
-def _f32(values) -> Tensor:
+def _f32(values: Float[np.ndarray, "..."] | np.floating) -> Float[Tensor, "..."]:
     return (
         torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
         if np.ndim(values)
@@ -83,25 +84,27 @@ def _f32(values) -> Tensor:
     )
 
 
-def _fourier_features(xyz, width: int, rng) -> np.ndarray:
+def _fourier_features(xyz: Float[np.ndarray, "N 3"], width: int, rng: np.random.Generator) -> Float[np.ndarray, "N f"]:
     """Random Fourier features of position: neighbours start alike, so that the MLPs start smooth over the face."""
     phase = xyz @ rng.normal(0.0, 1.2, (3, width // 2))
     return 0.7 * np.concatenate([np.sin(phase), np.cos(phase)], 1)
 
 
-def resting_frames(capture: Capture, train: np.ndarray) -> list[int]:
+def median_frames(capture: Capture, train: Int[np.ndarray, "F"]) -> list[int]:
     """The training frames whose head pose is nearest to the median pose (rotation in radians, translation in dm)."""
     pose = capture.pose[train] * [1, 1, 1, 10, 10, 10]
     distance = np.linalg.norm(pose - np.median(pose, axis=0), axis=1)
     return train[np.argsort(distance, kind="stable")[:HULL_FRAMES]].tolist()
 
 
-def _to_world(points, capture: Capture, t: int) -> np.ndarray:
+def _to_world(points: Float[np.ndarray, "N 3"], capture: Capture, t: int) -> Float[np.ndarray, "N 3"]:
     rotation = axis_angle_to_matrix(torch.from_numpy(capture.pose[t, :3].astype(np.float64))).numpy()
     return capture.scale[t] * points @ rotation.T + capture.pose[t, 3:]
 
 
-def _sample(image: np.ndarray, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _sample(
+    image: UInt8[np.ndarray, "H W *c"], pixels: Float[np.ndarray, "N 2"]
+) -> tuple[Bool[np.ndarray, "N"], UInt8[np.ndarray, "N *c"]]:
     """(inside the image?, its value at the nearest pixel) for pixel coordinates [N,2]."""
     height, width = image.shape[:2]
     with np.errstate(invalid="ignore"):
@@ -111,26 +114,30 @@ def _sample(image: np.ndarray, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return inside, image[index[:, 1], index[:, 0]]
 
 
-def hull_box(capture, rest, cameras, rng) -> tuple[np.ndarray, np.ndarray]:
-    """(lowest, highest corner) of a box around what the masks of the frames `rest` agree on, canonical units."""
+def hull_box(
+    capture: Capture, rows: list[int], cameras: list[int], rng: np.random.Generator
+) -> tuple[Float[np.ndarray, "3"], Float[np.ndarray, "3"]]:
+    """(lowest, highest corner) of a box around what the masks of the frames `rows` agree on, canonical units."""
     neutral = capture.neutral
     centre, half = (neutral.max(0) + neutral.min(0)) / 2, (neutral.max(0) - neutral.min(0)).max()
     low = centre - half * np.array([1.15, 1.3, 0.9])
     high = centre + half * np.array([1.15, 1.3, 1.6])  # the skull reaches back along +z
     coarse = rng.uniform(low, high, (COARSE_SAMPLES, 3))
-    found = coarse[carve(capture, rest, cameras, coarse)[0]]
+    found = coarse[carve(capture, rows, cameras, coarse)[0]]
     if not len(found):
         return low, high
     margin = 0.05 * half
     return found.min(0) - margin, found.max(0) + margin
 
 
-def _visual_hull(capture, rest, cameras, config, rng) -> tuple[np.ndarray, np.ndarray]:
+def _visual_hull(
+    capture: Capture, rows: list[int], cameras: list[int], config: AvatarConfig, rng: np.random.Generator
+) -> tuple[Float[np.ndarray, "N 3"], Float[np.ndarray, "N 3"]]:
     """(points [count,3], colours [count,3]) on the shell of the masks' hull."""
     neutral, count = capture.neutral, config.points - config.mouth_points
-    low, high = hull_box(capture, rest, cameras, rng)
+    low, high = hull_box(capture, rows, cameras, rng)
     points = rng.uniform(low, high, (HULL_SAMPLES_A_POINT * count, 3))
-    kept, colours = carve(capture, rest, cameras, points)
+    kept, colours = carve(capture, rows, cameras, points)
     face_count = int(config.face_share * count)
     kept &= (face_count == 0) | (cKDTree(neutral).query(points)[0] > FACE_REACH)
     count -= face_count
@@ -149,11 +156,13 @@ def _visual_hull(capture, rest, cameras, config, rng) -> tuple[np.ndarray, np.nd
     parts = on_face(neutral, half, rng, even=True), on_face(neutral, face_count - half, rng, even=False)
     face = np.concatenate(parts)
     face += rng.normal(0, FACE_DEPTH, face.shape)
-    face_colours = carve(capture, rest, cameras, face)[1]
+    face_colours = carve(capture, rows, cameras, face)[1]
     return np.concatenate([points[chosen], face]), np.concatenate([colours[chosen], face_colours])
 
 
-def on_face(neutral, count, rng, even: bool) -> np.ndarray:
+def on_face(
+    neutral: Float[np.ndarray, "L 3"], count: int, rng: np.random.Generator, even: bool
+) -> Float[np.ndarray, "N 3"]:
     """Points on the surface spanned by the landmarks: spread evenly, or as many on each triangle, so that they are
     densest where landmarks are."""
     triangles = Delaunay(neutral[:, :2]).simplices
@@ -164,14 +173,20 @@ def on_face(neutral, count, rng, even: bool) -> np.ndarray:
     return np.einsum("nk,nkd->nd", rng.dirichlet([1, 1, 1], count), corners[chosen])
 
 
-def carve(capture, rest, cameras, points, normals=None) -> tuple[np.ndarray, np.ndarray]:
+def carve(
+    capture: Capture,
+    rows: list[int],
+    cameras: list[int],
+    points: Float[np.ndarray, "N 3"],
+    normals: Float[np.ndarray, "N 3"] | None = None,
+) -> tuple[Bool[np.ndarray, "N"], Float[np.ndarray, "N 3"]]:
     """(inside almost every mask? [N], mean colour over the views that see the point in the mask [N,3]).
 
     With outward unit `normals` [N,3] (canonical), views count by how squarely they see the surface, from behind not.
     """
     seen, inside = np.zeros(len(points)), np.zeros(len(points))
     total, weight = np.zeros((len(points), 3)), np.zeros(len(points))
-    for t in rest:
+    for t in rows:
         world = _to_world(points, capture, t)
         outward = None if normals is None else _to_world(points + normals, capture, t) - world
         for c in cameras:
@@ -184,11 +199,13 @@ def carve(capture, rest, cameras, points, normals=None) -> tuple[np.ndarray, np.
             share = person * (1.0 if outward is None else _facing(world, outward, capture.cameras[c]))
             weight += share
             total += share[:, None] * colour / 255.0
-    kept = (seen > 0.3 * len(rest) * len(cameras)) & (inside >= HULL_AGREEMENT * seen)
+    kept = (seen > 0.3 * len(rows) * len(cameras)) & (inside >= HULL_AGREEMENT * seen)
     return kept, total / np.where(weight > 0, weight, 1)[:, None]
 
 
-def _facing(world, outward, camera) -> np.ndarray:
+def _facing(
+    world: Float[np.ndarray, "N 3"], outward: Float[np.ndarray, "N 3"], camera: Camera
+) -> Float[np.ndarray, "N"]:
     """Squared cosine between normal and viewing direction; zero (almost) from behind."""
     towards = camera.centre - world
     along = np.linalg.norm(towards, axis=1) * np.linalg.norm(outward, axis=1)
@@ -206,7 +223,9 @@ def skull_and_body(capture: Capture) -> tuple[np.ndarray, np.ndarray, np.ndarray
     return centre, width * np.array([0.58, 0.75, 0.75]), body + low * width, body + high * width
 
 
-def _landmark_surface(capture, rest, cameras, count, rng) -> tuple[np.ndarray, np.ndarray]:
+def _landmark_surface(
+    capture: Capture, rows: list[int], cameras: list[int], count: int, rng: np.random.Generator
+) -> tuple[Float[np.ndarray, "N 3"], Float[np.ndarray, "N 3"]]:
     """(points [count,3], colours [count,3]): face surface, skull ellipsoid and a slab for neck and shoulders."""
     neutral = capture.neutral
     face_count, skull_count = int(0.5 * count), int(0.3 * count)
@@ -219,7 +238,7 @@ def _landmark_surface(capture, rest, cameras, count, rng) -> tuple[np.ndarray, n
     body = rng.uniform(low, high, (count - face_count - skull_count, 3))
     points = np.concatenate([face, skull, body])
     total, seen = np.zeros((count, 3)), np.zeros(count)
-    for t in rest:
+    for t in rows:
         world = _to_world(points, capture, t)
         for c in cameras:
             visible, colour = _sample(capture.image(t, c), capture.cameras[c].project(world))

@@ -1,12 +1,12 @@
-"""A head as the zero set of a learned signed distance, drawn as surface splats (stage 1 of Xu et al. 2024, §3.3).
+"""A head as the zero set of a learned signed distance, rendered as surface splats (stage 1 of Xu et al. 2024, §3.3).
 
 A small network maps a position to a signed distance, a shift of the grid point there, a feature and, where the avatar
 has colours of its own, a colour. Marching tetrahedra make a mesh of it, whose vertices the *avatar's own* colour and
-displacement networks move and colour by expression and pose, so what they learn here they keep. The mesh is drawn by
-the Gaussian renderer: each vertex is an opaque flat Gaussian in its tangent plane, as wide as vertices are apart.
+displacement networks move and colour by expression and pose, so what they learn here they keep. The Gaussian renderer
+renders the mesh: each vertex is an opaque flat Gaussian in its tangent plane, as wide as vertices are apart.
 
-Only the ends of edges that the surface crosses reach the mesh; the other grid points tell no more than a side. Sides
-are looked up now and then (`refresh`), and between two look-ups the mesh moves without changing its triangles.
+Only the ends of edges that the surface crosses reach the mesh; of the other grid points only the sign is used. Signs
+are computed now and then (`refresh`), and in between the mesh moves without changing its triangles.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ OPACITY = 0.95
 TURNED_AWAY = -0.1
 """Cosine between normal and viewing direction below which a vertex is hidden by the rest of a closed surface."""
 RECALLED = 64
-"""Cameras remembered to tell which parts of the surface training will see."""
+"""Number of last camera positions that are kept to find the parts of the surface which the cameras see."""
 SHIFT = 0.45
 """Largest shift of a grid point, in cells: neighbours cannot pass each other."""
 
 
 class Surface(nn.Module):
-    """The field on a grid and the avatar whose networks move its mesh, both on one device. The avatar is no
-    submodule: it is lent."""
+    """The field on a grid and the avatar whose networks move its mesh, both on one device. The avatar is not
+    a submodule, so that its parameters are not among the surface's."""
 
     def __init__(self, avatar: GaussianAvatar, grid: TetrahedralGrid, config: SurfaceConfig, chin: float):
         super().__init__()
-        self.lent, self.grid, self.config = [avatar], grid, config
+        self._avatar, self.grid, self.config = [avatar], grid, config
         c = avatar.config
         self.colours = 3 if avatar.colour is not None else 0
         sizes = c.feature_dim, self.colours
@@ -51,7 +51,8 @@ class Surface(nn.Module):
 
     @property
     def avatar(self) -> GaussianAvatar:
-        return self.lent[0]
+        """The avatar whose networks move the mesh."""
+        return self._avatar[0]
 
     @torch.no_grad()
     def refresh(self) -> None:
@@ -70,7 +71,7 @@ class Surface(nn.Module):
         return self.topology.mesh(distance, points, torch.cat([feature, colour], 1))
 
     def follows_head(self, points: Float[Tensor, "N 3"]) -> Float[Tensor, "N 1"]:
-        """Logit of how far a point follows the head rather than the resting body (as `initialise` has it)."""
+        """Logit of how far each point follows the head, as `initialise` sets it."""
         return torch.where(points[:, 1:2] < self.chin + BELOW_CHIN, *FOLLOWS)
 
     def splats(
@@ -104,7 +105,13 @@ class Surface(nn.Module):
         towards = torch.stack(self.eyes[-RECALLED:])[:, None] - points
         return ((towards * normals).sum(-1) > 0).float().mean(0)
 
-    def _networks(self, vertices, features, expression, pose) -> tuple[Float[Tensor, "1 M 3"], Float[Tensor, "1 M 3"]]:
+    def _networks(
+        self,
+        vertices: Float[Tensor, "M 3"],
+        features: Float[Tensor, "M f"],
+        expression: Float[Tensor, "1 d"],
+        pose: Float[Tensor, "1 6"],
+    ) -> tuple[Float[Tensor, "1 M 3"], Float[Tensor, "1 M 3"]]:
         """(displacement, colour) by the avatar's networks, blended by the distance to landmarks as the avatar does."""
         a, c = self.avatar, self.avatar.config
         with torch.no_grad():
