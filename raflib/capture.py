@@ -25,7 +25,7 @@ HELD_OUT = "FREE"
 
 @runtime_checkable
 class Frames(Protocol):
-    """Where a capture's images come from. `t` indexes frames of the capture, `c` its cameras."""
+    """Images and masks of a capture. `t` indexes frames of the capture, `c` its cameras."""
 
     def image(self, t: int, c: int) -> UInt8[np.ndarray, "H W 3"]: ...
 

@@ -1,7 +1,7 @@
 """All settings: a frozen dataclass for each stage, and named profiles.
 
 Profiles: `tiny` runs in seconds and proves that the code path works; `demo` is sized for a laptop CPU and gives numbers
-worth reading; `paper` holds the sizes of the published avatar (Xu et al. 2024; RAF §5) and wants a GPU and real images.
+worth reading; `paper` holds the sizes of the published avatar (Xu et al. 2024; RAF §5) and needs a GPU and real images.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def check_ranges(config: Any) -> None:
 
 
 INITIALISATIONS = ("simple", "guided")
-"""Where Gaussians start: where masks and landmarks say, or on a surface learned first."""
+"""Where Gaussians start: at points from masks and landmarks, or on a surface that is learned first."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ class RafError(ValueError):
         super().__init__(" ".join(message.split()))
 
     def _render_traceback_(self) -> list[str]:
-        """What IPython shows instead of a traceback: the line alone."""
+        """IPython shows this line instead of a traceback."""
         return [f"{type(self).__name__}: {self}"]
 
 

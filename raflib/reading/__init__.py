@@ -4,9 +4,9 @@
     values = read_json(path, {"subject": str, "steps": int})
     rows = read_table(path, numbers=("step", "loss"), texts=("subject",))
 
-What a file says of itself (sizes, types, shapes, names) is compared with what the caller expects and with the file's
-length before anything is unpacked or allocated. Nothing is unpickled, and no reader leaves its file. Every problem is a
-RafError that names the file. Needs only numpy; tables need pandas, HDF5 files h5py.
+Sizes, types, shapes and names that a file declares are compared with those that the caller expects and with the file's
+length, before anything is unpacked or allocated. Nothing is unpickled, and no reader leaves its file. Every problem is
+a RafError that names the file. Needs only numpy; tables need pandas, HDF5 files h5py.
 """
 
 from raflib.reading.arrays import Array, read_arrays, seal_of

@@ -21,7 +21,7 @@ METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 @dataclass(frozen=True)
 class Array:
-    """What an array of a file has to be.
+    """Required type and shape of an array in a file.
 
     `kinds` are numpy's letters of its type: "f" float, "i" signed and "u" unsigned integers, "b" booleans, "U" text.
     `shape` names or numbers its dimensions, as in "N 3"; "" is a single value, and one name means one length in the
@@ -83,7 +83,7 @@ def seal_of(arrays: Mapping[str, np.ndarray]) -> str:
 
 
 def _array(name: str, wanted: Mapping[str, Array]) -> Array | None:
-    """What is wanted under a name."""
+    """The required type and shape of the array `name`."""
     fits = (array for key, array in wanted.items() if key.endswith("*") and name.startswith(key[:-1]))
     return wanted[name] if name in wanted else next(fits, None)
 
@@ -106,7 +106,7 @@ def _named(file: zipfile.ZipFile, wanted: Mapping[str, Array]) -> dict[str, zipf
 
 
 def _member(file: zipfile.ZipFile, name: str, info: zipfile.ZipInfo, wanted: Array) -> _Member:
-    """What the header of one array declares; ValueError unless its type and size are what is wanted."""
+    """The type, shape and size in the header of one array; ValueError unless they are as required."""
     with file.open(info) as stream:
         version = np.lib.format.read_magic(stream)
         if version not in ((1, 0), (2, 0)):

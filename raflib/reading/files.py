@@ -12,7 +12,7 @@ from raflib.errors import RafError
 MOST_BYTES = 2**30
 """Most that a file, and what it unpacks to, may take unless the caller names another limit."""
 FREE_BYTES, MOST_RATIO = 2**26, 50
-"""What unpacks to more than `FREE_BYTES` may be at most `MOST_RATIO` times as large as its file."""
+"""Content of more than `FREE_BYTES` may be at most `MOST_RATIO` times as large as its packed file."""
 
 
 class FileError(RafError):
@@ -21,7 +21,7 @@ class FileError(RafError):
 
 @contextmanager
 def damage_named(path: str | Path, what: str, remedy: str) -> Iterator[None]:
-    """Whatever goes wrong inside is damage of the `what` at `path`: a RafError that names it and ends with `remedy`.
+    """Every error inside the block becomes a RafError: the `what` at `path` is damaged. It ends with `remedy`.
 
     A `FileError` passes unchanged. Only for code that parses the content of a file: a library that is given damaged
     bytes may raise anything.

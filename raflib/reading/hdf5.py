@@ -9,10 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from raflib.reading.files import FileError, allowed_bytes, checked_file, damage_named
+
+if TYPE_CHECKING:
+    import h5py
 
 MOST_BYTES = 2**31
 
@@ -44,8 +48,8 @@ def read_hdf5(
         }
 
 
-def _dataset(file, name: str, part: tuple[slice, ...], most: int):
-    """One dataset's part; ValueError unless it is a plain one of bearable size."""
+def _dataset(file: h5py.File, name: str, part: tuple[slice, ...], most: int) -> np.ndarray | bytes | str:
+    """A part of one dataset; ValueError unless it is a plain one of allowed size."""
     import h5py
 
     place = file

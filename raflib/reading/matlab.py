@@ -42,7 +42,7 @@ class _Matrix:
 def read_matlab(
     path: str | Path, names: Sequence[str], what: str, remedy: str, most: int = MOST_BYTES
 ) -> dict[str, np.ndarray]:
-    """Those of the arrays `names` that a .mat file of version 5 to 7.2 holds, at least one.
+    """The arrays `names` that a .mat file of version 5 to 7.2 holds, at least one of them.
 
     Raises RafError naming the file when it is missing, larger than `most` bytes (packed or unpacked), damaged, of
     another version, holds none of them, or where one is no finite array of real numbers.
@@ -68,7 +68,7 @@ def read_matlab(
 
 
 def _contents(stream: BinaryIO, order: str, most: int) -> Iterator[bytes]:
-    """What each array of the file consists of, unpacked; ValueError beyond `most` bytes in all."""
+    """Bytes of each array of the file, unpacked; ValueError beyond `most` bytes in total."""
     total = 0
     while head := stream.read(8):
         kind, length = struct.unpack(f"{order}II", head)

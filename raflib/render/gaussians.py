@@ -63,7 +63,7 @@ class Gaussians:
 
     @property
     def device(self) -> torch.device:
-        """Where the tensors are."""
+        """The device of the tensors."""
         return self.means.device
 
     @property

@@ -3,8 +3,8 @@
 Inside a tile the loop runs over splats first and over the pixels of each splat's box second, so that a splat's numbers
 stay in registers. The tile's transmittance and colours live in small buffers. With few channels a vector starts where
 the splat's box starts (most boxes then need one), and colours are laid out [row][channel][x]; each row is one vector
-longer than the tile, because vectors may overhang it: overhanging pixels have transmittance 0. With many channels
-moving colours is what costs, so vectors start at multiples of 16 pixels and the layout is [row][block][channel][16].
+longer than the tile, because vectors may overhang it: overhanging pixels have transmittance 0. With many channels most
+time goes into moving colours, so vectors start at multiples of 16 pixels and the layout is [row][block][channel][16].
 
 There are no branches per pixel. Where a pixel is finished (a splat would leave it no more than 1e-4 of the light) its
 transmittance is stored with a minus sign: it renders nothing from then on, and its magnitude is still the answer.
@@ -116,7 +116,7 @@ def aligned_buffer(size):
 
 @njit(inline=True)
 def vector_at(y, x, channels, blocked):
-    """Where channel 0 of the sixteen pixels from (y, x) on is kept; x is a multiple of 16 if blocked."""
+    """Index of channel 0 of the sixteen pixels from (y, x) on; x is a multiple of 16 if blocked."""
     if blocked:
         return (y * BLOCKS + x // LANES) * channels * LANES
     return y * channels * ROW + x
@@ -124,7 +124,7 @@ def vector_at(y, x, channels, blocked):
 
 @njit(inline=True)
 def pixel_at(y, x, channels, blocked):
-    """Where channel 0 of one pixel is kept."""
+    """Index of channel 0 of one pixel."""
     return vector_at(y, x, channels, blocked) + (x % LANES if blocked else 0)
 
 

@@ -29,7 +29,9 @@ def _rotation(quaternions: Float[Tensor, "N 4"]) -> Float[Tensor, "N 3 3"]:
     return torch.stack(rows, -1).reshape(-1, 3, 3)
 
 
-def _jacobian(points: Float[Tensor, "N 3"], intrinsic: Float[Tensor, "3 3"], width: int, height: int):
+def _jacobian(
+    points: Float[Tensor, "N 3"], intrinsic: Float[Tensor, "3 3"], width: int, height: int
+) -> Float[Tensor, "N 2 3"]:
     x, y, z = points.unbind(-1)
     fx, fy, cx, cy = intrinsic[0, 0], intrinsic[1, 1], intrinsic[0, 2], intrinsic[1, 2]
     margin_x, margin_y = FRUSTUM_MARGIN * 0.5 * width / fx, FRUSTUM_MARGIN * 0.5 * height / fy

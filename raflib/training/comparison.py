@@ -78,6 +78,6 @@ class Comparison:
             return self.perceptual(x, y).float()
 
     def _precision(self) -> AbstractContextManager:
-        """Where the two large networks may compute in fewer bits."""
+        """A block in which the two large networks compute with the configured precision."""
         mixed = self.config.precision == "bfloat16"
         return torch.autocast(self.device.type, torch.bfloat16) if mixed else nullcontext()
