@@ -126,8 +126,7 @@ def _check_id(notebook: str, name: str, value: str) -> None:
 
 
 def _check_metric(given: Any) -> None:
-    from raflib.evaluation import REGISTRY
-    from raflib.evaluation.evaluate import SLOW
+    from raflib.evaluation import REGISTRY, SLOW
 
     measured = [name for name in REGISTRY if name not in SLOW]
     if given.metric not in measured:

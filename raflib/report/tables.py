@@ -12,8 +12,7 @@ import numpy as np
 import pandas as pd
 
 from raflib.errors import RafError
-from raflib.evaluation.evaluate import KEYS
-from raflib.evaluation.metrics.base import REGISTRY
+from raflib.evaluation import KEYS, REGISTRY
 
 LOWER_IS_BETTER = ("mmd", "kl", "b2t")
 """Measures of `raflib.coverage`; directions of other columns come from the metric registry."""

@@ -69,6 +69,9 @@ class Metric:
 
 
 REGISTRY: dict[str, Metric] = {}
+"""Metrics by their tags, in the order in which they were registered."""
+SLOW = ("lpips/stlpips-alex/whole",)
+"""Registered metrics that are measured only when they are named."""
 
 
 def register(metric: Metric) -> Metric:
