@@ -12,9 +12,8 @@ import numpy as np
 from jaxtyping import UInt8
 from tqdm import tqdm
 
-from raflib import report, studio
+from raflib import openbank, report, studio
 from raflib.lab.protocol import BENCHMARK, EXTERNAL
-from raflib.openbank.people import names as openbank_names
 from raflib.runs import project_root
 from raflib.studio import script
 from raflib.studio.style import sides
@@ -60,7 +59,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--out", type=Path, default=project_root() / "figures" / "studio_people.jpg")
     options = parser.parse_args()
-    names = [*BENCHMARK, *EXTERNAL, *openbank_names(options.people)][: options.people]
+    names = [*BENCHMARK, *EXTERNAL, *openbank.names(options.people)][: options.people]
     rows = [faces(name, options.size) for name in tqdm(names, desc="people")]
     labels, half = [f"{name}\n{part_of(name)}" for name in names], -(-len(names) // 2)
     parts = [slice(None, half), slice(half, None)] if len(names) > 1 else [slice(None)]

@@ -31,7 +31,7 @@ from PIL import Image
 from raflib import studio
 from raflib.lab.folders import run_folder
 from raflib.lab.parameters import NOTEBOOKS
-from raflib.report.video import write_video
+from raflib.report.mp4 import write_video
 from raflib.runs import runs_root
 
 FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
