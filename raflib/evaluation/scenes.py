@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
-from PIL import Image
 
 from raflib.capture import Capture, Performed, most_frontal
 from raflib.driving import transfer_pose
 from raflib.errors import RafError
 from raflib.evaluation.options import EvaluateOptions, pick_frames
 from raflib.geometry import Camera
+from raflib.images import lanczos
 
 TrueImage = Callable[[int, int], UInt8[np.ndarray, "H W 3"]]
 """The image of a scene's frame (0 to F−1) from its camera (0 to C−1)."""
@@ -59,7 +59,7 @@ def self_scene(capture: Capture, cameras: Sequence[int], options: EvaluateOption
     chosen = [_sized(capture.cameras[c], options.size) for c in cameras]
 
     def image(i: int, c: int) -> UInt8[np.ndarray, "H W 3"]:
-        return _resized(capture.image(int(rows[i]), int(cameras[c])), chosen[c])
+        return lanczos(capture.image(int(rows[i]), int(cameras[c])), chosen[c].width, chosen[c].height)
 
     given = options.driving_map(capture.expression[rows], capture.expression[clip], capture.expression[capture.train])
     signals = given, capture.pose[rows], capture.scale[rows]
@@ -128,10 +128,5 @@ def _performed(
 
 
 def _sized(camera: Camera, size: int | None) -> Camera:
+    """The camera with images `size` pixels wide; unchanged for None."""
     return camera if size is None else camera.resized(size)
-
-
-def _resized(image: UInt8[np.ndarray, "h w 3"], camera: Camera) -> UInt8[np.ndarray, "H W 3"]:
-    if image.shape[:2] == (camera.height, camera.width):
-        return image
-    return np.asarray(Image.fromarray(image).resize((camera.width, camera.height), Image.Resampling.LANCZOS))

@@ -19,6 +19,7 @@ from raflib.bank import ExpressionBank
 from raflib.bank.columns import COLUMNS
 from raflib.errors import RafError
 from raflib.openbank.filming import SIZE, Person, Track, film_people, names
+from raflib.reading.names import content_hash
 from raflib.runs import cache_root, data_root, package_versions
 from raflib.sources._studio_recipe import FEATURE_SPACE
 from raflib.tracking.face import MODEL_SHA256, Observation
@@ -89,7 +90,7 @@ def recipe(frames: int, seed: int) -> str:
     """A key of everything a person's rows follow from: studio, camera, tracker, choice of frames and versions."""
     made = DRAW_VERSION, studio.VERSION, tracking.VERSION, frames, seed, SIZE, sorted(_versions().items())
     digest = hashlib.sha256(repr(made).encode())
-    digest.update(hashlib.sha256((data_root() / "head_model.npz").read_bytes()).digest())
+    digest.update(bytes.fromhex(content_hash(data_root() / "head_model.npz")))
     return digest.hexdigest()[:16]
 
 

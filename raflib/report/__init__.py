@@ -1,6 +1,6 @@
 """Tables with intervals and the figures of the paper."""
 
-from raflib.report._drawing import PALETTE, portrait
+from raflib.report._style import PALETTE, portrait
 from raflib.report.coverage_figures import (
     change_figure,
     clip_figure,
