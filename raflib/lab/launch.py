@@ -58,7 +58,7 @@ def execute(notebook: str, copy: str, parameters: dict, seconds: int, connection
     class BoundKernelManager(AsyncKernelManager):
         """Starts a kernel that ends with this process."""
 
-        def __init__(self, **options: object):
+        def __init__(self, **options: object) -> None:
             super().__init__(connection_file=connection, **options)
 
         def format_kernel_cmd(self, extra_arguments: list[str] | None = None) -> list[str]:

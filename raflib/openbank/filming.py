@@ -64,7 +64,7 @@ def moment(
 class Person:
     """One person of the bank; `acted` holds their performance of every sequence, FREE included, 25 frames a second."""
 
-    def __init__(self, name: str):
+    def __init__(self, name: str) -> None:
         self.identity = studio.Identity(name)
         self.acted = {sequence: studio.act(name, sequence) for sequence in studio.SEQUENCES}
         self._camera = frontal_camera(SIZE)
