@@ -34,7 +34,7 @@ from tqdm import tqdm  # noqa: E402
 
 from raflib import studio  # noqa: E402
 from raflib.coverage import identity as people  # noqa: E402
-from raflib.openbank.people import names  # noqa: E402
+from raflib.openbank import names  # noqa: E402
 from raflib.runs import data_root  # noqa: E402
 from raflib.sources.studio import FRONTAL  # noqa: E402
 from raflib.tracking import FaceTracker  # noqa: E402

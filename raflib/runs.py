@@ -16,6 +16,7 @@ import os
 import platform
 import secrets
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -95,6 +96,20 @@ def _named_os_errors(path: Path) -> Iterator[None]:
         raise RafError(
             f"{path}: cannot be written ({error.strerror or error}); free some space or choose another folder"
         ) from error
+
+
+def check_writable(folder: Path, advice: str, named: Path | None = None) -> None:
+    """RafError unless files can be made in `folder`, which is made if need be.
+
+    The error names `named` (default `folder`) and ends in `advice`.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as stream:
+            stream.write(b"1")
+            stream.flush()
+    except OSError as error:
+        raise RafError(f"{named or folder}: cannot be written ({error.strerror}); {advice}") from None
 
 
 def remove_leftovers(folder: Path, older_than: float = 0.0) -> None:

@@ -1,17 +1,13 @@
-"""What goes beyond the paper, for one subject: an avatar for each sampler, driven in each way, and notebook 09.
+"""Comparisons beyond the paper for one subject: an avatar for each sampler, driven by each map, and notebook 09.
 
-Trainings run side by side; what `make demo` or an earlier run finished is not run again. The last lines printed are
-notebook 09's tables and the paths of its pictures.
+Trainings run in parallel; steps of `make demo` or an earlier run are not run again. The last lines printed are
+notebook 09's tables and the paths of its images.
 """
 
 from __future__ import annotations
 
-import argparse
-import os
+from demo import Step, chain, options_of, report, run_plan
 
-from demo import Step, chain, report, run_plan
-
-from raflib.config import PROFILES
 from raflib.driving import DRIVES
 from raflib.sampler import SAMPLERS
 
@@ -29,10 +25,7 @@ def plan(subject: str, profile: str, threads: int, methods: list[str], drives: l
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line: see --help."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--subject", default="422", help="studio subject (default 422)")
-    parser.add_argument("--profile", default="demo", choices=PROFILES)
-    parser.add_argument("--cores", type=int, default=os.cpu_count() or 1, help="cores to use (default all)")
+    parser = options_of(__doc__)
     parser.add_argument("--methods", nargs="+", default=list(SAMPLERS), choices=SAMPLERS, help="default all samplers")
     parser.add_argument("--drives", nargs="+", default=list(DRIVES), choices=DRIVES, help="default all driving maps")
     options = parser.parse_args(arguments)

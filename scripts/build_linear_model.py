@@ -2,13 +2,13 @@
 
     python scripts/build_linear_model.py
 
-Identity: principal components of the neutral landmarks of many people, turned and moved onto their common mean by the
-points that do not move with expression. Expression: principal components of what performances do to the landmarks,
-about the neutral face, so that coefficients of 0 are neutral. Both are true geometry.
+Identity: principal components of the neutral landmarks of many people, rigidly aligned to their mean by the points that
+do not move with expression. Expression: principal components of the landmarks' motion from the neutral face, so that
+coefficients of 0 are neutral. Both come from true geometry.
 
-The face tracker sees faces its own way: nearer to its idea of a face, and moving less. So some of the people are also
-filmed and tracked in moments of their performances, and how far tracked landmarks are from the true ones is regressed
-on the true coefficients. That gives the model as the tracker sees it. About eight minutes, most of it tracking.
+The face tracker is biased: its faces are nearer to an average face and move less. So some of the people are also
+rendered and tracked in moments of their performances, and the tracker's errors are regressed on the true coefficients.
+This gives the model of faces as they are tracked. It takes about eight minutes, mostly for tracking.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from raflib import runs, studio
-from raflib.geometry import rigid_align
+from raflib.geometry import Camera, rigid_align
 from raflib.sources._studio_recipe import TRACKING_CAMERAS
 from raflib.sources.studio import FRONTAL
 from raflib.studio.identity import named_generator
@@ -31,7 +31,7 @@ from raflib.tracking.landmarks import COUNT, RIGID
 
 STILL = np.zeros(3)
 RIDGE = 30.0
-"""Of the regression of the tracker's errors on coefficients, in moments."""
+"""Weight of the ridge term when the tracker's errors are regressed on coefficients, in moments."""
 SMALLEST = 0.02
 """Millimetres (RMS over landmarks, one deviation) below which an expression component is left out."""
 
@@ -40,7 +40,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--people", type=int, default=800)
     parser.add_argument("--performers", type=int, default=120)
-    parser.add_argument("--watched", type=int, default=240, help="people whose performances are filmed and tracked")
+    parser.add_argument("--watched", type=int, default=240, help="people whose performances are rendered and tracked")
     parser.add_argument("--identity", type=int, default=80, help="components, at most")
     parser.add_argument("--expression", type=int, default=64, help="components, at most")
     arguments = parser.parse_args()
@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def neutral(subject: str) -> np.ndarray:
-    """Landmarks at rest in decimetres."""
+    """Landmarks [L,3] of the neutral face in decimetres."""
     return studio.landmarks(studio.Identity(subject), np.zeros(len(studio.ACTIONS)), STILL).astype(np.float64) * 10
 
 
@@ -83,13 +83,13 @@ def aligned(faces: np.ndarray, rounds: int = 5) -> tuple[np.ndarray, np.ndarray]
 
 
 def performed(subject: str, per_sequence: int = 8) -> np.ndarray:
-    """What expressions do to a person's landmarks [N,L,3], in decimetres, the head held still."""
-    identity, rest = studio.Identity(subject), neutral(subject)
+    """Motion of a person's landmarks [N,L,3] from the neutral face by expressions (decimetres), head still."""
+    identity, still = studio.Identity(subject), neutral(subject)
     moves = []
     for sequence in studio.SEQUENCES:
         actions = studio.act(subject, sequence).actions
         for frame in np.linspace(0, len(actions) - 1, per_sequence).round().astype(int):
-            moves.append(studio.landmarks(identity, actions[frame], STILL) * 10 - rest)
+            moves.append(studio.landmarks(identity, actions[frame], STILL) * 10 - still)
     return np.array(moves, np.float64)
 
 
@@ -104,7 +104,7 @@ def components(values: np.ndarray, count: int) -> tuple[np.ndarray, float]:
 
 
 def as_tracked(model: LinearFaceModel, people: list[str]) -> Landmarks:
-    """The model moved by the tracker's errors as far as true coefficients predict them."""
+    """The model as tracked: moved by the part of the tracker's errors that true coefficients predict."""
     cameras = [camera for camera in studio.rig(256) if camera.name in TRACKING_CAMERAS]
     with FaceTracker() as tracker:
         parts = [moments(model, subject, cameras, tracker) for subject in tqdm(people, desc="tracking", unit="person")]
@@ -122,11 +122,13 @@ def as_tracked(model: LinearFaceModel, people: list[str]) -> Landmarks:
     )
 
 
-def moments(model: LinearFaceModel, subject: str, cameras, tracker, count: int = 10) -> tuple[np.ndarray, np.ndarray]:
-    """Some moments: 1 and the true coefficients [M,1+I+E], and the tracker's errors [M,L,3] on the head (dm)."""
-    person, rest, rigid = studio.Identity(subject), neutral(subject), list(RIGID)
-    turn, place, _ = rigid_align(rest[rigid], model.mean[rigid])
-    identity = coefficients(model.identity, rest @ turn.T + place - model.mean)
+def moments(
+    model: LinearFaceModel, subject: str, cameras: list[Camera], tracker: FaceTracker, count: int = 10
+) -> tuple[np.ndarray, np.ndarray]:
+    """Random moments of a person: 1 and true coefficients [M,1+I+E], the tracker's errors [M,L,3] on the head (dm)."""
+    person, still, rigid = studio.Identity(subject), neutral(subject), list(RIGID)
+    turn, place, _ = rigid_align(still[rigid], model.mean[rigid])
+    identity = coefficients(model.identity, still @ turn.T + place - model.mean)
     frontal = [camera.name for camera in cameras].index(FRONTAL)
     generator = named_generator("watched", subject)
     known, error = [], []
@@ -134,12 +136,12 @@ def moments(model: LinearFaceModel, subject: str, cameras, tracker, count: int =
         performance = studio.act(subject, str(sequence))
         frame = generator.integers(len(performance.actions))
         actions, angles = performance.actions[frame], performance.angles[frame]
-        pictures = [studio.render(person, actions, angles, camera)[0] for camera in cameras]
-        sighting = track_views(pictures, cameras, tracker, frontal)
+        images = [studio.render(person, actions, angles, camera)[0] for camera in cameras]
+        sighting = track_views(images, cameras, tracker, frontal)
         if sighting is None:
             continue
         head = chain(person.pivots, angles)[-1][:, :3]
-        move = (studio.landmarks(person, actions, STILL) * 10 - rest) @ turn.T
+        move = (studio.landmarks(person, actions, STILL) * 10 - still) @ turn.T
         known.append(np.concatenate([[1], identity, coefficients(model.expression, move)]))
         error.append(10 * (sighting.landmarks - studio.landmarks(person, actions, angles)) @ head @ turn.T)
     return np.array(known).reshape(-1, 1 + len(model.identity) + len(model.expression)), np.array(error).reshape(

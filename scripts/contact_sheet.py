@@ -1,4 +1,4 @@
-"""A contact sheet of the studio's people by name: each neutral, laughing, surprised, angry and sad, from four sides.
+"""A contact sheet of studio people: neutral, laughing, surprised, angry and sad, each seen from another side.
 
 python scripts/contact_sheet.py [--people 20] [--size 128] [--out figures/studio_people.jpg]
 """
@@ -9,12 +9,11 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from tqdm import tqdm
 
-from raflib import report, studio
+from raflib import openbank, report, studio
 from raflib.lab.protocol import BENCHMARK, EXTERNAL
-from raflib.openbank.people import names as openbank_names
 from raflib.runs import project_root
 from raflib.studio import script
 from raflib.studio.style import sides
@@ -28,10 +27,10 @@ EXPRESSIONS = {
 }
 CAMERAS = ("222200037", "222200036", "222200037", "222200044", "222200039")
 LETTERS = 20
-"""Pixels of lettering: the sheet is shown at half of its width."""
+"""Height of the text in pixels; the sheet is shown at half of its width."""
 
 
-def intention(pose: script.Pose) -> np.ndarray:
+def intention(pose: script.Pose) -> Float[np.ndarray, "52"]:
     """A pose of the script as actions [52]."""
     actions = np.zeros(len(studio.ACTIONS), np.float32)
     for name, value in pose.items():
@@ -50,7 +49,7 @@ def faces(subject: str, size: int) -> list[UInt8[np.ndarray, "size size 3"]]:
 
 
 def part_of(subject: str) -> str:
-    """What a person is there for."""
+    """The role of a person: subject, driver or bank."""
     return "subject" if subject in BENCHMARK else "driver" if subject in EXTERNAL else "bank"
 
 
@@ -60,7 +59,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--out", type=Path, default=project_root() / "figures" / "studio_people.jpg")
     options = parser.parse_args()
-    names = [*BENCHMARK, *EXTERNAL, *openbank_names(options.people)][: options.people]
+    names = [*BENCHMARK, *EXTERNAL, *openbank.names(options.people)][: options.people]
     rows = [faces(name, options.size) for name in tqdm(names, desc="people")]
     labels, half = [f"{name}\n{part_of(name)}" for name in names], -(-len(names) // 2)
     parts = [slice(None, half), slice(half, None)] if len(names) > 1 else [slice(None)]

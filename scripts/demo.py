@@ -1,9 +1,8 @@
 """The whole path for one subject: notebooks 01 to 06 through papermill, trainings side by side.
 
-Executed copies, their logs and a receipt each go to `runs/notebooks`. A step whose receipt still holds is not run
-again: same parameters, notebook, library code, data and inputs, and its results are all there (`raflib.lab.steps`). A
-step that failed is named with the reason, and the exit status is 1. The last lines printed are the tables and the paths
-of the pictures.
+Executed copies with a log and a receipt each go to `runs/notebooks`. A step is not run again while its parameters,
+notebook, library code, data and inputs are unchanged and its results exist (`raflib.lab.steps`). A step that failed is
+named with the reason, and the exit status is 1. The last lines printed are the tables and the paths of the images.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from raflib.lab.steps import Step, fingerprint, finished
 from raflib.runs import project_root, runs_root
 from raflib.sampler import PAPER_METHODS
 
-__all__ = ["Step", "chain", "execute", "fingerprint", "finished", "plan", "run_plan", "run_stage"]
+__all__ = ["Step", "chain", "execute", "fingerprint", "finished", "options_of", "plan", "run_plan", "run_stage"]
 
 
 def plan(subject: str, profile: str, threads: int) -> list[list[list[Step]]]:
@@ -39,7 +38,7 @@ def plan(subject: str, profile: str, threads: int) -> list[list[list[Step]]]:
 
 
 def chain(base: dict[str, str], method: str, threads: int, drives: Sequence[str] = ("direct",)) -> list[Step]:
-    """One avatar trained, and evaluated with each driving map."""
+    """Steps that train one avatar and evaluate it with each driving map."""
     base = {**base, "method": method}
     steps = [Step("04_train", {**base, "threads": str(threads)}, method)]
     for drive in drives:
@@ -50,17 +49,22 @@ def chain(base: dict[str, str], method: str, threads: int, drives: Sequence[str]
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line: see --help."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--subject", default="422", help="studio subject (default 422)")
-    parser.add_argument("--profile", default="demo", choices=PROFILES)
-    parser.add_argument("--cores", type=int, default=os.cpu_count() or 1, help="cores to use (default all)")
-    options = parser.parse_args(arguments)
+    options = options_of(__doc__).parse_args(arguments)
     stages = plan(options.subject, options.profile, max(1, options.cores // 2))
     return run_plan("demo", stages, options.cores, lambda: report(stages, "*.txt"))
 
 
+def options_of(description: str | None) -> argparse.ArgumentParser:
+    """A parser of the options that all plans share."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--subject", default="422", help="studio subject (default 422)")
+    parser.add_argument("--profile", default="demo", choices=PROFILES)
+    parser.add_argument("--cores", type=int, default=os.cpu_count() or 1, help="cores to use (default all)")
+    return parser
+
+
 def run_plan(name: str, stages: list[list[list[Step]]], cores: int, report: Callable[[], None]) -> int:
-    """All stages in order, then the report; the exit status."""
+    """Run all stages in order, then print the report; returns the exit status."""
     start = time.monotonic()
     try:
         run_stages(stages, project_root(), runs_root() / "notebooks", cores)
@@ -76,7 +80,7 @@ def run_plan(name: str, stages: list[list[list[Step]]], cores: int, report: Call
 
 
 def report(stages: list[list[list[Step]]], tables: str) -> None:
-    """Print the tables (files whose names match `tables`) that these steps left, and where their pictures are."""
+    """Print the tables of these steps (files whose names match `tables`) and the paths of their images."""
     folders = dict.fromkeys(step.results for stage in stages for chain in stage for step in chain)
     for path in (path for folder in folders for path in sorted(folder.glob(tables))):
         print(f"\n{path.read_text().rstrip()}")

@@ -1,9 +1,9 @@
-"""Let mediapipe load on a machine without graphics libraries: part of `make env`, does nothing where they exist.
+"""Make mediapipe load on a machine without graphics libraries; part of `make env`. It does nothing where they exist.
 
-mediapipe's shared library names libEGL.so.1 and libGLESv2.so.2 among its needs, though tracking on the CPU never calls
-them. Where the system has neither, this writes two libraries of the same names whose functions all return 0 into the
-folder that mediapipe searches first, inside the environment: nothing of the system is touched, and a machine with real
-ones never sees them. Tracking gives the same numbers either way.
+mediapipe's shared library requires libEGL.so.1 and libGLESv2.so.2, although tracking on the CPU never calls them. Where
+the system has neither, this script writes two libraries of the same names, whose functions all return 0, into the
+folder of the environment that mediapipe searches first. The system is not changed. Tracking gives the same numbers
+either way.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ python scripts/real_statistics.py FOLDER [--people FILE]
 
 FOLDER holds tracks, one .npz a clip: `blendshapes` [T,52] of MediaPipe's face landmarker in `raflib.tracking.ARKIT52`
 order, `detected` [T] and `matrices` [T,4,4]. FILE says which clips show one person: a line a person, patterns of file
-names between blanks; a clip in no line is a person by itself. Nothing of a single person and no name is written.
+names between blanks; a clip in no line is a person by itself. No name and no value of a single person is written.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def by_person(names: list[str], lines: list[str]) -> list[list[str]]:
 
 
 def statistics(features: list[np.ndarray], angles: list[np.ndarray], clips: int) -> dict:
-    """What `data/real_people.json` holds: see `DEFINITIONS`."""
+    """The content of `data/real_people.json`, described in `DEFINITIONS`."""
     actions, heads = people.deviations(features), people.deviations(angles)
     mean = np.mean([rows.mean(0) for rows in features], axis=0)
     columns = {"mean": mean, **actions}

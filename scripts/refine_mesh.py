@@ -7,6 +7,7 @@ shapes, actions and skin weights are refined by the same linear map.
 from __future__ import annotations
 
 import numpy as np
+from scipy.sparse import csr_matrix
 
 
 def coarse_scalp(quads: np.ndarray, part: np.ndarray, template: np.ndarray, eye: np.ndarray) -> np.ndarray:
@@ -17,7 +18,9 @@ def coarse_scalp(quads: np.ndarray, part: np.ndarray, template: np.ndarray, eye:
     return head & (longest > 0.006) & ((place[:, 1] < -0.04) | ((place[:, 2] > 0.062) & (place[:, 1] < 0.05)))
 
 
-def refine_scalp(quads: np.ndarray, part: np.ndarray, template: np.ndarray, uv_count: int, fine: np.ndarray):
+def refine_scalp(
+    quads: np.ndarray, part: np.ndarray, template: np.ndarray, uv_count: int, fine: np.ndarray
+) -> tuple[list[list[tuple[int, int]]], list[int], csr_matrix, csr_matrix]:
     """One Catmull-Clark step (1978) on the faces marked in `fine` [F], so that hair has a round outline.
 
     Returns faces as lists of (point, uv) pairs (quads, and polygons where a coarse face meets a fine one), their parts,
@@ -77,7 +80,13 @@ def refine_scalp(quads: np.ndarray, part: np.ndarray, template: np.ndarray, uv_c
     return polygons, labels, as_matrix(point_rows, len(template)), as_matrix(uv_rows, uv_count)
 
 
-def smoothed_corners(edge_faces, fine, quads, rows, centre_of) -> dict[int, dict[int, float]]:
+def smoothed_corners(
+    edge_faces: dict[tuple[int, int], list[int]],
+    fine: np.ndarray,
+    quads: np.ndarray,
+    rows: list[dict[int, float]],
+    centre_of: dict[int, tuple[int, int]],
+) -> dict[int, dict[int, float]]:
     """Catmull-Clark rows of the old points that lie inside the region: (F + 2R + (n − 3)P) / n."""
     faces_of: dict[int, set[int]] = {}
     ends_of: dict[int, set[int]] = {}
@@ -104,14 +113,13 @@ def smoothed_corners(edge_faces, fine, quads, rows, centre_of) -> dict[int, dict
 
 
 def edges_of(corners: np.ndarray) -> list[tuple[int, int]]:
+    """Edges of a face as pairs of its corners, in order."""
     ring = corners.tolist()
     return list(zip(ring, ring[1:] + ring[:1], strict=True))
 
 
-def as_matrix(rows: list[dict[int, float]], columns: int):
+def as_matrix(rows: list[dict[int, float]], columns: int) -> csr_matrix:
     """Sparse [len(rows), columns] matrix of dictionaries column → value."""
-    from scipy.sparse import csr_matrix
-
     values = [value for row in rows for value in row.values()]
     places = [index for row in rows for index in row]
     starts = np.cumsum([0, *(len(row) for row in rows)])

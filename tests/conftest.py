@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -55,8 +56,17 @@ _import_hook.install_import_hook("raflib", "beartype.beartype")
 CLIPS = Path(os.environ.get("RAF_CLIPS", Path(__file__).parents[2] / "shared" / "data" / "clips"))
 
 
+ALLOWED = 720
+"""Seconds that the whole suite may take on 2 cores. It is printed beside the measured time and fails nothing."""
+_STARTED = time.monotonic()
+
+
 def pytest_sessionfinish():
     _SCRATCH.cleanup()
+
+
+def pytest_terminal_summary(terminalreporter):
+    terminalreporter.write_line(f"suite: {time.monotonic() - _STARTED:.0f} s of {ALLOWED} s allowed on 2 cores")
 
 
 def pytest_collection_modifyitems(items):

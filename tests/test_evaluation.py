@@ -1,12 +1,13 @@
 """Metrics and protocols on a painted face with known results, without renderer and MediaPipe."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+import raflib
 from raflib import studio
 from raflib.bank import ExpressionBank
 from raflib.bank.leaks import Fingerprints
@@ -16,6 +17,7 @@ from raflib.driving import Nearest, transfer_expression, transfer_pose
 from raflib.errors import RafError
 from raflib.evaluation import (
     REGISTRY,
+    EvaluateOptions,
     Metric,
     calibrate,
     correlations,
@@ -29,8 +31,8 @@ from raflib.evaluation import (
     rotation_distance,
     ssim,
 )
-from raflib.evaluation.evaluate import pick_frames
 from raflib.evaluation.metrics.base import Target
+from raflib.evaluation.options import pick_frames
 from raflib.geometry import Camera
 from raflib.images import face_box
 from raflib.lab.protocol import unseen_drivers
@@ -138,8 +140,11 @@ def target():
 
 
 def quick(run, target, **changes):
-    options = {"tracker": Eyes(), "progress": False, "cameras": [1]} | changes
-    return evaluate(run, capture=target, **options)
+    """`evaluate` with a painted face's tracker, one camera and `changes`, whichever of them are options."""
+    given = {"capture": target, "tracker": Eyes(), "progress": False, "cameras": [1]} | changes
+    names = [field.name for field in fields(EvaluateOptions) if field.name in given]
+    options = EvaluateOptions(**{name: given.pop(name) for name in names})
+    return evaluate(run, **given, options=options)
 
 
 # --- metrics ---------------------------------------------------------------------------------------------------------
@@ -276,7 +281,7 @@ def test_no_tracker_is_asked_for_picture_metrics(target):
     table = quick(FakeRun(), target, metrics=["psnr/face"], tracker=None, frames=2)
     assert len(table) == 4 and not [name for name in table if name.startswith("rendered/")]
     quick(FakeRun(), target, tracker=eyes, frames=2)
-    assert eyes.calls == 2 * 3  # the true picture once, the render once a condition
+    assert eyes.calls == 2 * 3  # the true image once, the render once a condition
 
 
 def test_own_metric_and_resized_pictures(target):
@@ -306,8 +311,6 @@ def test_a_drive_changes_what_the_avatar_is_given_and_is_written_down(target):
     )
     assert set(table.drive) == {"nearest"} and set(table.protocol) == {"cross"}
     assert all((given == train).all(1).any() for given in run.given)
-    with pytest.raises(RafError, match="drive is 'fast'"):
-        quick(run, target, drive="fast")
 
 
 # --- cross-driving ---------------------------------------------------------------------------------------------------
@@ -337,12 +340,19 @@ def test_cross_driving_against_a_truth(target):
     assert len(table) == 2 * 4 * 3 and set(table.driver) == {"E01", "E02"}
     lost = table[~table.reference_detected]
     assert len(lost) == 2 * 3 and lost["psnr/face"].isna().all()
-    assert all(pose[3] == 0.5 for pose in run.poses)  # the pose found on the true pictures, not the driver's
+    assert all(pose[3] == 0.5 for pose in run.poses)  # the pose found on the true images, not the driver's
     means = table.groupby("condition").mean(numeric_only=True)
     assert means.loc["truth", "psnr/face"] == np.inf and means.loc["truth", "aed/arkit52/l1"] == 0
     assert means.loc["truth", "aed/arkit52/l1/truth"] == 0
     assert means.loc["avatar", "psnr/face"] > means.loc["control", "psnr/face"]
     assert means.loc["avatar", "aed/arkit52/l1"] < means.loc["control", "aed/arkit52/l1"]
+
+
+def test_the_public_form_takes_protocol_drivers_and_metrics(target):
+    table = raflib.evaluate(FakeRun(), protocol="cross", capture=target, drivers=[capture("E01", 1)], metrics=[])
+    assert set(table.driver) == {"E01"} and set(table.camera) == {"front"} and len(table) == 9 * 2
+    with pytest.raises(AttributeError):
+        EvaluateOptions().frames = 3
 
 
 def test_cross_driving_without_a_truth_measures_against_the_driver_only(target):
@@ -352,7 +362,7 @@ def test_cross_driving_without_a_truth_measures_against_the_driver_only(target):
     assert table[table.condition == "avatar"]["aed/arkit52/l1"].max() < 1e-3
     expected, _ = transfer_pose(driver, target, np.flatnonzero(driver.free))
     assert np.allclose(run.poses[:8], expected[:8], atol=1e-6)  # the first batch
-    with pytest.raises(RafError, match=r"psnr/face needs a true picture and driver E01"):
+    with pytest.raises(RafError, match=r"psnr/face needs a true image and driver E01"):
         quick(run, target, protocol="cross", drivers=[driver], metrics=["psnr/face"])
 
 
@@ -518,9 +528,20 @@ def test_most_frontal_cameras_come_first(target):
         ({"protocol": "both"}, "protocol 'both'"),
         ({"protocol": "cross", "split": "train"}, "split 'train'"),
         ({"protocol": "cross"}, "needs drivers"),
+        ({"split": "FREE"}, "split 'FREE'; choose one of free, train"),
         ({"conditions": ["mean"]}, "conditions"),
+        ({"conditions": []}, "conditions"),
+        ({"conditions": "truth"}, "must be a list of"),
         ({"metrics": ["psnr"]}, r"'psnr' is not known; choose from psnr/whole"),
-        ({"frames": 0}, "at least 1"),
+        ({"frames": 0}, "frames is 0, expected a whole number of at least 1"),
+        ({"frames": np.array([0.5])}, "frames must be whole numbers"),
+        ({"batch": 0}, "batch is 0, expected a whole number of at least 1"),
+        ({"size": 0}, "size is 0, expected a whole number of at least 1"),
+        ({"cameras": []}, "cameras is empty"),
+        ({"cameras": [-1]}, "camera is -1, expected a whole number of at least 0"),
+        ({"cameras": [1, 4]}, "camera 4 of capture 422, which has 0 to 3"),
+        ({"truth": "always"}, "truth is 'always'"),
+        ({"drive": "fast"}, "drive is 'fast'"),
         ({"capture": None}, "pass the capture of subject 422"),
         ({"capture": capture("443", 0)}, "subject 422 but the capture of 443"),
         ({"protocol": "cross", "drivers": [capture("422", 1)]}, "its own driver"),
@@ -528,9 +549,8 @@ def test_most_frontal_cameras_come_first(target):
     ],
 )
 def test_refusals_name_what_is_wrong(target, options, message):
-    options = {"capture": target, "tracker": Eyes(), "progress": False} | options
     with pytest.raises(RafError, match=message) as error:
-        evaluate(FakeRun(), **options)
+        quick(FakeRun(), target, **options)
     assert "\n" not in str(error.value)
 
 

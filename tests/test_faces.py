@@ -28,8 +28,8 @@ def test_a_face_is_the_frame_that_its_row_names():
     [
         (bank(), 3, "row 3 is not in the bank, expected 0 to 2"),
         (bank(), -1, "row -1 is not in the bank"),
-        (bank(frames=(60, 99_999, 10)), 1, "B001 performs no frame 99999 of sequence 'FREE'"),
-        (bank(sequences=("talk", "FREE", "FREE")), 0, "B002 performs no frame 60 of sequence 'talk'"),
+        (bank(frames=(60, 99_999, 10)), 1, "B001: performs no frame 99999 of sequence 'FREE'"),
+        (bank(sequences=("talk", "FREE", "FREE")), 0, "B002: performs no frame 60 of sequence 'talk'"),
         (bank(space="flame100"), 0, "flame100 features, expected arkit52"),
     ],
 )

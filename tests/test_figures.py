@@ -19,7 +19,7 @@ from synthetic import ball_capture
 from raflib import coverage, report
 from raflib.bank import ExpressionBank
 from raflib.errors import RafError
-from raflib.report._drawing import KINDS, QUERIES, font, kind_of, method_colour, wrapped
+from raflib.report._style import KINDS, QUERIES, font, kind_of, method_colour, wrapped
 from raflib.report.coverage_figures import CLIPS
 from raflib.sampler import SAMPLERS
 from raflib.tracking import ARKIT52

@@ -24,8 +24,8 @@ from raflib.lab import screen
 from raflib.lab.banks import open_bank
 from raflib.lab.folders import command, evaluation, gathered, made_by, run_folder
 from raflib.lab.parameters import NOTEBOOKS, TrainParameters, notebook_parameters, parameters_of
-from raflib.lab.ready import check_sampler, check_writable, prepare, sampler_of
-from raflib.runs import runs_root, write_json
+from raflib.lab.ready import check_sampler, prepare, sampler_of
+from raflib.runs import check_writable, runs_root, write_json
 from raflib.sampler import SAMPLERS, sampler_from_name
 
 
@@ -337,7 +337,7 @@ def test_a_full_disk_is_found_at_once():
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full here")
     with pytest.raises(RafError, match="cannot be written"):
-        check_writable(Path("/dev/full"), "RAF_RUNS")
+        check_writable(Path("/dev/full"), "free some space")
 
 
 def test_a_good_sampler_passes_and_has_the_notebooks_options():

@@ -15,10 +15,14 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import chdir
 from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
+from threading import Event, Lock
 
 import documented
 import nbformat
@@ -31,7 +35,7 @@ from PIL import Image
 from raflib import studio
 from raflib.lab.folders import run_folder
 from raflib.lab.parameters import NOTEBOOKS
-from raflib.report.video import write_video
+from raflib.report.mp4 import write_video
 from raflib.runs import runs_root
 
 FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
@@ -103,7 +107,10 @@ class TestForm:
 @dataclass(frozen=True)
 class Row:
     """How a notebook runs in the tests: parameters beside profile "tiny", what must run before, what it must write, and
-    how the line of README.md or RESULTS.md begins that runs it, if there is one."""
+    how the line of README.md or RESULTS.md begins that runs it, if there is one.
+
+    Without such a line it is run by papermill's command line from the folder of notebooks.
+    """
 
     notebook: str
     parameters: dict = field(default_factory=dict)
@@ -144,7 +151,9 @@ ROWS = {
         line="papermill notebooks/02_bank.ipynb",
     ),
     "02_bank rebuilt": Row(
-        "02_bank", {"rebuild": True, "people": 2, "frames": 20, "subject": "443"}, writes=("bank_arkit52.npz",)
+        "02_bank",
+        {"rebuild": True, "people": 2, "frames": 20, "subject": "074"},
+        writes=("bank_arkit52.npz", "summary.json"),
     ),
     "03_coverage": Row(
         "03_coverage", {"repeats": 3}, writes=COVERAGE_FILES, line="papermill notebooks/03_coverage.ipynb runs/03.ipynb"
@@ -211,34 +220,80 @@ def fresh() -> Path:
     return folder
 
 
-@cache
-def executed(key: str) -> Path:
-    """Run the notebook of one row (and what it needs, once each); returns its executed copy."""
-    row = ROWS[key]
-    for other in row.needs:
-        executed(other)
-    if not row.line:
-        return run(row.notebook, key.replace(" ", "_"), row.values())
-    _, *words = row.words()
-    for name, value in {"profile": "tiny", **row.parameters}.items():
-        words += ["-p", name, str(value)]
-    command = [sys.executable, "-m", "papermill", "--no-progress-bar", *words]
-    done = subprocess.run(command, cwd=fresh(), capture_output=True, text=True, env=os.environ)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return fresh() / words[1]
+class Execution:
+    """Runs notebooks two at a time, each row once and after the rows it needs."""
+
+    def __init__(self) -> None:
+        self.pool, self.started = ThreadPoolExecutor(2), {}
+        self.starting, self.stopped = Lock(), Event()
+
+    def begin(self, key: str) -> Future:
+        """Put one row in the queue, behind the rows it needs, unless it is there."""
+        if key not in self.started:
+            needed = [self.begin(other) for other in ROWS[key].needs]
+            self.started[key] = self.pool.submit(self.run, ROWS[key], key, needed)
+        return self.started[key]
+
+    def run(self, row: Row, key: str, needed: list[Future]) -> Path:
+        """Its executed copy. A row is behind those it needs in the queue, so waiting for them ends."""
+        for other in needed:
+            other.result()
+        words, folder = row.words()[1:], fresh()
+        if not row.line:
+            words, folder = [f"{row.notebook}.ipynb", str(copy_of(key.replace(" ", "_")))], FOLDER
+        for name, value in {"profile": "tiny", **row.parameters}.items():
+            words += ["-p", name, str(value)]
+        command = [sys.executable, "-m", "papermill", "--no-progress-bar", "--log-output", *words]
+        log = copy_of(key).with_suffix(".log")
+        with open(log, "wb") as stream:
+            with self.starting:  # kernels that start at once may choose the same port
+                assert not self.stopped.is_set(), "the tests have ended"
+                process = subprocess.Popen(command, cwd=folder, stdout=stream, stderr=stream, env=os.environ)
+                while process.poll() is None and b"Executing Cell" not in log.read_bytes():
+                    time.sleep(0.05)
+            while process.poll() is None:
+                if self.stopped.wait(0.05):
+                    process.terminate()
+        assert process.returncode == 0, log.read_text()[-3000:]
+        return folder / words[1]
+
+    def close(self) -> None:
+        self.stopped.set()
+        self.pool.shutdown(cancel_futures=True)
 
 
-def run(notebook: str, name: str, values: dict, cwd: Path = FOLDER) -> Path:
-    target = runs_root() / "notebooks" / f"{name}.ipynb"
-    target.parent.mkdir(parents=True, exist_ok=True)
+@pytest.fixture(scope="module")
+def executed(request) -> Iterator[Callable[[str], Path]]:
+    """Runs the notebook of one row and what it needs; returns its executed copy.
+
+    Rows of the other selected tests follow in the background, so that both cores have work.
+    """
+    fresh()
+    copy_of("").parent.mkdir(parents=True, exist_ok=True)
+    execution = Execution()
+    parametrized = [item for item in request.session.items if item.path == request.path and hasattr(item, "callspec")]
+    for item in parametrized:
+        if "key" in item.callspec.params:
+            execution.begin(item.callspec.params["key"])
+    yield lambda key: execution.begin(key).result()
+    execution.close()
+
+
+def copy_of(name: str) -> Path:
+    """Where the executed copy of a notebook goes that no documented command names."""
+    return runs_root() / "notebooks" / f"{name}.ipynb"
+
+
+def run(notebook: str, name: str, values: dict, cwd: Path = FOLDER) -> None:
+    """Execute a notebook with these parameters in this process's own papermill."""
+    copy_of(name).parent.mkdir(parents=True, exist_ok=True)
     source = FOLDER / f"{notebook}.ipynb"
-    papermill.execute_notebook(source, target, values, cwd=cwd, progress_bar=False, kernel_name="python3")
-    return target
+    papermill.execute_notebook(source, copy_of(name), values, cwd=cwd, progress_bar=False, kernel_name="python3")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("key", ROWS)
-def test_runs_with_tiny_parameters(key):
+def test_runs_with_tiny_parameters(key, executed):
     copy, folder = executed(key), ROWS[key].folder()
     for name in ROWS[key].writes:
         (path,) = folder.glob(name)
@@ -254,7 +309,7 @@ def test_runs_with_tiny_parameters(key):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("key", ["05_evaluate raf", "06_tables", "09_beyond"])
-def test_tables_are_rendered(key):
+def test_tables_are_rendered(key, executed):
     """Tables are shown as Markdown, not as its source text."""
     shown = [output for cell in code_cells(executed(key)) for output in cell.outputs]
     tables = [output["data"]["text/markdown"] for output in shown if "text/markdown" in output.get("data", {})]
@@ -263,7 +318,7 @@ def test_tables_are_rendered(key):
 
 
 @pytest.mark.slow
-def test_the_tables_say_what_they_should():
+def test_the_tables_say_what_they_should(executed):
     executed("06_tables")
     text = (runs_root() / "06_tables_422_tiny_0" / "table2.txt").read_text()
     for word in ("vanilla", "raf", "control", "psnr/face", "cross-driving", "held-out FREE"):
@@ -275,7 +330,7 @@ def test_the_tables_say_what_they_should():
 
 
 @pytest.mark.slow
-def test_a_second_training_is_the_first_one():
+def test_a_second_training_is_the_first_one(executed):
     """A finished run is loaded, not trained again, and evaluation says which frames it saw."""
     executed("04_train raf")
     checkpoint = runs_root() / "04_train_422_raf_tiny_0" / "checkpoint.safetensors"
@@ -303,14 +358,13 @@ def test_wrong_parameters_stop_the_run(notebook, values, message):
 
 
 @pytest.mark.slow
-def test_the_documented_command_line(tmp_path):
-    """From notebooks/, ids with leading zeros stay what they are; a missing run is one line and exit status 1."""
-    command = [sys.executable, "-m", "papermill", "--no-progress-bar"]
-    good = [*command, "01_subjects.ipynb", str(tmp_path / "01.ipynb"), "-p", "subject", "074", "-p", "profile", "tiny"]
-    subprocess.run(good, cwd=FOLDER, check=True, capture_output=True, env=os.environ)
-    assert (runs_root() / "01_subjects_074_tiny" / "summary.json").is_file()
-    absent = [*command, "notebooks/05_evaluate.ipynb", str(tmp_path / "05.ipynb"), "-p", "subject", "999"]
-    failed = subprocess.run(absent, cwd=FOLDER.parent, capture_output=True, text=True, env=os.environ)
+def test_ids_keep_their_leading_zeros_on_the_command_line(tmp_path, executed):
+    """In a run from notebooks/, and where a missing run is one line and exit status 1."""
+    executed("02_bank rebuilt")
+    assert (runs_root() / "02_bank_074_tiny_rebuilt_people2_frames20" / "summary.json").is_file()
+    command = [sys.executable, "-m", "papermill", "--no-progress-bar", "notebooks/05_evaluate.ipynb"]
+    command += [str(tmp_path / "05.ipynb"), "-p", "subject", "099"]
+    failed = subprocess.run(command, cwd=FOLDER.parent, capture_output=True, text=True, env=os.environ)
     assert failed.returncode != 0
-    assert not list(runs_root().glob("05_evaluate_999*")), "nothing is written for what cannot run"
-    assert "04_train_999_raf_demo_0" in failed.stderr
+    assert not list(runs_root().glob("05_evaluate_099*")), "nothing is written for what cannot run"
+    assert "04_train_099_raf_demo_0" in failed.stderr

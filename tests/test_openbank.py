@@ -18,7 +18,7 @@ from raflib import openbank, studio, tracking
 from raflib.bank import ExpressionBank
 from raflib.errors import RafError
 from raflib.lab.protocol import BENCHMARK, EXTERNAL
-from raflib.openbank import building, people, verifying
+from raflib.openbank import building, filming, verifying
 from raflib.runs import data_root, folder_lock
 
 pytest.importorskip("mediapipe", reason="mediapipe is not installed")
@@ -44,12 +44,12 @@ def unfilmed(monkeypatch):
     """Replace images by their names: (sequence, frame) as an array of the image's type."""
     moments = {}
 
-    def picture(self, sequence, frame):
+    def image(self, sequence, frame):
         code = np.array([[[list(self.acted).index(sequence), frame // 200, frame % 200]]], np.uint8)
         moments[code.tobytes()] = (sequence, frame)
         return code
 
-    monkeypatch.setattr(people.Person, "picture", picture)
+    monkeypatch.setattr(filming.Person, "image", image)
     return moments
 
 
@@ -214,7 +214,7 @@ def test_frames_are_drawn_evenly_from_all_sequences(unfilmed):
 
 
 def test_people_are_nobody_who_is_trained_or_drives():
-    everybody = people.names(openbank.PEOPLE)
+    everybody = openbank.names(openbank.PEOPLE)
     assert len(set(everybody)) == 415 and everybody[0] == "B001" and everybody[-1] == "B415"
     assert not set(everybody) & {*BENCHMARK, *EXTERNAL} and openbank.PEOPLE * openbank.FRAMES == 83_000
 
@@ -260,7 +260,7 @@ def test_rows_that_are_wrong_are_named(built):
         openbank.verify(ExpressionBank(wrong, **rows), 1.0, cores=1, progress=False)
     assert "\n" not in str(error.value)
     shifted = ExpressionBank(bank.features, **{**rows, "frame": bank.frame[[3, 2, 1, 0, 7, 6, 5, 4]]})
-    with pytest.raises(RafError, match=r"not what is filmed|performs no frame"):
+    with pytest.raises(RafError, match=r"not what is rendered|performs no frame"):
         openbank.verify(shifted, 1.0, cores=1, progress=False)
 
 
@@ -275,7 +275,7 @@ def test_a_row_whose_face_is_not_found_is_named(built, monkeypatch):
         def __exit__(self, *_):
             return None
 
-    monkeypatch.setattr(people, "FaceTracker", Blind)
+    monkeypatch.setattr(filming, "FaceTracker", Blind)
     with pytest.raises(RafError, match=r"8 of 8 rows .* shows no face"):
         openbank.verify(built[0], 1.0, cores=1, progress=False)
 
@@ -350,10 +350,10 @@ def test_bad_banks_and_shares_are_refused(built, unfilmed):
 
 
 def test_a_moment_nobody_performs_is_named():
-    person = people.Person("B001")
+    person = filming.Person("B001")
     for moment in (("BACKGROUND", 0), ("FREE", 100_000), ("FREE", -1)):
         with pytest.raises(RafError, match=rf"B001: performs no frame {moment[1]} of sequence '{moment[0]}'"):
-            person.picture(*moment)
+            person.image(*moment)
 
 
 def test_the_command_builds_and_verifies(built, tmp_path, monkeypatch, capsys):
@@ -367,10 +367,10 @@ def test_the_command_builds_and_verifies(built, tmp_path, monkeypatch, capsys):
     out = tmp_path / "bank.npz"
     assert build_bank.main(["--people", "2", "--frames", "4", "--seed", "3", "--out", str(out)]) == 0
     printed = capsys.readouterr().out
-    assert "8 rows of 2 people" in printed and "100.00% of 8 pictures" in printed
+    assert "8 rows of 2 people" in printed and "100.00% of 8 images" in printed
     assert re.search(rf"^[0-9a-f]{{64}}  {out}$", printed, re.MULTILINE) and out.read_bytes() == built[1].read_bytes()
     assert build_bank.main(["--out", str(out), "--verify", "0.5", "--cores", "1"]) == 0
-    assert "4 rows of 2 people filmed and tracked again" in capsys.readouterr().out
+    assert "4 rows of 2 people rendered and tracked again" in capsys.readouterr().out
     assert build_bank.main(["--out", str(tmp_path / "absent.npz"), "--verify", "0.5"]) == 1
     assert "absent.npz: no such expression bank" in capsys.readouterr().err
     shipped = data_root() / "bank_arkit52.npz"

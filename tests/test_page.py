@@ -71,7 +71,7 @@ def test_the_card_is_there_before_the_script_looks_for_it(page):
 
 def test_missing_parts_are_named(page, tmp_path):
     _, bank = page
-    with pytest.raises(RafError, match="1 pictures"):
+    with pytest.raises(RafError, match="1 images"):
         own = [np.zeros((8, 8, 3), np.uint8)]
         report.pca_page(bank, bank.features[:2], np.array([[3], [4]]), tmp_path / "a.html", own, {}, ["a", "b"])
     assert not list(tmp_path.iterdir())

@@ -7,7 +7,7 @@ from PIL import Image
 from raflib import report
 from raflib.bank import ExpressionBank
 from raflib.errors import RafError
-from raflib.report._drawing import QUERIES
+from raflib.report._style import QUERIES
 from raflib.report.plane import Plane
 
 

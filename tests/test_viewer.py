@@ -9,7 +9,7 @@ from synthetic import ball_capture
 
 from raflib.errors import RafError
 from raflib.lab.films import show_video
-from raflib.report.video import film_name, write_video
+from raflib.report.mp4 import film_name, write_video
 
 
 def moving(count, height=65, width=96):

@@ -1,13 +1,19 @@
 """Scores of trained avatars: image, expression, pose and landmark metrics (tagged), self- and cross-driving."""
 
 from raflib.evaluation.calibrate import calibrate
-from raflib.evaluation.evaluate import correlations, evaluate
-from raflib.evaluation.metrics.base import REGISTRY, Metric, Target, describe, register
+from raflib.evaluation.correlation import correlations
+from raflib.evaluation.evaluate import evaluate
+from raflib.evaluation.metrics.base import REGISTRY, SLOW, Metric, Target, describe, register
 from raflib.evaluation.metrics.image import lpips, psnr, ssim
 from raflib.evaluation.metrics.mediapipe import expression_distance, landmark_distance, rotation_distance
+from raflib.evaluation.options import EvaluateOptions
+from raflib.evaluation.scoring import KEYS
 
 __all__ = [
+    "KEYS",
     "REGISTRY",
+    "SLOW",
+    "EvaluateOptions",
     "Metric",
     "Target",
     "calibrate",

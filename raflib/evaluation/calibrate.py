@@ -24,12 +24,22 @@ def calibrate(
     seed: int = 0,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """The scale of each metric: what a perfect and an unrelated render would score on these pictures.
+    """The scale of each metric: the scores of a perfect and of an unrelated render on these images.
 
-    Each true picture of `frames` × `cameras` is scored against itself ("identical") and against the true picture of
-    another of the frames from the same camera ("shuffled", a random cyclic order, so none meets itself). Returns one
-    row a metric: `metric, better, identical, shuffled, pairs, undetected` (means over detected pairs). A method's value
-    is read between the two. Raises RafError for fewer than two frames.
+    Each true image of `frames` × `cameras` is scored against itself ("identical") and against the true image of another
+    frame from the same camera ("shuffled": a random cyclic order, in which no frame meets itself). A method's value is
+    read between the two.
+
+    Args:
+        capture: the recording.
+        cameras, frames: indices into it; at least two frames.
+        metrics: tags or `Metric` objects.
+        tracker: a `FaceTracker`; by default one is started when a metric needs it.
+        seed: of the random order.
+        progress: show a progress bar for each camera.
+
+    Returns one row for each metric: `metric, better, identical, shuffled, pairs, undetected`, with means over detected
+    pairs. Raises RafError for fewer than two frames.
     """
     if len(frames) < 2:
         raise RafError(f"calibrate: got {len(frames)} frame(s); shuffled pairs need at least two")
@@ -41,11 +51,11 @@ def calibrate(
         for c in cameras:
             seen = {}
             for t in tqdm(frames, desc=f"calibrate {capture.cameras[c].name}", disable=not progress, leave=False):
-                picture = capture.image(int(t), int(c))
-                seen[int(t)] = (picture, observe(track, picture))
-            for t, (picture, face) in seen.items():
+                image = capture.image(int(t), int(c))
+                seen[int(t)] = (image, observe(track, image))
+            for t, (image, face) in seen.items():
                 box = face_box(capture.landmarks[t], capture.cameras[c])
-                target = Target(picture.astype(np.float32) / 255, box, face, picture, face)
+                target = Target(image.astype(np.float32) / 255, box, face, image, face)
                 for kind, other in (("identical", t), ("shuffled", partner[t])):
                     rendered, rendered_face = seen[other]
                     rendered = rendered.astype(np.float32) / 255

@@ -1,1 +1,1 @@
-"""What runs notebooks: what their parameters may be, where their results go, what is checked before they begin."""
+"""Running notebooks: allowed parameters, folders of results, checks before the start, and the driver of `make demo`."""

@@ -1,7 +1,7 @@
-"""What a notebook's parameters may be: words, ranges, sources, ids. Said once, for all notebooks.
+"""Allowed values of notebook parameters (words, ranges, sources, ids), in one place for all notebooks.
 
-A parameter means the same in every notebook that has it. Errors name notebook and parameter, what was expected and what
-to do.
+A parameter means the same in every notebook that has it. Errors name the notebook, the parameter, what was expected and
+what to do.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from raflib.sampler import SAMPLERS
 
 ALL_SUBJECTS = "all"
 CHOICES = {"profile": PROFILES, "method": SAMPLERS, "drive": DRIVES, "initialisation": ("", *INITIALISATIONS)}
-"""Parameters that are one of a few words."""
+"""Parameters with a fixed list of values."""
 
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers from `low` to `high`, both allowed, or `above` low."""
+    """Numbers from `low` to `high`, both included; with `above`, low itself is not included."""
 
     low: int | float
     high: int | float
@@ -38,23 +38,23 @@ RANGES = {
     "seed": Range(*SEEDS),
     "steps": Range(0, MANY),
     "threads": Range(1, 256),
-    "people": Range(2, 999),  # half of them is a bank, too; they are called B001 to B999
-    "frames": Range(1, 2_000),  # everybody performs more than 3,000
+    "people": Range(2, 999),  # half of them must be a bank, too; they are called B001 to B999
+    "frames": Range(1, 2_000),  # every person performs more than 3,000
     "repeats": Range(1, 1_000),
     "top_k": Range(1, 100_000),
     "p": Range(0, 1),
     "sigma": Range(0, 100),
     "seconds": Range(0, 86_400, above=True),
 }
-"""Numbers a parameter may be. NaN and infinity lie in no range."""
+"""Ranges of numeric parameters. NaN and infinity are in no range."""
 _SOURCES = {"04_train": ("studio", "video")}
-"""What `source` may be, where it may be anything but the studio."""
+"""Sources of notebooks that take more than the studio."""
 _TAKE_ALL = {"03_coverage"}
-"""Notebooks whose subject may be "all": the benchmark's subjects, one after the other."""
+"""Notebooks whose subject may be "all", which means all benchmark subjects."""
 
 
 def check(given: Any) -> None:
-    """RafError unless the values of a `raflib.lab.parameters.Parameters` can work; they have their types."""
+    """RafError unless all values of a `raflib.lab.parameters.Parameters` are allowed; their types are right."""
     hints, notebook = get_type_hints(type(given)), given.notebook()
     for name, kind in hints.items():
         value = getattr(given, name)
@@ -72,14 +72,14 @@ def check(given: Any) -> None:
 
 
 def of_type(notebook: str, name: str, value: Any, kind: type) -> Any:
-    """The value, with whole numbers taken for ids and floats where those are wanted; RafError for another type."""
+    """The value as `kind`; whole numbers are accepted for ids and floats. RafError for another type."""
     if name in ("subject", "drivers") and type(value) is int and value >= 0:
         return f"{value:03d}"
     if kind is float and type(value) is int and abs(value) < 2**53:
         value = float(value)
     if type(value) is not kind:
         raise RafError(f"{notebook}: parameter {name} must be {kind.__name__}, got {type(value).__name__} {value!r}")
-    return value + 0.0 if kind is float else value  # −0 is 0
+    return value + 0.0 if kind is float else value  # −0 becomes 0
 
 
 def _check_source(given: Any) -> None:
@@ -88,7 +88,7 @@ def _check_source(given: Any) -> None:
     if given.source not in known:
         raise RafError(
             f"{notebook}: parameter source is {given.source!r}; expected {' or '.join(known)}. This notebook needs "
-            "what only the studio knows, the truth behind the images; for a video run 08_your_video, or 04_train with "
+            "the true actions, which only the studio knows; for a video run 08_your_video, or 04_train with "
             "source=video"
         )
 
@@ -106,7 +106,7 @@ def _check_subject(given: Any) -> None:
 
 
 def _check_drivers(given: Any) -> None:
-    """Ids of people, each once, and not the subject's: self-driving is measured anyway."""
+    """RafError unless drivers are ids, each once, without the subject; self-driving is always measured."""
     listed = given.drivers.split()
     for name in listed:
         _check_id(given.notebook(), "drivers", name)
@@ -126,8 +126,7 @@ def _check_id(notebook: str, name: str, value: str) -> None:
 
 
 def _check_metric(given: Any) -> None:
-    from raflib.evaluation import REGISTRY
-    from raflib.evaluation.evaluate import SLOW
+    from raflib.evaluation import REGISTRY, SLOW
 
     measured = [name for name in REGISTRY if name not in SLOW]
     if given.metric not in measured:

@@ -1,12 +1,12 @@
 """The banks of the paper's ablation (§5, table 3, and the small bank of its user study), by name.
 
-    half1   half of the people, drawn at random: fewer people, the same variety
+    half1   half of the people, sampled at random: fewer people, the same variety
     half2   half of the people, from one side of expression space: fewer people, and less variety
-    small   everybody, with a few frames each: the same people, fewer rows
+    small   all people, with a few frames each: the same people, fewer rows
 
 The paper says of its two half banks only that they hold about half of the identities and that one spans expressions
-better than the other; the rules are ours, and a variant's `provenance` repeats its own. The third ablation, top-5, is
-no bank but `RAF(bank, top_k=5)`.
+better than the other. The rules here are ours; the `provenance` of a variant repeats its rule. The third ablation,
+top-5, is not a bank but `RAF(bank, top_k=5)`.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ from raflib.sampler import SAMPLERS
 
 SHIPPED = "bank_arkit52.npz"
 FEW = 10
-"""Frames of a person in the bank `small`, of 200 in the bank that ships."""
+"""Frames of each person in the bank `small`; the bank that ships has 200."""
 VARIANTS = {
     "half1": "half of the people, drawn at random",
     "half2": "half of the people, those whose mean expression lies farthest along the first principal component of "
     "the persons' means (its largest entry positive)",
     "small": f"everybody, {FEW} random frames each",
 }
-"""Name and rule of each variant."""
+"""Rule of each variant, by name. It is part of the variant's provenance, and so of its checksum."""
 
 
 def bank_variant(bank: ExpressionBank, name: str, seed: int = 0) -> ExpressionBank:
-    """The part of `bank` called `name` in `VARIANTS`, its rows in the order they had.
+    """The part of `bank` called `name` in `VARIANTS`, rows in their order.
 
-    Half of an odd number of people is rounded up. `seed` draws the people of half1 and the frames of small; a person's
-    frames depend on `seed` and the name only, and who has no more than `FEW` keeps all. `provenance` gains `variant`,
-    `rule`, `seed` and `variant_of`, the start of the whole bank's checksum. Raises RafError for another name and for
-    half of a single person.
+    Half of an odd number of people is rounded up. `seed` chooses the people of half1 and the frames of small. A
+    person's frames depend on `seed` and the person's name only, and a person with at most `FEW` frames keeps all.
+    `provenance` gains `variant`, `rule`, `seed` and `variant_of`, the start of the whole bank's checksum. Raises
+    RafError for an unknown name and for half of a single person.
     """
     if name not in VARIANTS:
         raise RafError(f"bank variant {name!r} is not known; choose one of {', '.join(VARIANTS)}")
@@ -62,9 +62,9 @@ def bank_variant(bank: ExpressionBank, name: str, seed: int = 0) -> ExpressionBa
 
 
 def open_bank(name_or_path: str | Path = "") -> ExpressionBank:
-    """The bank that ships (""), its variant of that name (see `VARIANTS`), or the one saved in a file or folder.
+    """The bank that ships (""), its variant of that name (see `VARIANTS`), or the bank saved in a file or folder.
 
-    Raises RafError for what is neither, and for a damaged file.
+    Raises RafError for a name that is none of these, and for a damaged file.
     """
     shipped = data_root() / SHIPPED
     if str(name_or_path) in ("", *VARIANTS):
@@ -74,11 +74,11 @@ def open_bank(name_or_path: str | Path = "") -> ExpressionBank:
 
 
 def bank_suffix(name_or_path: str | Path = "", method: str = "raf", top_k: int = 1) -> str:
-    """What the name of a result's folder ends in, so that results of different banks do not overwrite each other.
+    """The end of a result folder's name, so that results of different banks do not overwrite each other.
 
-    "" for the bank that ships and for a method that uses none, "_half1" for a variant, for a file its name and the
-    start of its sha256; then "_top5" and the like for a `top_k` above 1 of a method that has it. Raises RafError
-    as `open_bank` does, but does not look into a file.
+    It is "" for the bank that ships and for a method without a bank, "_half1" for a variant, and the name and the start
+    of the sha256 for a file. Then "_top5" or the like follows for a `top_k` above 1 of a method that has it. Raises
+    RafError as `open_bank` does, but does not read the bank.
     """
     several = f"_top{top_k}" if top_k > 1 and "top_k" in SAMPLERS[method].options() else ""
     if not str(name_or_path) or not SAMPLERS[method].needs_bank():
@@ -92,6 +92,7 @@ def bank_suffix(name_or_path: str | Path = "", method: str = "raf", top_k: int =
 
 
 def _stored(name_or_path: str | Path) -> Path:
+    """The path of a saved bank; RafError where there is none."""
     path = Path(name_or_path)
     if not (os.path.isfile(path) or os.path.isfile(path / HEADER)):
         raise RafError(
@@ -102,11 +103,12 @@ def _stored(name_or_path: str | Path) -> Path:
 
 
 def _few(bank: ExpressionBank, person: str, seed: int) -> Int[np.ndarray, " R"]:
+    """`FEW` random rows of one person."""
     rows = np.flatnonzero(bank.subjects == person)
     return np.random.default_rng([seed, *person.encode()]).permutation(rows)[:FEW]
 
 
 def _along(bank: ExpressionBank) -> Int[np.ndarray, " P"]:
-    """People from the far end of the first principal component of the persons' means; equal ones by name."""
+    """Indices of people along the first principal component of their means, largest first; equal ones by name."""
     means = np.stack([bank.features[bank.subjects == person].mean(0, dtype=np.float64) for person in bank.people])
     return np.argsort(-pca(means, 1).project(means)[:, 0], kind="stable")

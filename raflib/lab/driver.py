@@ -1,8 +1,8 @@
-"""The driver: runs stages of steps, each notebook in a process of its own, and leaves nothing behind when it is killed.
+"""The driver runs stages of steps, each notebook in a process of its own. No process outlives a killed driver.
 
-One driver at a time works in a folder of executed copies. An interrupt, SIGTERM or SIGHUP stops the steps in order and
-then the driver; after SIGKILL the system ends them (see `launch`). A notebook is executed into a hidden file that takes
-its name when it has ended well, so that a copy without `.failed` is always a whole one.
+One driver at a time works in a folder of executed copies. An interrupt, SIGTERM or SIGHUP stops first the steps, then
+the driver; after SIGKILL the system ends them (see `launch`). A notebook is executed into a hidden file, which gets its
+final name when the notebook has succeeded. So a copy without `.failed` in its name is always complete.
 """
 
 from __future__ import annotations
@@ -29,26 +29,27 @@ from raflib.runs import cache_root, folder_lock, remove_leftovers, runs_root, wr
 HEARTBEAT = 30.0
 """Seconds between progress lines of a running step."""
 POLL = 0.1
-"""Seconds between two looks at a running step."""
+"""Seconds between two checks of a running step."""
 START_SECONDS = 120
-"""After which a kernel that has not started is an error."""
+"""Seconds after which a kernel that has not started is an error."""
 STOP_SECONDS = 10.0
-"""How long a notebook may take to end in order before it is killed; its kernel saves its work meanwhile."""
+"""Seconds that a stopped notebook has to save its work and end before it is killed."""
 LAUNCH = threading.Lock()
-"""Held while a kernel starts: two that start at once may choose the same free port, and read each other's messages."""
+"""Held while a kernel starts; two kernels that start at once may choose the same port and get mixed messages."""
 KERNELS = ".kernels"
-"""Folder of Jupyter's connection files; what a killed kernel leaves there goes with it."""
+"""Folder of Jupyter's connection files; it is removed at the end, with files that killed kernels left."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals that stop the driver."""
 
 Chain = Sequence[Step]
 """Steps that run one after the other."""
 
 
 def run_stages(stages: Sequence[Sequence[Chain]], root: Path, folder: Path, cores: int) -> None:
-    """All stages in order, of the project at `root`; copies, logs and receipts go to `folder`.
+    """Run all stages in order, in the project at `root`; copies, logs and receipts go to `folder`.
 
-    The chains of a stage run side by side: one more than there are cores, three at most. The first failure ends all.
-    Raises RafError that names the failing notebook, or the process that holds `folder`.
+    The chains of a stage run in parallel: at most three, and at most one more than `cores`. The first failure stops all
+    of them. Raises RafError naming the notebook that failed, or the process that uses `folder`.
     """
     with folder_lock(folder, "running notebooks"), _orderly_stop():
         _remove_what_was_left(folder)
@@ -65,6 +66,7 @@ def run_stage(chains: Sequence[Chain], root: Path, folder: Path, cores: int) -> 
 
 
 def _run_chains(chains: Sequence[Chain], root: Path, folder: Path, cores: int) -> None:
+    """Run the chains of one stage in parallel."""
     workers = min(3, cores + 1, len(chains))
     stop, threads = threading.Event(), max(1, cores // workers)
 
@@ -86,8 +88,8 @@ def _run_chains(chains: Sequence[Chain], root: Path, folder: Path, cores: int) -
 def execute(step: Step, root: Path, folder: Path, threads: int, stop: threading.Event) -> float:
     """Run one notebook unless it is finished; returns the seconds it took. When `stop` is set it ends without a result.
 
-    Raises RafError that names the notebook, the reason and its copy if it fails, and sets `stop`, which ends the steps
-    beside it.
+    If the notebook fails, `stop` is set, which ends the parallel steps, and a RafError names the notebook, the reason
+    and the executed copy.
     """
     if stop.is_set():
         return 0.0
@@ -126,7 +128,7 @@ def execute(step: Step, root: Path, folder: Path, threads: int, stop: threading.
 
 
 def _run(step: Step, root: Path, folder: Path, copy: Path, threads: int, stop: threading.Event) -> str | None:
-    """Execute the notebook into `copy`, in a process that is gone when this returns; what went wrong, or None."""
+    """Execute the notebook into `copy`, in a process that has ended when this returns; returns the error or None."""
     log, connection = folder / f"{step.name}.log", folder / KERNELS / f"{step.name}.json"
     connection.parent.mkdir(exist_ok=True)
     values = {name: int(value) if name == "threads" else value for name, value in step.parameters.items()}
@@ -160,7 +162,7 @@ def _run(step: Step, root: Path, folder: Path, copy: Path, threads: int, stop: t
 
 
 def _end(process: subprocess.Popen) -> None:
-    """In order if that takes no longer than `STOP_SECONDS`."""
+    """Ask a process to end, and kill it after `STOP_SECONDS`."""
     process.terminate()
     try:
         process.wait(STOP_SECONDS)
@@ -170,7 +172,7 @@ def _end(process: subprocess.Popen) -> None:
 
 
 def _reason(log: Path, status: int) -> str:
-    """Why a notebook's process failed, one line. Prints the end of its log, unless the line is an error for users."""
+    """Why a notebook's process failed, in one line. Prints the end of its log, unless the reason is a RafError."""
     lines = log.read_text(errors="replace").splitlines()
     why = next((line for line in reversed(lines) if line.startswith(launch.FAILED)), None)
     if why is None:
@@ -183,7 +185,7 @@ def _reason(log: Path, status: int) -> str:
 
 
 def last_line(log: Path) -> str:
-    """The latest progress a step has printed, cut to fit a terminal."""
+    """The last line that a step has printed, cut to fit a terminal."""
     lines = log.read_text(errors="replace").replace("\r", "\n").splitlines()
     return next((line.strip()[:110] for line in reversed(lines) if line.strip()), "")
 
@@ -198,14 +200,15 @@ def _remove_what_was_left(folder: Path) -> None:
 
 
 def _remove_half_written(folder: Path) -> None:
+    """Remove half-written files below `folder` whose writers have ended."""
     for place, _, _ in os.walk(folder):
-        with suppress(PermissionError, FileNotFoundError):  # another's folder, or one just removed
+        with suppress(PermissionError, FileNotFoundError):  # another user's folder, or one just removed
             remove_leftovers(Path(place))
 
 
 @contextmanager
 def _orderly_stop() -> Iterator[None]:
-    """SIGTERM and SIGHUP end the block by an exception, as an interrupt does; a second signal does not disturb that."""
+    """In this block SIGTERM and SIGHUP raise an exception, as an interrupt does; further signals are ignored."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -218,7 +221,7 @@ def _orderly_stop() -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in SIGNALS}
     try:
         for number, handler in before.items():
-            if handler is not signal.SIG_IGN:  # nohup's wish is respected
+            if handler is not signal.SIG_IGN:  # nohup has it ignored
                 signal.signal(number, leave)
         yield
     finally:

@@ -19,5 +19,5 @@ def show_video(path: str | Path) -> Video:
     if not path.is_file():
         raise RafError(f"{path}: no such film; write it first")
     embed = path.stat().st_size <= EMBEDDED_BYTES
-    shown = path if embed else os.path.relpath(path)  # a browser finds it from the notebook's own folder
+    shown = path if embed else os.path.relpath(path)  # a browser looks from the notebook's folder
     return Video(str(shown), embed=embed, mimetype="video/mp4", html_attributes="controls loop")

@@ -1,9 +1,9 @@
-"""Where a notebook's results go, and where it finds those of another: one rule for all names.
+"""Folders of a notebook's results, and of the results of other notebooks that it reads: one rule for all names.
 
-A folder's name holds every parameter that changes what is in it: subject, method, profile and seed where the notebook
-has them, and every other one that is not at its default. So two different results never share a folder, and the same
-parameters lead from one notebook to the other. What is without effect (`sigma` of a method that adds no noise) is not
-in the name; nor is `threads`.
+A folder's name contains every parameter that changes the results: subject, method, profile and seed where the notebook
+has them, and every other one that is not at its default. So different results never share a folder, and the same
+parameters lead from one notebook to the other. Parameters without effect (`sigma` of a method that adds no noise,
+`threads`) are not in the name.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from raflib.runs import project_root, read_json, runs_root
 from raflib.sampler import PAPER_METHODS, SAMPLERS
 
 LONGEST = 180
-"""Bytes of a folder's name; files in it and beside it may add some."""
+"""Bytes of a folder's name, at most; names of files beside it are longer."""
 LEAVES = {"04_train": "run.json", "05_evaluate": "rows.csv"}
-"""The file that says that a notebook has left its results."""
+"""The file by which the results of a notebook are recognised."""
 
 
 def run_folder(notebook: str, parameters: Parameters | Mapping[str, Any], **changes: Any) -> Path:
-    """The folder in `runs_root()` for what `notebook` makes with these parameters.
+    """The folder in `runs_root()` for the results of `notebook` with these parameters. It is not created.
 
-    `parameters` are those of any notebook, or a mapping (values may be text, as on a command line); with `changes` on
-    top. Parameters that are not given are at their defaults, those that `notebook` does not have are left out. Nothing
-    is made. Raises RafError for parameters that cannot work and for a bank or video that is not there.
+    `parameters` are those of any notebook, or a mapping whose values may be text, as on a command line; `changes`
+    replace some of them. Parameters that are not given are at their defaults, and those that `notebook` does not have
+    are ignored. Raises RafError for values that are not allowed and for a bank or video that does not exist.
     """
     p = parameters_of(notebook, parameters, **changes)
     parts = [notebook, _who(p), *(str(getattr(p, name)) for name in _ALWAYS[notebook])]
@@ -45,9 +45,9 @@ def run_folder(notebook: str, parameters: Parameters | Mapping[str, Any], **chan
 
 
 def made_by(needed: str, parameters: Parameters, asking: str, **changes: Any) -> Path:
-    """The folder of what notebook `needed` made with these parameters, for the notebook `asking` to go on with.
+    """The folder of the results of notebook `needed` with these parameters, which the notebook `asking` reads.
 
-    Raises RafError with the command that makes it, where there is nothing or the training was interrupted.
+    Raises RafError with the command that makes them, where there are none or the training was interrupted.
     """
     folder, line = run_folder(needed, parameters, **changes), command(needed, parameters, **changes)
     if not (folder / LEAVES[needed]).is_file():
@@ -60,9 +60,9 @@ def made_by(needed: str, parameters: Parameters, asking: str, **changes: Any) ->
 
 
 def gathered(needed: str, parameters: Parameters, asking: str, methods: Iterable[str]) -> dict[str, Path]:
-    """Folders of what notebook `needed` left for each of `methods`; prints which method has none, and what makes it.
+    """Folders of the results of notebook `needed` by method; prints the commands for methods without results.
 
-    Raises RafError where there is none at all.
+    Raises RafError where no method has any.
     """
     folders = {method: run_folder(needed, parameters, method=method) for method in methods}
     found = {method: folder for method, folder in folders.items() if (folder / LEAVES[needed]).is_file()}
@@ -82,7 +82,7 @@ def evaluation(parameters: Parameters, method: str, drive: str = "direct") -> st
 
 
 def command(notebook: str, parameters: Parameters | Mapping[str, Any], **changes: Any) -> str:
-    """The line that runs `notebook` with these parameters, for a terminal in the project's folder."""
+    """The command that runs `notebook` with these parameters in the project's folder."""
     p, folder = parameters_of(notebook, parameters, **changes), run_folder(notebook, parameters, **changes)
     inside = folder.is_relative_to(project_root())
     copy = (folder.relative_to(project_root()) if inside else folder).with_name(f"{folder.name}.ipynb")
@@ -95,7 +95,7 @@ def command(notebook: str, parameters: Parameters | Mapping[str, Any], **changes
 
 
 def _reads_as_number(text: str) -> bool:
-    """Whether papermill's -p would take it for something other than text."""
+    """Whether papermill's option -p would convert it to something other than text."""
     if text in ("True", "False", "None"):
         return True
     try:
@@ -106,6 +106,7 @@ def _reads_as_number(text: str) -> bool:
 
 
 def _who(p: Any) -> str:
+    """The subject or video as part of a folder's name."""
     if hasattr(p, "video"):
         if not (p.video and p.driver):
             raise RafError(
@@ -116,16 +117,16 @@ def _who(p: Any) -> str:
 
 
 def _part(text: str) -> str:
-    """`short_name`, without the "_" that joins the parts of a folder's name."""
+    """`short_name` without "_", which joins the parts of a folder's name."""
     name = short_name(text)
     plain = name.replace("_", "-")
-    if plain == text or name != text:  # unchanged, or marked by short_name
+    if plain == text or name != text:  # unchanged, or with a hash from short_name
         return plain
     return f"{plain}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
 
 
 def _changed(p: Any, name: str, label: str = "") -> str:
-    """`_` and the value of a parameter that is not at its default; "" otherwise."""
+    """ "_", the label and the value of a parameter that is not at its default; "" otherwise."""
     default = {field.name: field.default for field in fields(p)}
     value = getattr(p, name, None)
     if name not in default or value == default[name]:
@@ -135,7 +136,7 @@ def _changed(p: Any, name: str, label: str = "") -> str:
 
 
 def _trained(p: Any, methods: Collection[str]) -> str:
-    """What tells trainings by any of `methods` apart, beyond subject, method, profile and seed."""
+    """The part of the name for other parameters of trainings by `methods` than subject, method, profile and seed."""
     widest = max(methods, key=lambda method: (SAMPLERS[method].needs_bank(), "top_k" in SAMPLERS[method].options()))
     options = {option for method in methods for option in SAMPLERS[method].options()}
     name = bank_suffix(p.bank, widest, getattr(p, "top_k", 1))
@@ -149,12 +150,14 @@ def _trained(p: Any, methods: Collection[str]) -> str:
 
 
 def _bank(p: Any) -> str:
+    """The part of the name for the bank of notebook 02."""
     if not p.rebuild:
         return bank_suffix(p.bank)
     return "_rebuilt" + _changed(p, "people", "people") + _changed(p, "frames", "frames")
 
 
 def _driven(p: Any) -> str:
+    """The part of the name for drivers and driving map."""
     return _changed(p, "drivers", "drivers-") + ("" if p.drive == "direct" else f"_{p.drive}")
 
 
@@ -181,4 +184,4 @@ _NAMES = {
     "08_your_video": lambda p: _trained(p, [p.method]),
     "09_beyond": lambda p: _trained(p, SAMPLERS) + _changed(p, "repeats", "repeats") + _changed(p, "metric", "metric-"),
 }
-"""What the name ends in."""
+"""The end of the name, from the parameters."""

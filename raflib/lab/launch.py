@@ -4,11 +4,11 @@
     python -P launch.py kernel PARENT COMMAND...                 become COMMAND, a kernel
 
 On Linux the system kills both the notebook's process and its kernel as soon as process PARENT is gone, even after
-SIGKILL. Elsewhere the notebook's process looks once in a second whether its parent is still there, and ipykernel
-does the same. SIGTERM ends a notebook in order: the kernel is interrupted, may save its work, and is shut down.
+SIGKILL. Elsewhere the notebook's process checks once a second whether its parent still exists, and ipykernel
+does the same. After SIGTERM the kernel is interrupted, may save its work, and is shut down.
 When the notebook fails, the last line printed that begins with `FAILED` says why.
 
-This file is run by its path, so that it works from every folder. It imports nothing of raflib.
+This file is run by its path, so it works from every folder. It does not import raflib.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ def end_with(parent: int) -> None:
 
 
 def _watch(parent: int) -> None:
+    """End this process once `parent` has ended."""
     while os.getppid() == parent:
         time.sleep(1)
     os.kill(os.getpid(), signal.SIGTERM)
@@ -57,7 +58,7 @@ def execute(notebook: str, copy: str, parameters: dict, seconds: int, connection
     class BoundKernelManager(AsyncKernelManager):
         """Starts a kernel that ends with this process."""
 
-        def __init__(self, **options: object):
+        def __init__(self, **options: object) -> None:
             super().__init__(connection_file=connection, **options)
 
         def format_kernel_cmd(self, extra_arguments: list[str] | None = None) -> list[str]:
@@ -85,7 +86,7 @@ def execute(notebook: str, copy: str, parameters: dict, seconds: int, connection
 
 
 def _leave(number: int, frame: object) -> None:
-    """End by an exception, so that papermill shuts its kernel down; further signals do not disturb that."""
+    """Raise SystemExit, so that papermill shuts its kernel down, and ignore further signals."""
     for other in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(other, signal.SIG_IGN)
     raise SystemExit(128 + number)

@@ -1,7 +1,7 @@
 """Parameters of the notebooks: one dataclass a notebook, the same names and defaults as its parameters cell, read
 strictly.
 
-An instance is always valid (`raflib.lab.allowed`), so nothing that cannot work gets as far as a camera.
+An instance always holds allowed values (`raflib.lab.allowed`), so wrong ones are found before anything is rendered.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from raflib.lab import allowed
 
 @dataclass(frozen=True)
 class Parameters:
-    """What the parameters of all notebooks have in common: RafError for values that `raflib.lab.allowed` refuses."""
+    """Base of all notebooks' parameters; RafError for values that `raflib.lab.allowed` refuses."""
 
     def __post_init__(self) -> None:
         allowed.check(self)
@@ -148,9 +148,9 @@ NOTEBOOKS: dict[str, type] = {
 def notebook_parameters(namespace: Mapping[str, Any], notebook: str) -> Any:
     """The parameters of `notebook` from a notebook's `globals()`, checked.
 
-    papermill accepts a mistyped name in silence, turns "074" into 74 and 0.5 into text if asked to: here an unknown
-    name, a value of the wrong type or one that cannot work is an error that names it. A subject given as a number is
-    that three-digit id.
+    papermill accepts a mistyped name without a word, and with -p it turns "074" into 74. Here an unknown name, a value
+    of the wrong type or one that is not allowed is an error that names it. A subject given as a number is the id of
+    three digits.
     """
     cls = NOTEBOOKS[notebook]
     names = [field.name for field in fields(cls)]
@@ -164,10 +164,10 @@ def notebook_parameters(namespace: Mapping[str, Any], notebook: str) -> Any:
 
 
 def parameters_of(notebook: str, given: Any, **changes: Any) -> Any:
-    """Parameters of `notebook` as far as `given` has them, with `changes`; the others are at their defaults.
+    """Parameters of `notebook`: those in `given`, replaced by `changes`; the others are at their defaults.
 
     `given` are the parameters of any notebook, or a mapping whose values may be text, as on a command line. Names that
-    `notebook` does not have are left out: this is how one notebook finds what another one made.
+    `notebook` does not have are ignored, so one notebook can find the results of another one.
     """
     hints = get_type_hints(NOTEBOOKS[notebook])
     values = {**(asdict(given) if is_dataclass(given) else given), **changes}
@@ -175,18 +175,20 @@ def parameters_of(notebook: str, given: Any, **changes: Any) -> Any:
 
 
 def _make(notebook: str, values: Mapping[str, Any]) -> Any:
+    """Parameters of `notebook` from checked values."""
     cls = NOTEBOOKS[notebook]
     hints = get_type_hints(cls)
     return cls(**{name: allowed.of_type(notebook, name, value, hints[name]) for name, value in values.items()})
 
 
 def _from_text(value: Any, kind: type) -> Any:
+    """Text as a value of `kind` where that is possible; the value itself otherwise."""
     if not isinstance(value, str) or kind is str:
         return value
     try:
         return ast.literal_eval(value) if kind is bool else kind(value)
     except (ValueError, SyntaxError):
-        return value  # of the wrong type, which the check names
+        return value  # the check names its wrong type
 
 
 def _injected(namespace: Mapping[str, Any]) -> set[str]:

@@ -1,4 +1,4 @@
-"""The paper's protocol: who is evaluated, and who drives them (RAF §5)."""
+"""The paper's protocol: evaluated subjects and their drivers (RAF §5)."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ EXTERNAL = tuple(f"E{number:02d}" for number in range(1, 11))
 
 
 def unseen_drivers(subject: str) -> list[str]:
-    """Who drives `subject` (paper §5): the other benchmark subjects and ten external drivers."""
+    """Drivers of `subject` (paper §5): the other benchmark subjects and ten external people."""
     return [name for name in (*BENCHMARK, *EXTERNAL) if name != subject]

@@ -1,4 +1,4 @@
-"""What one sees of a run in a notebook: one progress bar at a time, whole tables, and a word on tiny runs."""
+"""Display of a run in a notebook: one progress bar at a time, whole tables, and a note on tiny runs."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from tqdm import tqdm
 
 TINY = "Profile tiny: this proves only that it runs. Numbers and images say nothing about the method."
 SINGLE = "start_single"
-"""Name of tqdm's `__init__` once it is `single_bar`'s."""
+"""Name of tqdm's `__init__` after `single_bar` has replaced it."""
 
 
 def set_up() -> None:
-    """In a notebook's kernel: progress bars and tables as this module has them. Elsewhere nothing changes."""
+    """Set up progress bars and tables in a notebook's kernel; elsewhere do nothing."""
     if not hasattr(builtins, "__IPYTHON__"):
         return
     pd.set_option("display.max_colwidth", None, "display.max_columns", None, "display.max_rows", 500)
@@ -24,10 +24,10 @@ def set_up() -> None:
 
 
 def single_bar(start: Any) -> Any:
-    """tqdm's `__init__` for notebooks: every bar on the same line of standard output, and gone when it has ended.
+    """tqdm's `__init__` for notebooks: all bars use one line of standard output and are removed at their end.
 
-    tqdm writes to standard error, which JupyterLab shows on red, and leaves a line for every bar that ever ran. A bar
-    of nothing, and one of less than a second, is not shown.
+    By default tqdm writes to standard error, which JupyterLab shows on red, and leaves a line for every bar. Bars
+    without items and bars of less than a second are not shown.
     """
 
     def start_single(self: Any, iterable: Any = None, *args: Any, **options: Any) -> None:
@@ -40,5 +40,5 @@ def single_bar(start: Any) -> Any:
 
 
 def about(text: str, profile: str) -> str:
-    """`text`, the heading of a result, and in a tiny run what it is worth."""
+    """`text`, the heading of a result, followed by `TINY` in a tiny run."""
     return f"{text}\n\n{TINY}" if profile == "tiny" else text

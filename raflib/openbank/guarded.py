@@ -1,16 +1,15 @@
-"""`build` of a bank, guarded: what can be refused is refused before anything is filmed, and two builds do not meet."""
+"""`build`: a bank built by one process at a time, and refused before anything is rendered where it cannot succeed."""
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 from raflib import studio
 from raflib.bank import ExpressionBank
 from raflib.errors import RafError, whole
 from raflib.openbank import building
-from raflib.openbank.people import names
-from raflib.runs import cache_root, folder_lock, remove_leftovers
+from raflib.openbank.filming import names
+from raflib.runs import check_writable, folder_lock, remove_leftovers
 
 
 def build(
@@ -22,32 +21,37 @@ def build(
     cache: str | Path | None = None,
     progress: bool = True,
 ) -> ExpressionBank:
-    """`building.build` with the same arguments and result; one process at a time makes a bank of one recipe.
+    """Render and track `frames` random frames of each of `people`, save the bank at `path`, and return it.
 
-    What a killed build left half-written is removed. Raises RafError as `building.build` does and, before anything is
-    filmed, for a negative seed, for more frames than the first person performs, where the file cannot be written, and
-    while another process builds the same bank (it is named).
+    A person's rows depend on their name, `frames` and `seed` only, so more people only add rows. The file is in half
+    precision.
+
+    Args:
+        path: the bank's file (.npz).
+        people: how many people, 1 to 999; they are called B001, B002, ….
+        frames: frames of each person.
+        seed: chooses the frames.
+        cores: threads that work side by side (default: all cores of this machine); the result does not depend on it.
+        cache: folder that keeps finished people (default `cache_root()/openbank`). They are not made again, unless
+            their file is damaged. A killed build goes on from there.
+        progress: show a progress bar.
+
+    The bank's `provenance` records the choice of frames, the versions, the key, how many images were rendered
+    (`looked_at`) and which share of them showed a face (`detection_rate`). Raises RafError for numbers out of range,
+    for more frames than a person performs or shows a face in, where the file cannot be written, and while another
+    process (which is named) builds the same bank.
     """
     path, first = Path(path), names(whole("people", people))[0]
     frames, seed = whole("frames", frames, least=1), whole("seed", seed, least=0)
     cores = None if cores is None else whole("cores", cores, least=1)
-    _check_writable(path)
-    folder = (cache_root() / "openbank" if cache is None else Path(cache)) / building.recipe(frames, seed)
+    if path.is_dir():
+        raise RafError(f"{path}: is a folder, expected a file for the bank, such as {path / 'bank.npz'}")
+    check_writable(path.parent, "choose another folder", named=path)
+    folder = building.folder_of(frames, seed, cache)
     with folder_lock(folder, f"building {path.name}"):
         remove_leftovers(path.parent)
         if not (folder / f"{first}.npz").is_file():
             performed = sum(len(studio.act(first, sequence)) for sequence in studio.SEQUENCES)
             if frames > performed:
                 raise RafError(f"frames is {frames}, but {first} performs {performed}; ask for fewer")
-        return building.build(path, people, frames, seed, cores, cache, progress)
-
-
-def _check_writable(path: Path) -> None:
-    if path.is_dir():
-        raise RafError(f"{path}: is a folder, expected a file for the bank, such as {path / 'bank.npz'}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
-            return
-    except OSError as error:
-        raise RafError(f"{path}: cannot be written ({error.strerror}); choose another folder") from None
+        return building.film_bank(path, people, frames, seed, cores, folder, progress)

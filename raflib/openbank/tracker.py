@@ -1,8 +1,8 @@
-"""How well the tracker's features follow what the studio's people truly did, action by action.
+"""How well the tracker's features follow the true actions of the studio's people, action by action.
 
-The open bank says of each row who showed it and in which frame of which sequence, and the studio knows that frame's
-true actions, so nothing has to be filmed. A bank built from other performances than the present ones would be compared
-with the wrong moments: build it again when performances change.
+The open bank holds the person, sequence and frame of each row, and the studio knows that frame's true actions, so no
+image has to be rendered. A bank built from other performances than the present ones is compared with the wrong frames:
+build it again when performances change.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from jaxtyping import Float
 
 from raflib.bank import ExpressionBank
 from raflib.capture import Capture
-from raflib.coverage import identity as people
+from raflib.coverage.identity import agreement
 from raflib.driving import rotations
 from raflib.errors import RafError
 from raflib.geometry import matrix_to_axis_angle, nearest_rotation
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 
 def true_actions(bank: ExpressionBank, subject: str) -> Float[np.ndarray, "N 52"]:
-    """What the studio person `subject` truly did in their rows of the bank, in the order of `studio.ACTIONS`.
+    """True actions of the studio person `subject` in their rows of the bank, in the order of `studio.ACTIONS`.
 
-    Raises RafError for somebody who is not in the bank, and for a frame that the studio's performance does not have.
+    Raises RafError for a person who is not in the bank, and for a frame that the studio's performance does not have.
     """
     from raflib import studio
 
@@ -46,9 +46,10 @@ def true_actions(bank: ExpressionBank, subject: str) -> Float[np.ndarray, "N 52"
 
 
 def tracker_agreement(bank: ExpressionBank, subjects: Iterable[str]) -> pandas.DataFrame:
-    """`people.agreement` of the bank's features with the truth, for the actions that the tracker also has a name for.
+    """Correlation of the bank's features with the true actions (`raflib.coverage.identity.agreement`).
 
-    `bank` holds `arkit52` features of studio people. Returns a table, a row an action: `pooled`, `within`.
+    `bank` holds `arkit52` features of studio people. Only actions that the tracker also knows are compared. Returns a
+    table with one row for each action and the columns `pooled` and `within`.
     """
     from raflib import studio
     from raflib.tracking import ARKIT52
@@ -60,14 +61,14 @@ def tracker_agreement(bank: ExpressionBank, subjects: Iterable[str]) -> pandas.D
     subjects = list(subjects)
     tracked = {name: bank.features[bank.subjects == name][:, seen] for name in subjects}
     true = {name: true_actions(bank, name)[:, done] for name in subjects}
-    return people.agreement(tracked, true, names)
+    return agreement(tracked, true, names)
 
 
 def pose_errors(capture: Capture) -> tuple[Float[np.ndarray, "T"], Float[np.ndarray, "T"]]:
-    """How far tracked head poses are from the true ones: degrees [T] and millimetres [T], NaN where there is no face.
+    """Errors of tracked head poses: degrees [T] and millimetres [T], NaN where there is no face.
 
-    The canonical frame of a capture is its own, so the constant motion between it and the truth's frame is taken out
-    first: the one that fits the training frames best. Raises RafError when the capture has no truth.
+    A capture has a canonical frame of its own. The constant motion between it and the truth's frame that fits the
+    training frames best is therefore removed first. Raises RafError when the capture has no truth.
     """
     if capture.truth is None:
         raise RafError(f"capture {capture.subject} has no truth; only the studio knows the true head pose")

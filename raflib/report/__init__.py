@@ -1,6 +1,6 @@
 """Tables with intervals and the figures of the paper."""
 
-from raflib.report._drawing import PALETTE, portrait
+from raflib.report._style import PALETTE, portrait
 from raflib.report.coverage_figures import (
     change_figure,
     clip_figure,
@@ -11,10 +11,10 @@ from raflib.report.coverage_figures import (
 from raflib.report.figures import differences_figure, joined, manifest, strip, training_curves
 from raflib.report.gallery import gallery, nearest
 from raflib.report.page import pca_page
+from raflib.report.paper_table1 import PAPER, PAPER_ROW, table1, table1_text
 from raflib.report.picking import different, moments, seconds, views
 from raflib.report.plane import evenly, pca_figure, variants_figure
 from raflib.report.signal_figures import agreement_figure, signals_figure
-from raflib.report.table1 import PAPER, PAPER_ROW, table1, table1_text
 from raflib.report.tables import arrow, compare, table, to_markdown
 
 __all__ = [

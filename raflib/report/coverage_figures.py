@@ -1,4 +1,4 @@
-"""Pictures of coverage: Table 1, what each training sequence gives, which actions lie outside, how far a clip is."""
+"""Figures of coverage: Table 1, the share of each training sequence, actions out of range, distances of a clip."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from raflib.errors import RafError
-from raflib.report._drawing import INK, PALETTE, QUERIES, QUIET, STYLE, drawn, plain_axes
+from raflib.report._style import INK, PALETTE, QUERIES, QUIET, STYLE, as_image, plain_axes
 from raflib.report.tables import LOWER_IS_BETTER, require_columns
 
 if TYPE_CHECKING:
@@ -27,23 +27,21 @@ MEASURES = {
     "precision": "precision ↑",
     "recall": "recall ↑",
 }
-"""Columns `coverage_figure` draws, and what it calls them."""
-
-
+"""Columns that `coverage_figure` plots, and their titles."""
 LARGEST = {"precision": 1.0, "recall": 1.0}
-"""Where the axis of a share has its last tick."""
+"""The last tick on the axis of a share."""
 LIGHT = "#86D1BC"
-"""A lighter green than that of RAF, for its second interval."""
+"""A lighter green than the colour of RAF, for its second interval."""
 CLIPS = (PALETTE["vanilla"], QUERIES[0], *QUERIES[2:])
-"""Colours of clips; the first is the subject's own."""
+"""Colours of clips; the first is for the subject's own clip."""
 
 
 def coverage_figure(rows: pd.DataFrame, path: str | Path | None = None) -> Image.Image:
-    """Table 1 as an image: per measure, each subject's Vanilla value and where +RAF moves it.
+    """Table 1 as an image: for each measure and subject, the value of Vanilla and that of +RAF.
 
-    `rows` has `subject`, `method` ("vanilla", "raf") and a column a measure, any of `MEASURES`. Values of the method
-    "drivers", where there are any, are drawn as the goal. Axes begin near the values, since a change of some percent
-    would be invisible from 0; they span a quarter of the value at least, so that it does not look large either.
+    `rows` has `subject`, `method` ("vanilla", "raf") and a column for each measure, any of `MEASURES`. Values of the
+    method "drivers", where there are any, are plotted as the goal. Axes begin near the values, because a change of some
+    percent would be invisible from 0. They span at least a quarter of the value, so the change does not look large.
     """
     measures = [name for name in MEASURES if name in rows]
     require_columns(rows, ["subject", "method"])
@@ -79,13 +77,13 @@ def coverage_figure(rows: pd.DataFrame, path: str | Path | None = None) -> Image
         handles, texts = (every[:count] for every in axes[0].get_legend_handles_labels())
         note = "axes do not begin at 0; each spans a quarter of its value or more"
         figure.legend(handles, texts, loc="outside lower center", ncols=count, title=note)
-        return drawn(figure, path)
+        return as_image(figure, path)
 
 
 def _marks(
     ax: Axes, values: np.ndarray, others: np.ndarray, places: np.ndarray, colour: str, marker: str, label: str
 ) -> None:
-    """One method's values of all subjects, each with its number on the side away from the other method's value."""
+    """Plot one method's value of each subject, its number on the side away from the other method's value."""
     size = 160 if marker == "|" else 40
     ax.scatter(values, places, s=size, color=colour, label=label, marker=marker, zorder=3)
     for value, other, place in zip(values, others, places, strict=True):
@@ -97,10 +95,10 @@ def _marks(
 
 
 def change_figure(wide: pd.DataFrame, path: str | Path | None = None) -> Image.Image:
-    """`raflib.report.table1` as changes in % with both intervals, the average and the paper's average below.
+    """`raflib.report.table1` as changes in % with both intervals; the average and the paper's average stand below.
 
-    All panels have the same axis, over the measured changes and intervals; a paper's value beyond it is an arrow with
-    its number at the edge.
+    All panels have the same axis, over the measured changes and intervals. A paper's value beyond the axis is shown as
+    an arrow with its number at the edge.
     """
     metrics = list(dict.fromkeys(metric for metric, _ in wide.columns))
     if len(wide) == 3:  # one subject is its own average
@@ -120,7 +118,7 @@ def change_figure(wide: pd.DataFrame, path: str | Path | None = None) -> Image.I
             lines = places[:-1] - 0.14, ends["low"], ends["high"]
             ax.hlines(*lines, color=PALETTE["raf"], linewidth=3, label=drivers)
             lines = places[:-1] + 0.14, ends["draws_low"], ends["draws_high"]
-            ax.hlines(*lines, color=LIGHT, linewidth=3, label="95 % for other draws of the training vectors")
+            ax.hlines(*lines, color=LIGHT, linewidth=3, label="95 % for other samples of the training vectors")
             ax.scatter(ends["change"], places[:-1], s=30, color=PALETTE["raf"], marker="D", label="+RAF", zorder=3)
             _paper(ax, 100 * wide[metric, "change"].iloc[-1], places[-1], low, high)
             ax.set_title(f"change of {metric.upper()}, %", loc="left")
@@ -134,11 +132,11 @@ def change_figure(wide: pd.DataFrame, path: str | Path | None = None) -> Image.I
         note = "left of 0: +RAF is closer to the drivers" + ("; arrows: beyond the axis" if beyond else "")
         shown = [handles[i] for i in order], [texts[i] for i in order]
         figure.legend(*shown, loc="outside lower center", ncols=1, title=note)
-        return drawn(figure, path)
+        return as_image(figure, path)
 
 
 def _paper(ax: Axes, change: float, place: int | np.integer, low: float, high: float) -> None:
-    """A star at the paper's change, or at the edge an arrow with its number where the axis ends before it."""
+    """Plot the paper's change as a star; where it lies beyond the axis, as an arrow with its number at the edge."""
     if low <= change <= high:
         ax.scatter(change, place, s=46, color=PALETTE["truth"], marker="*", zorder=3)
         return
@@ -151,7 +149,11 @@ def _paper(ax: Axes, change: float, place: int | np.integer, low: float, high: f
 
 
 def sequence_figure(rows: pd.DataFrame, path: str | Path | None = None) -> Image.Image:
-    """`raflib.coverage.by_sequence`: whose frames are the nearest ones, and how far drivers would be with one alone."""
+    """`raflib.coverage.by_sequence` as bars and dots, one line for each training sequence.
+
+    Left: the share of drivers' frames whose nearest training frame is in the sequence. Right: the drivers' mean
+    distance to the nearest frame when only this sequence is used.
+    """
     require_columns(rows, ["sequence", "b2t_alone", "nearest_share"])
     rows = rows.sort_values("nearest_share", ascending=False)
     places = np.arange(len(rows))
@@ -167,11 +169,14 @@ def sequence_figure(rows: pd.DataFrame, path: str | Path | None = None) -> Image
         left.set_ylim(len(rows) - 0.4, -0.6)
         for ax in (left, right):
             plain_axes(ax)
-        return drawn(figure, path)
+        return as_image(figure, path)
 
 
 def dimension_figure(rows: pd.DataFrame, path: str | Path | None = None, count: int = 15) -> Image.Image:
-    """`raflib.coverage.by_dimension`: the `count` dimensions that make drivers far, training and driver ranges."""
+    """`raflib.coverage.by_dimension` for the first `count` rows, the dimensions that contribute most to the distance.
+
+    Panels: ranges over training and driver frames, share of the squared distance, drivers' frames out of range.
+    """
     require_columns(rows, ["name", "low", "high", "target_low", "target_high", "outside", "share"])
     rows = rows.head(count)
     places = np.arange(len(rows))
@@ -192,7 +197,7 @@ def dimension_figure(rows: pd.DataFrame, path: str | Path | None = None, count: 
         for ax in (ranges, share, outside):
             plain_axes(ax)
         figure.legend(*ranges.get_legend_handles_labels(), loc="outside lower center", ncols=2)
-        return drawn(figure, path)
+        return as_image(figure, path)
 
 
 def clip_figure(
@@ -200,10 +205,10 @@ def clip_figure(
     path: str | Path | None = None,
     seconds: Mapping[str, Float[np.ndarray, " T"]] | None = None,
 ) -> Image.Image:
-    """How far clips are from a training set, frame by frame: a line a clip, the yardstick dashed, worst frames marked.
+    """Distance of clips to a training set over time: one line for each clip, its farthest frames marked.
 
-    All clips are measured against the same training set, whose yardstick is that of the first. `seconds` says for each
-    clip when its frames were filmed; without it they are numbered.
+    The yardstick, which is dashed, is that of the first clip; all clips are measured against the same training set.
+    `seconds` holds the time of each frame of each clip; without it frames are numbered. RafError without a clip.
     """
     if not clips:
         raise RafError("clip figure: no clips were given; pass at least one of raflib.coverage.clip_distance")
@@ -223,4 +228,4 @@ def clip_figure(
         ax.set_xlabel("frame of the clip" if seconds is None else "time in the clip, s")
         ax.set_ylabel("distance of features\nto the nearest training frame")
         figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2)
-        return drawn(figure, path)
+        return as_image(figure, path)

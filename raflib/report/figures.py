@@ -1,11 +1,10 @@
-"""The figures of the paper, drawn one way everywhere, and the manifest that says how each was made.
+"""Strips of images, training curves, differences of methods, and the manifest that records how a figure was made.
 
-Figures are returned as pictures (a notebook shows them as they are) and written to `path` when one is given.
+Figures are returned as images, which a notebook shows, and written to `path` when one is given.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,16 +13,18 @@ import pandas as pd
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from raflib.errors import RafError
+from raflib.images import lanczos
 from raflib.reading import read_json
-from raflib.report._drawing import (
+from raflib.reading.names import content_hash
+from raflib.report._style import (
     INK,
     KINDS,
     QUIET,
     STYLE,
-    drawn,
+    as_image,
     font,
     kind_of,
     method_colour,
@@ -46,18 +47,18 @@ def strip(
     """A grid of images: `columns` head it (driver, truth, control, vanilla, noise, RAF, ...), `labels` name its rows.
 
     Images are [H,W,3], uint8 or float in [0,1], scaled to `tile` pixels wide; None leaves a place empty. A heading that
-    is wider than its column goes on in the next line. `size` is the height of the lettering in pixels (default 14 for
+    is wider than its column continues on the next line. `size` is the height of the text in pixels (default 14 for
     the default `tile`). Raises RafError when a row has another number of images than there are columns.
     """
     for row in rows:
         if len(row) != len(columns):
-            raise RafError(f"strip: a row has {len(row)} pictures but there are {len(columns)} columns")
+            raise RafError(f"strip: a row has {len(row)} images but there are {len(columns)} columns")
     gap, face = max(4, tile // 32), font(size or max(12, tile // 13))
     heads = [wrapped(name, face, tile) for name in columns]
     more = max((name.count("\n") for name in heads), default=0)
     head = face.size + more * (face.size + gap) + 2 * gap
     left = 2 * gap + _width(labels, face) if labels else gap
-    first = next(picture for row in rows for picture in row if picture is not None)
+    first = next(image for row in rows for image in row if image is not None)
     height = round(tile * first.shape[0] / first.shape[1])
     sheet = Image.new("RGB", (left + len(columns) * (tile + gap), head + len(rows) * (height + gap)), "white")
     draw = ImageDraw.Draw(sheet)
@@ -68,21 +69,21 @@ def strip(
         y = head + r * (height + gap)
         if labels:
             draw.text((gap, y + height / 2), labels[r], font=face, fill=INK, anchor="lm", spacing=gap)
-        for c, picture in enumerate(row):
+        for c, image in enumerate(row):
             x = left + c * (tile + gap)
-            if picture is None:
+            if image is None:
                 draw.rectangle([x, y, x + tile - 1, y + height - 1], outline="#DDDDDD")
                 continue
-            if picture.dtype != np.uint8:
-                picture = (np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8)
-            sheet.paste(Image.fromarray(picture).resize((tile, height), Image.Resampling.LANCZOS), (x, y))
+            if image.dtype != np.uint8:
+                image = (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
+            sheet.paste(Image.fromarray(lanczos(image, tile, height)), (x, y))
     return saved(sheet, path)
 
 
 def joined(
     sheets: Sequence[Image.Image], path: str | Path | None = None, beside: bool = False, gap: int = 12
 ) -> Image.Image:
-    """Several sheets as one image, `gap` white pixels apart: below each other, or `beside` each other."""
+    """Several images as one, `gap` white pixels apart: below each other, or next to each other with `beside`."""
     widths, heights = zip(*(sheet.size for sheet in sheets), strict=True)
     between = gap * (len(sheets) - 1)
     whole = (sum(widths) + between, max(heights)) if beside else (max(widths), sum(heights) + between)
@@ -94,18 +95,19 @@ def joined(
 
 
 LOGGED = {"psnr": "PSNR of the step's image, dB", "l1": "L1 loss of the step's image"}
-"""What the columns of a training log are called in a figure; others keep their names."""
+"""Titles of columns of a training log; other columns keep their names."""
 UNITS = {"psnr": "dB", "apd": "degrees"}
-"""Units of metrics, by the first part of their tags; the others have none."""
+"""Units of metrics, by the first part of their tags; other metrics have no unit."""
 DASHES = ("-", "--", ":", "-.")
+"""Line styles of methods of one kind, in order."""
 
 
 def training_curves(
     logs: Mapping[str, pd.DataFrame], columns: Sequence[str] = ("l1", "psnr"), path: str | Path | None = None
 ) -> Image.Image:
-    """Training logs (`Run.log`), a panel a column, a line a run: thin as logged, thick as running mean.
+    """Training logs (`Run.log`): a panel for each column, a line for each run, thin as logged, thick as running mean.
 
-    A line has the colour of its method; a further method of the same kind is dashed.
+    A line has the colour of its method. A further method of the same kind has another line style.
     """
     kinds = [kind_of(name.split()[0]) for name in logs]
     with rc_context(STYLE):
@@ -123,18 +125,17 @@ def training_curves(
             ax.grid(color="#EEEEEE")
         title = "thin: as logged; thick: running mean"
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, title=title)
-        return drawn(figure, path)
+        return as_image(figure, path)
 
 
 def differences_figure(
     panels: Mapping[str, pd.DataFrame], metric: str, path: str | Path | None = None, columns: int = 3
 ) -> Image.Image:
-    """Paired differences with their intervals: a panel for each of `panels`, by title, `columns` beside each other.
+    """Paired differences with their intervals: a panel for each of `panels`, by title, `columns` next to each other.
 
-    Each is a table of `raflib.report.compare` that holds `metric`; a line is named by what is compared with the
-    baseline, and zero is the baseline. The colour is that of the method's kind, the same in all figures; an empty mark
-    has an interval that holds 0. All panels have the same axis. Raises RafError when there is no panel or one lacks
-    the metric.
+    Each of `panels` is a table of `raflib.report.compare` that holds `metric`. Zero is the baseline, and a line is
+    named by what is compared with it. The colour is that of the method's kind. An empty mark has an interval that
+    holds 0. All panels have the same axis. Raises RafError when there is no panel or one lacks the metric.
     """
     for title, table in panels.items():
         if metric not in table.columns.get_level_values(0):
@@ -173,36 +174,40 @@ def differences_figure(
         handles.append(Line2D([], [], color=QUIET, linewidth=2, marker="o", markerfacecolor="white"))
         texts = [*(KINDS[kind][1] for kind in kinds), "the interval holds 0"]
         figure.legend(handles, texts, loc="outside lower center", ncols=columns, title=_difference(metric))
-        return drawn(figure, path)
+        return as_image(figure, path)
 
 
 def manifest(path: str | Path, notebook: str, parameters: Mapping[str, object]) -> None:
-    """Note in `manifest.json` beside the figure `path` how it was made (notebook, parameters, commit, versions).
+    """Record in `manifest.json` beside the figure `path` how it was made (notebook, parameters, commit, versions).
 
-    Entries of other figures stay. Raises RafError when the figure or a readable manifest is missing.
+    Entries of other figures are kept. Raises RafError when the figure or a readable manifest is missing.
     """
     path = Path(path)
     if not path.is_file():
-        raise RafError(f"{path}: no such figure; draw it before noting it in the manifest")
+        raise RafError(f"{path}: no such figure; make it before it is recorded in the manifest")
     where = path.parent / "manifest.json"
     entries = read_json(where) if where.exists() else {}
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    entries[path.name] = {"notebook": notebook, "parameters": dict(parameters), "sha256": digest, **provenance()}
+    entries[path.name] = {
+        "notebook": notebook,
+        "parameters": dict(parameters),
+        "sha256": content_hash(path),
+        **provenance(),
+    }
     write_json(where, entries)
 
 
-def _width(labels: Sequence[str], lettering) -> int:
+def _width(labels: Sequence[str], lettering: ImageFont.FreeTypeFont) -> int:
     """The widest line of `labels`, in pixels."""
     return max((int(lettering.getlength(line)) for label in labels for line in label.split("\n")), default=0)
 
 
 def _baselines(table: pd.DataFrame) -> set[str]:
-    """What the rows of a comparison are compared with, as far as their names say."""
+    """Baselines of a comparison, as far as the names of its rows contain them."""
     return {str(name).split(" − ")[1] for name in table.index if " − " in str(name)}
 
 
 def _difference(metric: str) -> str:
-    """What the axis of a difference says: the metric, its unit, and the better side."""
+    """Label of the axis of a difference: the metric, its unit, and the better side."""
     unit = UNITS.get(metric.split("/")[0])
     side = {"↑": "; right of 0 is better", "↓": "; left of 0 is better", "": ""}[arrow(metric)]
     return f"difference in {metric}" + (f", {unit}" if unit else "") + side

@@ -1,4 +1,4 @@
-"""The faces that a bank gives for a face: who is found, drawn with distance, person and sequence below."""
+"""Nearest neighbours in a bank as images: each face with its distance, person, time and sequence below."""
 
 from __future__ import annotations
 
@@ -7,20 +7,21 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from raflib.bank import ExpressionBank, nearest_people
 from raflib.errors import RafError
-from raflib.report._drawing import FPS, INK, font, require_faces, saved, wrapped
+from raflib.images import lanczos
+from raflib.report._style import FPS, INK, font, require_faces, saved, wrapped
 
 
 def nearest(
     bank: ExpressionBank, queries: Float[np.ndarray, "Q d"], k: int, exclude: str | None = None, spread: bool = False
 ) -> Int[np.ndarray, "Q k"]:
-    """Rows of the k nearest expressions of people other than `exclude`, nearest first; with `spread` one a person.
+    """Rows of the k nearest expressions of people other than `exclude`, nearest first.
 
-    Neighbours often come in bursts, several frames of one moment of one person. `spread` keeps the nearest frame of
-    each of the k nearest people. Raises RafError as `ExpressionBank.search` does, and for fewer than k people.
+    Neighbours are often several frames of one moment of one person. `spread` keeps the nearest frame of each of the k
+    nearest people instead. Raises RafError as `ExpressionBank.search` does, and for fewer than k people.
     """
     if not spread:
         return bank.search(queries, k, exclude)[1]
@@ -31,21 +32,29 @@ def gallery(
     bank: ExpressionBank,
     queries: Float[np.ndarray, "R d"],
     rows: Int[np.ndarray, "R k"],
-    pictures: Sequence[np.ndarray],
+    images: Sequence[np.ndarray],
     faces: Mapping[int, np.ndarray],
     labels: Sequence[str],
     path: str | Path | None = None,
     tile: int = 160,
 ) -> Image.Image:
-    """A line a query: its label and image, then the faces of `rows`, each with its distance, person, second, sequence.
+    """An image with one line for each query: its label and image, then the faces of the bank rows found for it.
 
-    `pictures` [R] are the queries' own, `faces` those of bank rows, which were filmed at 25 frames a second as the
-    studio's people are; `tile` is their width in pixels. Raises RafError
-    when there is not one of each a line, or a row has no face.
+    Args:
+        bank: the bank, recorded at the studio's 25 frames a second.
+        queries: expression vectors [R,d].
+        rows: rows [R,k] of the bank that were found, nearest first.
+        images: the queries' own images.
+        faces: images of bank rows, by row.
+        labels: text beside each query.
+        path: file to write, or None.
+        tile: width of a face in pixels.
+
+    Raises RafError when queries, rows, images and labels differ in number, or a row has no face.
     """
-    if not len(queries) == len(rows) == len(pictures) == len(labels):
+    if not len(queries) == len(rows) == len(images) == len(labels):
         raise RafError(
-            f"gallery: {len(queries)} queries, {len(rows)} lines of rows, {len(pictures)} pictures, {len(labels)} "
+            f"gallery: {len(queries)} queries, {len(rows)} lines of rows, {len(images)} images, {len(labels)} "
             "labels; give one of each a line"
         )
     require_faces("gallery", rows.ravel().tolist(), faces)
@@ -64,7 +73,7 @@ def gallery(
     for r, (query, line, label) in enumerate(zip(queries, rows, labels, strict=True)):
         y = head + r * step
         draw.multiline_text((gap, y + tile / 2), label, font=large, fill=INK, anchor="lm", spacing=gap / 2)
-        _put(sheet, pictures[r], left, y, tile)
+        _put(sheet, images[r], left, y, tile)
         draw.rectangle([left - 2, y - 2, left + tile + 1, y + tile + 1], outline=INK, width=3)
         apart = np.linalg.norm(bank.features[line].astype(np.float64) - query, axis=1)
         for i, row in enumerate(line.tolist()):
@@ -77,10 +86,11 @@ def gallery(
     return saved(sheet, path)
 
 
-def _caption(bank: ExpressionBank, row: int, lettering, width: int) -> str:
-    """What stands below a face: person and second, then the sequence, in as many lines as it needs."""
+def _caption(bank: ExpressionBank, row: int, lettering: ImageFont.FreeTypeFont, width: int) -> str:
+    """Text below a face: person and second, then the sequence, broken into lines of `width` pixels."""
     return wrapped(f"{bank.subjects[row]}, {bank.frame[row] / FPS:.1f} s\n{bank.sequence[row]}", lettering, width)
 
 
-def _put(sheet: Image.Image, picture: np.ndarray, x: int, y: int, tile: int) -> None:
-    sheet.paste(Image.fromarray(picture).resize((tile, tile), Image.Resampling.LANCZOS), (x, y))
+def _put(sheet: Image.Image, image: np.ndarray, x: int, y: int, tile: int) -> None:
+    """Paste `image` as a square of `tile` pixels at (x, y)."""
+    sheet.paste(Image.fromarray(lanczos(image, tile, tile)), (x, y))

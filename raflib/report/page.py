@@ -1,7 +1,7 @@
-"""Figure 2 to explore: one HTML file that shows the face behind a point of the bank under the cursor.
+"""Figure 2 as an interactive page: one HTML file that shows the face of the bank row under the cursor.
 
-Everything is inside the file (plotly's own script, faces as small JPEGs), so that it works without a network, from a
-disk, and in a frame of a notebook.
+The file holds everything it needs (plotly's script, faces as small JPEGs), so it works without a network, from a disk,
+and inside a notebook.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from PIL import Image
 
 from raflib.bank import ExpressionBank
 from raflib.errors import RafError
-from raflib.report._drawing import QUERIES
+from raflib.images import lanczos
+from raflib.report._style import QUERIES
 from raflib.report.plane import Plane
 from raflib.runs import atomic_write
 
 FACE = 112
-"""Pixels a side of the faces inside the page: about 4 kB each."""
+"""Width and height in pixels of the faces inside the page; each takes about 4 kB."""
 
 
 def pca_page(
@@ -32,24 +33,36 @@ def pca_page(
     queries: Float[np.ndarray, "Q d"],
     neighbours: Int[np.ndarray, "Q k"],
     path: str | Path,
-    pictures: Sequence[np.ndarray],
+    images: Sequence[np.ndarray],
     faces: Mapping[int, np.ndarray],
     labels: Sequence[str],
     sample: int = 5000,
     seed: int = 0,
 ) -> Path:
-    """Write the page at `path`, about 5 MB and 4 kB a face, and return it.
+    """Write the page at `path`, about 5 MB and 4 kB for each face, and return `path`.
 
-    Drawn are `sample` random rows of the bank as small dots, the rows that have one of the `faces`, the `neighbours`
-    and the queries with their `pictures` and `labels`. Pointing at any but a small dot shows the face (if a neighbour
-    has one), person, sequence, frame, and the distance: a neighbour's to its query, any other row's to the nearest
-    query. Raises RafError when a query has no neighbours, picture or label.
+    The page shows random rows of the bank as small dots, rows with a face as larger ones, neighbours in the colour of
+    their query, and queries as stars. Pointing at any but a small dot shows face, person, sequence, frame and distance:
+    to its own query for a neighbour, to the nearest query for other rows.
+
+    Args:
+        bank: the bank.
+        queries: expression vectors [Q,d].
+        neighbours: rows [Q,k] found for them.
+        path: the HTML file.
+        images: the queries' own images.
+        faces: images of bank rows, by row; neighbours may lack one.
+        labels: names of the queries.
+        sample: number of small dots.
+        seed: chooses them.
+
+    Raises RafError when queries, neighbours, images and labels differ in number.
     """
     import plotly.graph_objects as go
 
-    if not len(queries) == len(neighbours) == len(pictures) == len(labels):
+    if not len(queries) == len(neighbours) == len(images) == len(labels):
         raise RafError(
-            f"pca page: {len(queries)} queries, {len(neighbours)} lines of neighbours, {len(pictures)} pictures, "
+            f"pca page: {len(queries)} queries, {len(neighbours)} lines of neighbours, {len(images)} images, "
             f"{len(labels)} labels; give one of each a query"
         )
     plane, album = Plane.of(bank.features), _Album()
@@ -58,13 +71,13 @@ def pca_page(
     plain = np.setdiff1d(np.arange(len(bank)), [*seen, *found])
     plain = np.random.default_rng(seed).permutation(plain)[:sample]
 
-    def points(features: np.ndarray, name: str, marker: dict, cards: list | None = None) -> None:
+    def points(features: Float[np.ndarray, "N d"], name: str, marker: dict, cards: list | None = None) -> None:
         x, y = plane(features).T
-        # A plain dot takes no part in hovering: it would be found instead of the larger ones around it.
+        # A small dot does not react to the cursor, which would find it instead of the larger dots around it.
         hover = {"hoverinfo": "skip"} if cards is None else {"hoverinfo": "none", "customdata": cards}
         figure.add_scatter(x=x, y=y, name=name, marker=marker, mode="markers", **hover)
 
-    def cards(rows: np.ndarray, query: int | None = None) -> list[list]:
+    def cards(rows: Int[np.ndarray, " N"], query: int | None = None) -> list[list]:
         told = []
         for row in rows.tolist():
             apart = np.linalg.norm(bank.features[row] - queries, axis=1)
@@ -87,14 +100,14 @@ def pca_page(
             "symbol": "star-open",
             "color": colour,
             "line": {"width": 2.5},
-        }  # open: dots below stay visible
-        points(queries[q : q + 1], f"{q + 1}: {label}", star, [[f"query {q + 1}", label, "", album(pictures[q])]])
+        }  # open, so that dots below stay visible
+        points(queries[q : q + 1], f"{q + 1}: {label}", star, [[f"query {q + 1}", label, "", album(images[q])]])
     across, up = plane.name_axes()
     figure.update_layout(
         template="simple_white", margin={"l": 60, "r": 10, "t": 10, "b": 50}, hoverdistance=12, height=620,
         xaxis_title=across, yaxis={"title": up, "scaleanchor": "x"}, legend={"itemsizing": "constant", "y": 0.93},
     )  # fmt: skip
-    script = _SCRIPT.replace("FACES", json.dumps(album.pictures))
+    script = _SCRIPT.replace("FACES", json.dumps(album.images))
     chart = figure.to_html(
         full_html=False, include_plotlyjs=True, div_id="plane", post_script=script, config={"displaylogo": False}
     )
@@ -105,18 +118,18 @@ def pca_page(
 
 
 class _Album:
-    """Faces that the page holds, as base64 JPEGs, and under which number each is."""
+    """Faces that the page holds, as base64 JPEGs; a call adds one and returns its number."""
 
-    def __init__(self):
-        self.pictures: list[str] = []
+    def __init__(self) -> None:
+        self.images: list[str] = []
 
-    def __call__(self, picture: np.ndarray) -> int:
-        """Take a picture in; its number."""
+    def __call__(self, image: np.ndarray) -> int:
+        """Add an image and return its number."""
         buffer = io.BytesIO()
-        face = Image.fromarray(picture).resize((FACE, FACE), Image.Resampling.LANCZOS)
+        face = Image.fromarray(lanczos(image, FACE, FACE))
         face.save(buffer, format="JPEG", quality=82, optimize=True)
-        self.pictures.append(base64.b64encode(buffer.getvalue()).decode())
-        return len(self.pictures) - 1
+        self.images.append(base64.b64encode(buffer.getvalue()).decode())
+        return len(self.images) - 1
 
 
 _PAGE = """<!DOCTYPE html>
@@ -141,9 +154,9 @@ _SCRIPT = """
 const faces = FACES, card = document.getElementById("card"), plane = document.getElementById("{plot_id}");
 plane.on("plotly_hover", function (seen) {
   const [who, where, apart, face] = seen.points[0].customdata, spans = card.getElementsByTagName("span");
-  const picture = card.querySelector("img"), mouse = seen.event || {};
-  picture.style.display = face < 0 ? "none" : "block";
-  if (face >= 0) picture.src = "data:image/jpeg;base64," + faces[face];
+  const image = card.querySelector("img"), mouse = seen.event || {};
+  image.style.display = face < 0 ? "none" : "block";
+  if (face >= 0) image.src = "data:image/jpeg;base64," + faces[face];
   card.querySelector("b").textContent = who;
   spans[0].textContent = where;
   spans[1].textContent = apart;

@@ -1,4 +1,4 @@
-"""Which frames of a recording a figure shows, and what is written above frames and cameras."""
+"""Which frames of a recording a figure shows, and the titles of frames and cameras."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from jaxtyping import Bool, Float, Int
 from raflib.capture import HELD_OUT, Capture
 from raflib.errors import RafError
 from raflib.geometry import Camera
-from raflib.report._drawing import FPS
+from raflib.report._style import FPS
 
 LIDS = "eyeBlinkLeft", "eyeBlinkRight"
 SHUT = 0.4
-"""A lid is shut where the tracker's score is above: at rest it stays below 0.3, in a blink it reaches 0.5 to 0.9."""
+"""Tracker's score above which a lid counts as shut: below 0.3 in a neutral face, 0.5 to 0.9 in a blink."""
 
 
 def different(
@@ -24,13 +24,21 @@ def different(
     away_from: Float[np.ndarray, " d"] | None = None,
     beside: Iterable[int | np.integer] = (),
 ) -> Int[np.ndarray, " R"]:
-    """Frames of a capture whose expressions differ as much as possible, `count` of them (fewer where there are fewer).
+    """Frames of a capture whose expressions differ as much as possible.
 
-    The first is the frame of `among` (default: all with a face) nearest to their mean, or farthest `away_from` a given
-    expression, or farthest from the frames that the figure shows `beside` these. Each further one is the frame farthest
-    from all before it. No sequence comes twice before every sequence came once. Shut eyes come once at most, and not
-    first, while frames with open eyes are left: lids move more than anything else, so that the farthest frames alone
-    would be blinks. Raises RafError when `among` has no frame with a face.
+    Each frame after the first is the one farthest from all before it. No sequence comes twice before every sequence
+    came once. Lids move more than anything else, so the farthest frames alone would be blinks: while frames with open
+    eyes are left, shut eyes come at most once, and not first.
+
+    Args:
+        capture: the recording.
+        count: how many frames (fewer where there are not as many).
+        among: frames [T] to choose from; all with a face by default.
+        away_from: an expression [d]; the first frame is the farthest from it. By default it is the frame nearest to the
+            mean of `among`.
+        beside: frames that the figure shows already; all chosen ones are far from them.
+
+    Raises RafError when `among` has no frame with a face.
     """
     rows = np.flatnonzero(capture.detected if among is None else among & capture.detected)
     if not len(rows) or count < 1:
@@ -54,7 +62,7 @@ def different(
 
 
 def moments(capture: Capture, rows: Iterable[int | np.integer]) -> list[str]:
-    """What a figure writes above frames `rows` of a capture: sequence, second, and whether it is held out."""
+    """Titles of frames `rows` of a capture: sequence, second, and whether the sequence is held out."""
     held_out = {True: ", held out", False: ""}
     return [
         f"{capture.sequence[t]}\n{seconds(capture)[t]:.1f} s{held_out[capture.sequence[t] == HELD_OUT]}" for t in rows
@@ -62,7 +70,7 @@ def moments(capture: Capture, rows: Iterable[int | np.integer]) -> list[str]:
 
 
 def views(cameras: Sequence[Camera]) -> list[str]:
-    """What a figure writes above cameras: name, and how far from the frontal camera they stand, seen from there."""
+    """Titles of cameras: name, and the angle to the frontal camera in degrees, as seen from it."""
     names = []
     for camera in cameras:
         x, y, z = camera.centre
@@ -74,15 +82,15 @@ def views(cameras: Sequence[Camera]) -> list[str]:
 
 
 def seconds(capture: Capture) -> Float[np.ndarray, " T"]:
-    """When each frame of a capture was filmed: seconds from the start of its recording.
+    """Time of each frame of a capture, in seconds from the start of its recording.
 
-    Where the capture does not know it, its frame numbers count the studio's 25 frames a second of its sequence.
+    Where the capture has no times, frame numbers are divided by the studio's 25 frames a second.
     """
     return np.asarray(capture.frame, np.float64) / FPS if capture.time is None else capture.time
 
 
 def _shut(capture: Capture) -> Bool[np.ndarray, " T"]:
-    """Frames with both lids shut, as far as the features have names: without them no frame counts as shut."""
+    """Frames with both lids shut; none in a feature space whose columns are not named actions."""
     if capture.feature_space != "arkit52":
         return np.zeros(len(capture), bool)
     from raflib.tracking import ARKIT52

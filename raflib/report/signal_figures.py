@@ -1,4 +1,4 @@
-"""How far the tracker can be trusted: its signals over time beside the true ones, and their correlation an action."""
+"""Tracked signals beside the true ones over time, and their correlation for each action."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from raflib.errors import RafError
-from raflib.report._drawing import INK, PALETTE, STYLE, drawn, plain_axes
+from raflib.report._style import INK, PALETTE, STYLE, as_image, plain_axes
 from raflib.report.tables import require_columns
 
 WITHIN, POOLED = "#4D4D4D", "#BDBDBD"
+"""Colours of the two correlations."""
 
 
 def signals_figure(
@@ -28,7 +29,7 @@ def signals_figure(
 ) -> Image.Image:
     """True and tracked actions over time, a panel for each of `names` [n], with their correlation in its title.
 
-    `seconds` says when each frame was filmed. Raises RafError when the four do not fit each other.
+    `seconds` are the times of the frames. Raises RafError when the sizes of the four arguments differ.
     """
     true, tracked = np.asarray(true), np.asarray(tracked)
     if not true.shape == tracked.shape == (len(seconds), len(names)):
@@ -50,11 +51,11 @@ def signals_figure(
         panels[-1].set_xlabel("time in the sequence, s")
         figure.supylabel("strength of the action, 0 to 1", fontsize=9)
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
-        return drawn(figure, path)
+        return as_image(figure, path)
 
 
 def agreement_figure(table: pd.DataFrame, path: str | Path | None = None) -> Image.Image:
-    """`raflib.openbank.tracker_agreement` as bars: an action a line, its correlation within and over people."""
+    """`raflib.openbank.tracker_agreement` as bars: for each action its correlation within a person and over people."""
     require_columns(table, ["within", "pooled"])
     places = np.arange(len(table))
     with rc_context(STYLE):
@@ -71,8 +72,8 @@ def agreement_figure(table: pd.DataFrame, path: str | Path | None = None) -> Ima
         ax.set_xlabel("correlation of tracked with true")
         plain_axes(ax)
         figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=2)
-        return drawn(figure, path)
+        return as_image(figure, path)
 
 
-def _correlation(true: np.ndarray, tracked: np.ndarray, column: int) -> float:
+def _correlation(true: Float[np.ndarray, "T n"], tracked: Float[np.ndarray, "T n"], column: int) -> float:
     return float(np.corrcoef(true[:, column], tracked[:, column])[0, 1])

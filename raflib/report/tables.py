@@ -1,7 +1,7 @@
-"""Result rows → means with intervals, paired differences, Markdown.
+"""Tables from result rows: means with intervals, paired differences, Markdown.
 
-Neighbouring video frames are nearly copies of each other, so whole blocks of frames are resampled, never single ones:
-intervals over single frames would be several times too narrow. Every caption says what was resampled.
+Neighbouring video frames are nearly equal, so whole blocks of frames are resampled. Intervals over single frames would
+be several times too narrow. Every caption says what was resampled.
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float, Int
 
 from raflib.errors import RafError
-from raflib.evaluation.evaluate import KEYS
-from raflib.evaluation.metrics.base import REGISTRY
+from raflib.evaluation import KEYS, REGISTRY
 
 LOWER_IS_BETTER = ("mmd", "kl", "b2t")
-"""Measures of `raflib.coverage`; directions of other columns come from the metric registry."""
+"""Measures of `raflib.coverage`; the direction of other columns is in the metric registry."""
 
 
 def arrow(tag: str) -> str:
-    """ "↑" where a higher value is better, "↓" where a lower one is, "" where unknown."""
+    """The arrow of a metric: "↑" where higher is better, "↓" where lower is better, "" where it is unknown."""
     better = REGISTRY[tag].better if tag in REGISTRY else ("lower" if tag in LOWER_IS_BETTER else None)
     return {"higher": "↑", "lower": "↓", None: ""}[better]
 
@@ -33,12 +33,20 @@ def table(
     resamples: int = 1000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Mean and 95 % interval of each metric, a group of `by` a row.
+    """Mean and 95 % interval of each metric, one row for each group of `by`.
 
-    The interval is the percentile bootstrap over blocks: frames of one subject, driver and sequence whose numbers fall
-    into the same stretch of `block` frames (one second at 25 fps), all cameras together. It speaks for new frames of
-    these people, not for new people. Frames where a metric is NaN (no face) are left out of its mean and show up in
-    `detected`, the share of renders with a detected face among frames whose references have one.
+    The interval is the percentile bootstrap over blocks. A block holds the frames of one subject, driver and sequence
+    whose numbers fall into the same stretch of `block` frames (25 are one second), all cameras together. The interval
+    is for new frames of these people, not for new people. Frames where a metric is NaN (no face) are left out of its
+    mean. `detected` is the share of renders with a detected face among frames whose references have one.
+
+    Args:
+        rows: result rows of `raflib.evaluate`.
+        by: columns that form groups.
+        metrics: columns to average; all registered metrics by default.
+        block: frames in a block.
+        resamples: bootstrap samples.
+        seed: of the bootstrap.
 
     Returns columns (metric, "mean" | "low" | "high"), then ("frames", ""), ("detected", "%"); the caption is in
     `.attrs["caption"]`. Intervals of a single block are NaN. Raises RafError for columns that are not there.
@@ -70,11 +78,19 @@ def compare(
     resamples: int = 1000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Difference to `baseline` (a value of `column`) on the very same frames, with the block bootstrap of `table`.
+    """Difference to `baseline` on the same frames, with the block bootstrap of `table`; a row for each other value.
 
-    Frames differ far more from each other than methods do, so differences of pairs are much sharper than two separate
-    intervals. Other keys (subject, seed, driver, frame, camera, ...) must agree within a pair; frames that only one
-    side has are left out, and `frames` counts what is used. Raises RafError if `baseline` is not there.
+    Frames differ far more from each other than methods do, so intervals of paired differences are much narrower than
+    two separate intervals suggest. All other keys (subject, seed, driver, frame, camera, …) agree within a pair. Frames
+    that only one side has are left out, and `frames` counts the rest.
+
+    Args:
+        rows: result rows of `raflib.evaluate`.
+        baseline: a value of `column`.
+        column: what is compared, such as "method" or "condition".
+        metrics, block, resamples, seed: as for `table`.
+
+    Raises RafError if `baseline` is not there, or nothing else is.
     """
     metrics = _metric_columns(rows, metrics)
     require_columns(rows, [column, *metrics])
@@ -99,8 +115,10 @@ def compare(
 
 
 def to_markdown(summary: pd.DataFrame, digits: int = 3, bold: bool = True) -> str:
-    """A table of `table` or `compare` as Markdown: arrows for directions, "mean [low, high]", the best mean in bold
-    (rows of the condition "truth" do not compete), the caption below."""
+    """A table of `table` or `compare` as Markdown: arrows for directions, "mean [low, high]", the caption below.
+
+    The best mean of a metric is bold, except in paired differences; rows of the condition "truth" do not compete.
+    """
     names = [name for name in summary.index.names if name]
     tags = list(dict.fromkeys(tag for tag, part in summary.columns if part == "mean"))
     rest = [column for column in summary.columns if column[0] not in tags]
@@ -128,6 +146,7 @@ def to_markdown(summary: pd.DataFrame, digits: int = 3, bold: bool = True) -> st
 
 
 def _metric_columns(rows: pd.DataFrame, metrics: Sequence[str] | None) -> list[str]:
+    """`metrics`, by default all registered ones among the columns."""
     return [name for name in rows if name in REGISTRY] if metrics is None else list(metrics)
 
 
@@ -141,8 +160,8 @@ def require_columns(rows: pd.DataFrame, columns: Sequence[str]) -> None:
         raise RafError("report: there are no rows to summarise; evaluate a run first")
 
 
-def _blocks(rows: pd.DataFrame, block: int) -> np.ndarray:
-    """A number per row: rows of one subject, driver, sequence and stretch of `block` frames share it."""
+def _blocks(rows: pd.DataFrame, block: int) -> Int[np.ndarray, " N"]:
+    """The number of each row's block: rows of one subject, driver, sequence and stretch of `block` frames share it."""
     keys = [rows[key] for key in ("subject", "driver", "sequence") if key in rows]
     stretch = rows["frame"] // block if "frame" in rows else pd.Series(np.arange(len(rows)), index=rows.index)
     return (
@@ -153,8 +172,10 @@ def _blocks(rows: pd.DataFrame, block: int) -> np.ndarray:
     )
 
 
-def _interval(values: pd.DataFrame, blocks: np.ndarray, resamples: int, seed: int) -> dict[str, np.ndarray]:
-    """Mean, low and high a column: percentile bootstrap over blocks; NaNs are left out."""
+def _interval(
+    values: pd.DataFrame, blocks: Int[np.ndarray, " N"], resamples: int, seed: int
+) -> dict[str, Float[np.ndarray, " M"]]:
+    """ "mean", "low" and "high" of each column: percentile bootstrap over blocks; NaNs are left out."""
     mean = values.mean().to_numpy()
     sums, counts = values.groupby(blocks).sum().to_numpy(), values.groupby(blocks).count().to_numpy()
     if len(sums) < 2:
@@ -174,6 +195,7 @@ def _caption(block: int, resamples: int) -> str:
 
 
 def _cell(mean: float, low: float, high: float, digits: int) -> str:
+    """One cell of a Markdown table; "–" for a mean that is NaN."""
     if not np.isfinite(mean):
         return "∞" if mean == np.inf else "–"
     return f"{mean:.{digits}f}" + (f" [{low:.{digits}f}, {high:.{digits}f}]" if np.isfinite([low, high]).all() else "")

@@ -1,6 +1,6 @@
-"""Metrics, one file a family; every module of this folder registers its own when the folder is imported.
+"""Metrics, one file for each family; every module of this folder registers its metrics when the folder is imported.
 
-`base` says what a metric is. A new family is a new file here, or a `Metric` given to `evaluate` directly.
+`base` defines what a metric is. A new family is a new file here, or a `Metric` given to `evaluate` directly.
 """
 
 from importlib import import_module

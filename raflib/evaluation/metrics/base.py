@@ -18,14 +18,14 @@ from raflib.perceptual import perceptual
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """What a rendered frame is judged against.
+    """What a rendered frame is compared with.
 
     Attributes:
-        image: the true picture from the same camera, [H,W,3] in [0,1]; None where there is no truth.
+        image: the true image from the same camera, [H,W,3] in [0,1]; None where there is no truth.
         box: face crop (x, y, width, height) in pixels of `image`; None where there is no truth.
-        face: what the tracker sees in `image` (a `raflib.tracking` observation); None if no face was found.
-        driver_image: the driver's picture [H,W,3] uint8; in self-driving the true picture.
-        driver_face: what the tracker sees in `driver_image`; None if no face was found.
+        face: the tracker's observation of `image` (`raflib.tracking.Observation`); None if no face was found.
+        driver_image: the driver's image [H,W,3] uint8; in self-driving the true image.
+        driver_face: the tracker's observation of `driver_image`; None if no face was found.
     """
 
     image: Float[np.ndarray, "H W 3"] | None = None
@@ -39,7 +39,7 @@ class Target:
         return {}
 
     def perceptual_features(self, region: str) -> list[torch.Tensor]:
-        """LPIPS features of the true picture, computed once for all conditions compared with it."""
+        """LPIPS features of the true image, computed once for all conditions compared with it."""
         if region not in self._perceptual:
             self._perceptual[region] = _features(_region(self.image, region, self.box))
         return self._perceptual[region]
@@ -50,11 +50,11 @@ class Metric:
     """One way to score a rendered frame.
 
     Attributes:
-        tag: column name in every table; says the definition, not only the idea.
+        tag: column name in every table; it names the definition, not only the idea.
         better: "higher" or "lower".
         about: the definition in one line, for captions.
         function: (rendered [H,W,3] in [0,1], observation of it or None, Target) -> number, NaN where undefined.
-        needs: any of "truth" (a true picture) and "tracker" (the face must be tracked on the render).
+        needs: any of "truth" (a true image) and "tracker" (the face must be tracked on the render).
     """
 
     tag: str
@@ -63,12 +63,15 @@ class Metric:
     function: Callable[[np.ndarray, object, Target], float] = field(repr=False)
     needs: frozenset[str] = frozenset()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.better not in ("higher", "lower"):
             raise RafError(f"metric {self.tag}: better must be 'higher' or 'lower', got {self.better!r}")
 
 
 REGISTRY: dict[str, Metric] = {}
+"""Metrics by their tags, in the order in which they were registered."""
+SLOW = ("lpips/stlpips-alex/whole",)
+"""Registered metrics that are measured only when they are named."""
 
 
 def register(metric: Metric) -> Metric:
@@ -101,15 +104,18 @@ def crop(image: Real[np.ndarray, "H W *c"], box: Box) -> Real[np.ndarray, "h w *
     return image[y : y + height, x : x + width]
 
 
-def _same_shape(x: np.ndarray, y: np.ndarray) -> None:
+def _same_shape(x: Float[np.ndarray, "H W 3"], y: Float[np.ndarray, "h w 3"]) -> None:
+    """RafError unless both images have one shape."""
     if x.shape != y.shape:
-        raise RafError(f"pictures to compare must have one shape, got {x.shape} and {y.shape}")
+        raise RafError(f"images to compare must have one shape, got {x.shape} and {y.shape}")
 
 
-def _region(image: np.ndarray, region: str, box: Box | None) -> np.ndarray:
+def _region(image: Float[np.ndarray, "H W 3"], region: str, box: Box | None) -> Float[np.ndarray, "h w 3"]:
+    """The whole image for the region "whole", else its part inside `box`."""
     return image if region == "whole" else crop(image, box)
 
 
-def _features(image: np.ndarray) -> list[torch.Tensor]:
+def _features(image: Float[np.ndarray, "H W 3"]) -> list[torch.Tensor]:
+    """LPIPS features of an image, one tensor for each layer."""
     with torch.no_grad():
         return perceptual("alex").features(torch.from_numpy(np.ascontiguousarray(image[None], dtype=np.float32)))

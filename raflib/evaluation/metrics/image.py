@@ -1,11 +1,11 @@
-"""Image metrics, and what a metric is: a tagged function of a rendered frame and the target it is judged against.
+"""Image metrics: PSNR, SSIM and LPIPS of the whole image and of the face.
 
-Metrics of one name have many incompatible definitions, so each carries a tag that says which one it is and where it was
-measured (`psnr/face`, `lpips/stlpips-alex/face`, `aed/arkit52/l1`), and the tag heads its column in every table. `face`
-means the box around the projected face landmarks of the *target* frame: one crop a pair, so that a render cannot choose
-its own crop. Whole-image values are mostly white background and hide what the face does.
+Metrics of one name have many incompatible definitions. So each has a tag that names its definition and where it is
+measured (`psnr/face`, `lpips/stlpips-alex/face`, `aed/arkit52/l1`), and the tag is its column in every table. `face` is
+the box around the projected face landmarks of the *target* frame, so a render cannot choose its own crop. Whole-image
+values are dominated by the white background.
 
-A new metric is a `Metric` passed to `register` (or straight to `evaluate`); nothing else needs to know about it.
+A new metric is a `Metric` passed to `register` or directly to `evaluate`; no other code needs to change.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from raflib.perceptual import perceptual
 def psnr(
     x: Float[np.ndarray, "H W 3"], y: Float[np.ndarray, "h w 3"], mask: Real[np.ndarray, "H W"] | None = None
 ) -> float:
-    """Peak signal-to-noise ratio in dB for pictures in [0,1]; infinite for equal ones.
+    """Peak signal-to-noise ratio in dB for images in [0,1]; infinite for equal ones.
 
-    `mask` weighs the pixels (0 leaves one out). Raises RafError for shapes that differ or an empty mask.
+    `mask` holds the weights of the pixels; 0 leaves a pixel out. RafError for shapes that differ or an empty mask.
     """
     _same_shape(x, y)
     squared = ((x.astype(np.float64) - y) ** 2).mean(-1)
@@ -53,13 +53,15 @@ def ssim(x: Float[np.ndarray, "H W 3"], y: Float[np.ndarray, "h w 3"]) -> float:
 
 
 def lpips(x: Float[np.ndarray, "H W 3"], y: Float[np.ndarray, "h w 3"]) -> float:
-    """Shift-tolerant LPIPS, AlexNet trunk (`raflib.perceptual`), of pictures in [0,1]."""
+    """Shift-tolerant LPIPS, AlexNet trunk (`raflib.perceptual`), of images in [0,1]."""
     _same_shape(x, y)
     with torch.no_grad():
         return float(perceptual("alex").distance(_features(x), _features(y)))
 
 
 def _image_metric(function: Callable[[np.ndarray, np.ndarray], float], region: str) -> Callable:
+    """`function(rendered, true)` on a region, as the function of a `Metric`."""
+
     def score(rendered: np.ndarray, face: object, target: Target) -> float:
         return function(_region(rendered, region, target.box), _region(target.image, region, target.box))
 
@@ -67,6 +69,8 @@ def _image_metric(function: Callable[[np.ndarray, np.ndarray], float], region: s
 
 
 def _lpips_metric(region: str) -> Callable:
+    """LPIPS on a region, as the function of a `Metric`; the true image's features are computed once."""
+
     def score(rendered: np.ndarray, face: object, target: Target) -> float:
         with torch.no_grad():
             found = _features(_region(rendered, region, target.box))
@@ -76,7 +80,7 @@ def _lpips_metric(region: str) -> Callable:
 
 
 _TRUTH = frozenset({"truth"})
-for _region_name, _where in (("whole", "whole picture"), ("face", "face crop")):
+for _region_name, _where in (("whole", "whole image"), ("face", "face crop")):
     register(
         Metric(f"psnr/{_region_name}", "higher", f"PSNR in dB, {_where}", _image_metric(psnr, _region_name), _TRUTH)
     )

@@ -1,15 +1,15 @@
-"""Metrics in the tracker's space: expression, head pose and landmarks of a rendered frame against the wanted ones.
+"""Metrics in the tracker's space: expression, head pose and landmarks of a rendered frame against the target's.
 
 The paper measures AED and APD with DECA, which cannot be shipped; these use MediaPipe's face landmarker on both
-pictures and say so in their tags. `aed` and `apd` compare with the *driver's* frame (paper §5), which also rewards an
-avatar for carrying over what the tracker misreads in the driver's face; `…/truth` and `lmd` compare with the true
-picture from the same camera. A frame without a detected face has no value (NaN): it is counted, never scored 0. Before
+images and say so in their tags. `aed` and `apd` compare with the *driver's* frame (paper §5). This also rewards an
+avatar that reproduces the tracker's errors on the driver's face. `…/truth` and `lmd` compare with the true
+image from the same camera. A frame without a detected face has no value (NaN): it is counted, never scored 0. Before
 quoting a number, look at its scale with `calibrate`: what an identical pair and a shuffled pair score.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -21,7 +21,7 @@ from raflib.geometry import nearest_rotation
 RIGHT_EYE, LEFT_EYE = (33, 133), (362, 263)
 """Corners of the subject's right and left eye in MediaPipe's 478 points: an eye's midpoint does not move with gaze."""
 ACTIONS = ("jawOpen", "eyeBlinkLeft", "eyeBlinkRight", "mouthSmileLeft", "mouthSmileRight")
-"""Blendshapes whose tracked values are kept in every row, for `correlations`: those MediaPipe reads reliably."""
+"""Blendshapes that MediaPipe reads reliably; their tracked values are kept in every row for `correlations`."""
 
 
 def expression_distance(x: Float[np.ndarray, "d"], y: Float[np.ndarray, "d"]) -> float:
@@ -45,7 +45,7 @@ def landmark_distance(x: Float[np.ndarray, "L 2"], y: Float[np.ndarray, "L 2"]) 
 
 
 def observe(tracker: object | None, image: Real[np.ndarray, "H W 3"]) -> object | None:
-    """What `tracker` sees in one picture, uint8 or float in [0,1]; None if it finds no face or there is no tracker."""
+    """The tracker's observation of one image, uint8 or float in [0,1]; None without a face or without a tracker."""
     if tracker is None:
         return None
     if image.dtype != np.uint8:
@@ -55,7 +55,7 @@ def observe(tracker: object | None, image: Real[np.ndarray, "H W 3"]) -> object 
 
 @contextmanager
 def tracking(metrics: Iterable[Metric], tracker: object | None = None) -> Iterator[object | None]:
-    """The tracker the metrics need: `tracker` if given, else a `FaceTracker` of this block, None if none needs one."""
+    """The tracker that the metrics need: `tracker` if given, else a new `FaceTracker`; None if no metric needs one."""
     if tracker is not None or not any("tracker" in metric.needs for metric in metrics):
         yield tracker
         return
@@ -65,7 +65,12 @@ def tracking(metrics: Iterable[Metric], tracker: object | None = None) -> Iterat
         yield fresh
 
 
-def _tracked_metric(function, name: str, reference: str):
+def _tracked_metric(function: Callable[[np.ndarray, np.ndarray], float], name: str, reference: str) -> Callable:
+    """`function` of the observations' field `name`, as the function of a `Metric`; NaN without a face.
+
+    `reference` is the field of `Target` that holds the observation to compare with.
+    """
+
     def score(rendered: np.ndarray, face: object, target: Target) -> float:
         wanted = getattr(target, reference)
         if face is None or wanted is None:
@@ -79,7 +84,7 @@ register(
     Metric(
         "aed/arkit52/l1",
         "lower",
-        "mean |difference| of MediaPipe's 52 blendshape scores, render against the driver's picture",
+        "mean |difference| of MediaPipe's 52 blendshape scores, render against the driver's image",
         _tracked_metric(expression_distance, "expression", "driver_face"),
         frozenset({"tracker"}),
     )
@@ -88,7 +93,7 @@ register(
     Metric(
         "aed/arkit52/l1/truth",
         "lower",
-        "mean |difference| of MediaPipe's 52 blendshape scores, render against the true picture",
+        "mean |difference| of MediaPipe's 52 blendshape scores, render against the true image",
         _tracked_metric(expression_distance, "expression", "face"),
         frozenset({"tracker", "truth"}),
     )
@@ -97,7 +102,7 @@ register(
     Metric(
         "apd/mediapipe/deg",
         "lower",
-        "angle between MediaPipe's head rotations in degrees, render against the driver's picture",
+        "angle between MediaPipe's head rotations in degrees, render against the driver's image",
         _tracked_metric(rotation_distance, "matrix", "driver_face"),
         frozenset({"tracker"}),
     )
@@ -106,7 +111,7 @@ register(
     Metric(
         "lmd/mediapipe/iod",
         "lower",
-        "mean 2-D distance of MediaPipe's 478 landmarks to those of the true picture / interocular distance",
+        "mean 2-D distance of MediaPipe's 478 landmarks to those of the true image / interocular distance",
         _tracked_metric(landmark_distance, "points", "face"),
         frozenset({"tracker", "truth"}),
     )

@@ -1,4 +1,4 @@
-"""Films of avatars: images to an MP4 that browsers play, at the speed they were taken."""
+"""Films of avatars: images to an MP4 file that browsers play, at the speed of the recording."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from raflib.reading.names import short_name
 from raflib.runs import atomic_write
 
 TICKS = 90_000
-"""Time stamps of a film count this many a second; the usual frame rates are whole numbers of them."""
+"""Units of a film's time stamps in a second; frames of the usual rates last a whole number of them."""
 MAX_FPS = 1_000
+"""Frames a second, at most."""
 CLIPPED = 0.5
-"""How far colours may lie outside [0,1] and are clipped; frames with colours beyond are not in [0,1] at all."""
+"""How far float colours may lie outside [0,1]. They are clipped; a frame with colours farther out is refused."""
 
 
 def write_video(
@@ -29,11 +30,11 @@ def write_video(
 ) -> Path:
     """`frames` as H.264 in `path`, written atomically; returns `path`.
 
-    Frames are [H,W,3] or grey [H,W], uint8 or float in [0,1], all of one size; sides are cut to even numbers, which the
-    codec wants. Every frame is shown for 1/`fps` seconds. Where `times` are given (seconds, increasing, one a frame),
-    it is shown from its time to that of the next one instead, and the last one as long as most others. Raises RafError
-    naming `path` and the frame when there is no frame, when one is of another kind or size, and for times or a rate
-    that nothing can be played at.
+    Frames are [H,W,3] or grey [H,W], uint8 or float in [0,1], all of one size. Sides are cut to even numbers of pixels,
+    as the codec requires. Every frame is shown for 1/`fps` seconds. Where `times` are given (seconds, increasing, one
+    for each frame), a frame is shown until the time of the next one, and the last one for the median duration. Raises
+    RafError naming `path` and the frame when there is no frame, when one has another type or size, and for times or a
+    rate that cannot be played.
     """
     path = Path(path)
     starts = None if times is None else _ticks(path, times)
@@ -46,16 +47,16 @@ def write_video(
         stream.codec_context.max_b_frames = 0  # frames keep their order, so that each one's length can be written
         stream.time_base = stream.codec_context.time_base = Fraction(1, TICKS)
         for count, frame in enumerate(frames, 1):
-            picture = _even(f"{path}: frame {count - 1}", np.asarray(frame))
+            image = _even(f"{path}: frame {count - 1}", np.asarray(frame))
             if size is None:
-                size = stream.height, stream.width = picture.shape[:2]
-            if picture.shape[:2] != size:
-                raise RafError(f"{path}: frame {count - 1} is {picture.shape[:2]}, expected {size} like the first")
+                size = stream.height, stream.width = image.shape[:2]
+            if image.shape[:2] != size:
+                raise RafError(f"{path}: frame {count - 1} is {image.shape[:2]}, expected {size} like the first")
             if starts is not None and count >= len(starts):
                 raise RafError(f"{path}: more frames than the {len(starts) - 1} times; give one time a frame")
             ends = starts or {n: round(n * TICKS / fps) for n in (count - 1, count)}
             start, end = ends[count - 1], ends[count]
-            shown = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            shown = av.VideoFrame.from_ndarray(image, format="rgb24")
             shown.pts, shown.time_base = start, stream.time_base
             lengths[start] = end - start
             _mux(container, stream.encode(shown), lengths)
@@ -68,7 +69,7 @@ def write_video(
 
 
 def film_name(target: Capture, driver: Capture, seconds: float | int) -> str:
-    """Name of the film in which `driver` drives the avatar of `target`: two drivers of one name get two names."""
+    """Name of the film in which `driver` drives the avatar of `target`; recordings of one name get different names."""
     names = f"{short_name(target.subject)}_driven_by_{short_name(driver.subject)}"
     return f"{names}_{driver.fingerprint[:8]}_{seconds:g}s.mp4"
 
@@ -79,6 +80,7 @@ def _container(path: Path) -> av.container.OutputContainer:
 
 @contextmanager
 def _encoder_errors(path: Path) -> Iterator[None]:
+    """Errors of the encoder as RafError naming `path`."""
     try:
         yield
     except av.FFmpegError as error:
@@ -86,7 +88,7 @@ def _encoder_errors(path: Path) -> Iterator[None]:
 
 
 def _ticks(path: Path, times: Iterable[float]) -> list[int]:
-    """Where each frame begins, and where the last one ends."""
+    """Time stamps at which each frame begins and the last one ends; RafError for times that do not increase."""
     times = [float(time) for time in times]
     if not times:
         raise RafError(f"{path}: no times were given; a film needs one a frame")
@@ -101,7 +103,7 @@ def _ticks(path: Path, times: Iterable[float]) -> list[int]:
 
 
 def _even(what: str, frame: np.ndarray) -> UInt8[np.ndarray, "H W 3"]:
-    """uint8 with three channels and even sides, contiguous."""
+    """The frame as contiguous uint8 with three channels and even sides; RafError beginning with `what` otherwise."""
     if frame.ndim == 2:
         frame = np.repeat(frame[..., None], 3, axis=2)
     if frame.ndim != 3 or frame.shape[2] != 3 or min(frame.shape[:2]) < 2:
@@ -118,6 +120,7 @@ def _even(what: str, frame: np.ndarray) -> UInt8[np.ndarray, "H W 3"]:
 
 
 def _mux(container: av.container.OutputContainer, packets: list[av.Packet], lengths: dict[int, int]) -> None:
+    """Write packets to the film; `lengths` holds the duration of each frame by its time stamp."""
     for packet in packets:
         packet.duration = lengths.pop(packet.pts)
         container.mux(packet)

@@ -1,4 +1,4 @@
-"""Rows of Table 1 laid out as the paper's, the average and the paper's own averages below, and as plain text."""
+"""Table 1 in the paper's layout, as a table and as plain text, with the average and the paper's own averages."""
 
 from __future__ import annotations
 
@@ -20,13 +20,15 @@ PAPER_ROW = "the paper's"
 
 
 def table1(rows: pandas.DataFrame) -> pandas.DataFrame:
-    """Rows of `table` for one or more subjects laid out as the paper's Table 1: a row a subject, "Average", its own.
+    """Rows of `raflib.coverage.table` for one or more subjects, laid out as the paper's Table 1.
 
-    Columns are (metric, part): "vanilla", "raf", "change" (a share), its "low" and "high" for other drivers and its
-    "draws_low" and "draws_high" for other draws, as `table` has them. The average's change is that of the averages, as
-    in the paper, and its interval is for other *subjects* (Student's, on the linearised ratio; NaN for a single one);
-    drivers are partly shared between subjects, so it is somewhat too narrow. The row `PAPER_ROW` holds the paper's
-    averages and their changes. Raises RafError when a subject and method are there twice or not at all.
+    There is a row for each subject, then "Average", then `PAPER_ROW` with the paper's averages and their changes.
+    Columns are (metric, part). Parts are "vanilla", "raf", "change" (a share), its "low" and "high" for other drivers,
+    and its "draws_low" and "draws_high" for other samples of the training vectors.
+
+    The average's change is the change of the averages, as in the paper. Its interval is for other *subjects* (Student's
+    t, on the linearised ratio; NaN for a single one). Subjects share drivers, so this interval is somewhat too narrow.
+    Raises RafError when a subject and method are there twice or not at all.
     """
     import pandas
 
@@ -48,9 +50,9 @@ def table1(rows: pandas.DataFrame) -> pandas.DataFrame:
 
 
 def table1_text(wide: pandas.DataFrame) -> str:
-    """`table1` as plain text of up to 100 columns: a block a metric, changes in % with intervals, notes below."""
+    """`table1` as plain text of up to 100 columns: a block for each metric, changes in % with intervals, then notes."""
     single = len(wide) == 3  # one subject is its own average
-    lines = [f"{'':7}{'subject':16}{'vanilla':>9}{'raf':>9}{'change %':>10}   {'other drivers':16} other draws"]
+    lines = [f"{'':7}{'subject':16}{'vanilla':>9}{'raf':>9}{'change %':>10}   {'other drivers':16} other samples"]
     for metric in METRICS:
         for i, (name, row) in enumerate(wide[metric].iterrows()):
             if single and name == "Average":
@@ -60,7 +62,7 @@ def table1_text(wide: pandas.DataFrame) -> str:
             spans = f"{_span(row['low'], row['high']):16} {_span(row['draws_low'], row['draws_high'])}"
             lines.append(f"{label:7}{name:16}{values}   {spans}".rstrip())
     lines += ["", "95 % intervals: other drivers in place of these (in the average's row: other subjects),"]
-    lines += ["and these drivers with the training vectors drawn again. The paper's row: its averages on"]
+    lines += ["and these drivers with the training vectors sampled again. The paper's row: its averages on"]
     lines += ["NeRSemble, with other features, people and bank; compare changes only."]
     return "\n".join(lines)
 

@@ -1,6 +1,7 @@
-"""What all figures share: colours, lettering, and how a drawing becomes a picture and a file.
+"""What all figures share: colours, fonts, and how a matplotlib figure becomes an image and a file.
 
-Colours are Okabe and Ito's, which colour-blind readers can tell apart, and a method has the same one in every figure.
+The colours are those of Okabe and Ito, which colour-blind readers can tell apart. A method has the same colour in every
+figure.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ PALETTE = {
     "driver": "#56B4E9",
 }
 QUERIES = ("#D55E00", "#332288", "#882255", "#8C6BB1")
-"""Colours of things that are no methods, in their order: queries and what was found for them, clips."""
+"""Colours, in order, of what is not a method: queries with the rows found for them, and clips."""
 KINDS = {
     "vanilla": (PALETTE["vanilla"], "own features"),
     "noise": (PALETTE["noise"], "noise added"),
@@ -37,10 +38,10 @@ KINDS = {
     "unretrieved": ("#CC79A7", "others' features, not the nearest"),
     "other": ("#999933", "another method"),
 }
-"""Kinds of methods, by what conditions a training step: their colour and their name in a legend."""
+"""Kinds of methods, by what conditions a training step: (colour, name in a legend)."""
 INK, QUIET, FAINT = "#222222", "#8A8A8A", "#D9D9D9"
 FPS = 25
-"""Frames a second of the studio's recordings; their frame numbers count these."""
+"""Frames a second of the studio's recordings, counted by their frame numbers."""
 STYLE = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
@@ -61,7 +62,7 @@ STYLE = {
 
 
 def kind_of(method: str) -> str:
-    """Which of `KINDS` a method is, by its name: "raf_aligned" is of the kind "raf"."""
+    """The kind (a key of `KINDS`) of a method, from its name: "raf_aligned" is of the kind "raf"."""
     if method in ("person_shift", "raf_random"):
         return "unretrieved"
     first = method.lower().split("_")[0]
@@ -69,25 +70,27 @@ def kind_of(method: str) -> str:
 
 
 def method_colour(method: str) -> str:
-    """The colour of a method in every figure: that of its kind."""
+    """The colour of a method, which is that of its kind."""
     return KINDS[kind_of(method)][0]
 
 
 def font(size: int) -> ImageFont.FreeTypeFont:
-    """The lettering of pictures put together here; matplotlib brings the file along."""
+    """The font, `size` pixels high, of images that are put together here. matplotlib ships its file."""
     return ImageFont.truetype(font_manager.findfont("DejaVu Sans"), size)
 
 
-def portrait(picture: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "h w 3"]:
-    """The middle of a frontal picture, where the head is: three quarters of its width and height, slightly high."""
-    height, width = picture.shape[:2]
+def portrait(image: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "h w 3"]:
+    """The part of a frontal image with the head: three quarters of its width and height, just above the middle."""
+    height, width = image.shape[:2]
     top, left = round(0.06 * height), round(0.125 * width)
-    return picture[top : top + round(0.75 * height), left : left + round(0.75 * width)]
+    return image[top : top + round(0.75 * height), left : left + round(0.75 * width)]
 
 
 def wrapped(text: str, lettering: ImageFont.FreeTypeFont, width: float | int) -> str:
-    """`text` with line breaks, so that no line is wider than `width` pixels: after a space, "-", "_" or "+" where it
-    can be, else inside a word."""
+    """`text` with line breaks, so that no line is wider than `width` pixels.
+
+    Lines break after a space, "-", "_" or "+" where possible, else inside a word.
+    """
     lines = []
     for paragraph in text.split("\n"):
         line = ""
@@ -105,27 +108,27 @@ def wrapped(text: str, lettering: ImageFont.FreeTypeFont, width: float | int) ->
 
 
 def require_faces(what: str, rows: Iterable[int], faces: Mapping[int, np.ndarray]) -> None:
-    """RafError naming the first of `rows` that `faces` does not show."""
+    """RafError naming the first of `rows` that has no image in `faces`; `what` begins the error."""
     if absent := sorted(set(rows) - {int(row) for row in faces}):
-        raise RafError(f"{what}: no face of row {absent[0]}; show it with openbank.faces first")
+        raise RafError(f"{what}: no face of row {absent[0]}; render it with openbank.faces first")
 
 
 def plain_axes(ax: Axes) -> None:
-    """Nothing but faint vertical lines behind what is drawn."""
+    """Remove tick marks and add faint vertical grid lines behind what is plotted."""
     ax.tick_params(length=0)
     ax.grid(axis="x", color="#EEEEEE")
     ax.set_axisbelow(True)
 
 
-def drawn(figure: Figure, path: str | Path | None, dpi: int = 160) -> Image.Image:
-    """A matplotlib figure as a picture, written to `path` where one is given."""
+def as_image(figure: Figure, path: str | Path | None, dpi: int = 160) -> Image.Image:
+    """A matplotlib figure as an image at `dpi` pixels an inch, written to `path` where one is given."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi, facecolor="white", metadata={"Software": None})
     return saved(Image.open(buffer).convert("RGB"), path)
 
 
 def saved(image: Image.Image, path: str | Path | None) -> Image.Image:
-    """`image` itself, written to `path` where one is given: as JPEG for a name that ends in .jpg, else as PNG."""
+    """`image` unchanged, after writing it to `path` where one is given: JPEG for a name in .jpg, else PNG."""
     if path is not None:
         jpeg = {"format": "JPEG", "quality": 88, "subsampling": 0}
         options = jpeg if str(path).endswith(".jpg") else {"format": "PNG"}

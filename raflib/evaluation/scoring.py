@@ -1,0 +1,141 @@
+"""Rendering and scoring the frames of a scene: one result row for each frame, camera and condition."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float
+
+from raflib.errors import RafError
+from raflib.evaluation.metrics.base import SLOW, Metric, Target
+from raflib.evaluation.metrics.mediapipe import ACTIONS, observe
+from raflib.evaluation.scenes import Scene
+from raflib.geometry import Camera
+from raflib.images import face_box
+
+KEYS = ("subject", "method", "seed", "drive", "condition", "protocol", "driver", "sequence", "frame", "camera")
+"""Columns that tell result rows apart; no two rows have the same values in all of them."""
+
+
+@runtime_checkable
+class Avatar(Protocol):
+    """What is evaluated, such as a `raflib.Run`.
+
+    `control_expression` [d] is the training mean. Where it has them, `finished` says whether the training has ended,
+    and `bank` holds the `raflib.bank.leaks.Fingerprints` of the bank it was trained with.
+    """
+
+    subject: str
+    method: str
+    config: Any
+    control_expression: Float[np.ndarray, "d"]
+
+    def render(
+        self,
+        expression: Float[np.ndarray, "B d"],
+        pose: Float[np.ndarray, "B 6"],
+        scale: Float[np.ndarray, "B"],
+        cameras: list[Camera],
+    ) -> Float[np.ndarray, "B H W 3"]: ...
+
+
+def measurable(wanted: Sequence[Metric], default: bool, conditions: Sequence[str], scene: Scene) -> list[Metric]:
+    """The metrics of `wanted` that this scene can measure.
+
+    Of the default set, those that cannot be measured and the slow ones are left out. Of a set that was named, one that
+    cannot be measured is a RafError, and so is the condition "truth" where the scene has none.
+    """
+    missing = set() if scene.truth else {"truth"}
+    needy = [metric.tag for metric in wanted if metric.needs & missing and not default]
+    needy += ["condition 'truth'"] if missing and "truth" in conditions else []
+    if needy:
+        raise RafError(f"evaluate: {needy[0]} needs a true image and driver {scene.driver} has none; leave it out")
+    return [m for m in wanted if not default or (not m.needs & missing and m.tag not in SLOW)]
+
+
+def score(
+    run: Avatar,
+    scene: Scene,
+    places: Sequence[tuple[int, int]],
+    metrics: Sequence[Metric],
+    conditions: Sequence[str],
+    tracker: object | None,
+    label: Mapping[str, object],
+) -> list[dict[str, object]]:
+    """Result rows of a batch of a scene's (frame, camera) `places`, in all conditions; `label` begins each row."""
+    usable = [(i, c) for i, c in places if np.isfinite(scene.pose[i]).all()]
+    rendered = _rendered(run, scene, usable, conditions)
+    rows = []
+    for i, c in places:
+        where = {
+            "driver": scene.driver,
+            "sequence": str(scene.sequence[i]),
+            "frame": int(scene.frame[i]),
+            "camera": scene.cameras[c].name,
+        }
+        target = _target(scene, i, c, tracker) if (i, c) in usable else None
+        for condition in conditions:
+            row = {**label, **where, "condition": condition}
+            if target is None:
+                # The face was lost on the target's own images: there is no pose to render.
+                row |= {"detected": False, "reference_detected": False, **{m.tag: np.nan for m in metrics}}
+            else:
+                image = target.image if condition == "truth" else rendered[condition, i, c]
+                row |= _scores(image, target, metrics, tracker, bool(scene.truth))
+            rows.append(row)
+    return rows
+
+
+def _rendered(
+    run: Avatar, scene: Scene, places: Sequence[tuple[int, int]], conditions: Sequence[str]
+) -> dict[tuple[str, int, int], Float[np.ndarray, "H W 3"]]:
+    """Images of the avatar and of the control at `places`, by (condition, frame, camera)."""
+    given = {"avatar": scene.expression, "control": np.broadcast_to(run.control_expression, scene.expression.shape)}
+    images = {}
+    for condition in conditions:
+        if condition not in given or not places:
+            continue
+        rows = [i for i, _ in places]
+        signals = (given[condition][rows], scene.pose[rows], scene.scale[rows])
+        contiguous = [np.ascontiguousarray(signal, np.float32) for signal in signals]
+        made = run.render(*contiguous, [scene.cameras[c] for _, c in places])
+        images |= {(condition, i, c): image for (i, c), image in zip(places, made, strict=True)}
+    return images
+
+
+def _target(scene: Scene, i: int, c: int, tracker: object | None) -> Target:
+    """What frame `i` from camera `c` is compared with."""
+    driver_image = scene.driver_image(i, c)
+    if scene.truth is None:
+        return Target(driver_image=driver_image, driver_face=observe(tracker, driver_image))
+    true = scene.truth(i, c)
+    face = observe(tracker, true)
+    driver_face = face if scene.truth is scene.driver_image else observe(tracker, driver_image)
+    box = face_box(scene.landmarks[i], scene.cameras[c])
+    return Target(true.astype(np.float32) / 255, box, face, driver_image, driver_face)
+
+
+def _scores(
+    rendered: Float[np.ndarray, "H W 3"],
+    target: Target,
+    metrics: Sequence[Metric],
+    tracker: object | None,
+    has_truth: bool,
+) -> dict[str, object]:
+    """Metrics of one render, whether faces were found, and the tracked actions for `correlations`."""
+    face = observe(tracker, rendered)
+    wanted = target.face if has_truth else target.driver_face
+    row = {
+        "detected": face is not None or tracker is None,
+        "reference_detected": tracker is None or (target.driver_face is not None and wanted is not None),
+    }
+    row |= {metric.tag: metric.function(rendered, face, target) for metric in metrics}
+    if tracker is not None:
+        from raflib.tracking import ARKIT52
+
+        for kind, seen in (("rendered", face), ("target", wanted)):
+            for action in ACTIONS:
+                row[f"{kind}/{action}"] = np.nan if seen is None else float(seen.expression[ARKIT52.index(action)])
+    return row
