@@ -12,8 +12,8 @@ from functools import lru_cache
 import numpy as np
 from jaxtyping import Float32
 
-from raflib.render.compiled import njit
 from raflib.studio import raster
+from raflib.studio.kernels import njit
 from raflib.studio.model import ATLAS_SHAPE, SKIN, head_model
 
 
@@ -91,7 +91,7 @@ def value_noise(points: Float32[np.ndarray, "*n 3"], frequency: float | int, see
     return _lattice_noise(flat, np.float32(frequency), table).reshape(points.shape[:-1])
 
 
-@njit(**raster.JIT)
+@njit(allocates=True)
 def _lattice_noise(points, frequency, table):
     result = np.empty(points.shape[0], np.float32)
     for index in range(points.shape[0]):

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int32
 
 from raflib.studio.identity import Identity, named_generator
-from raflib.studio.model import ACTIONS, HAIR, LASHES, head_model
+from raflib.studio.model import ACTIONS, EYE, HAIR, LASHES, TEETH, TONGUE, head_model
 from raflib.studio.texture import frame_along
 
 SHADOW_SIZE, SHADOW_SPAN = 256, 0.46  # samples and metres across the shadow map
@@ -60,9 +60,8 @@ def mesh(identity: Identity) -> Mesh:
         casts[len(model.triangles) :] = (lock % 4 == 0) & ((corner[..., 1] < -0.03) | (corner[..., 2] > 0.01)).all(1)
     casting = np.ascontiguousarray(triangles[casts])
     palette = np.zeros((6, 3), np.float32)
-    palette[1] = look.iris
-    palette[2], palette[3], palette[4] = (0.60, 0.24, 0.23), (0.93, 0.89, 0.80), (0.03, 0.02, 0.016)
-    palette[HAIR] = look.hair
+    palette[EYE], palette[HAIR] = look.iris, look.hair
+    palette[TONGUE], palette[TEETH], palette[LASHES] = (0.60, 0.24, 0.23), (0.93, 0.89, 0.80), (0.03, 0.02, 0.016)
     eyes, radius = model.eyes()
     return Mesh(
         triangles=np.ascontiguousarray(triangles),
