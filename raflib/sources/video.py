@@ -1,10 +1,10 @@
 """Any video with a face → a monocular `Capture`.
 
-The person is cut out with one fixed square window, found by looking at frames spread over the whole video; every frame
-is tracked on its own, and metric landmarks come from one view with an assumed lens (see `raflib.tracking.pose`). There
-is no segmentation: masks are 255 everywhere and the still background is the per-pixel median of the frames. The last
-fifth of the frames with a face is named FREE and held out; what comes before is cut into clips. `time` says when each
-frame is shown.
+The person is cut out with one fixed square window, found by looking at frames spread over the whole video. Every frame
+is tracked on its own. Metric landmarks come from one view with an assumed lens (see `raflib.tracking.head_pose`). There
+is no segmentation: masks are 255 everywhere, and the still background is the per-pixel median of the frames. The last
+fifth of the frames with a face is named FREE and held out; the frames before it are cut into clips. `time` says when
+each frame is shown.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ from raflib.tracking import (
     single_view_camera,
 )
 from raflib.tracking.face import MODEL_SHA256
+from raflib.tracking.head_pose import MIN_FRAMES
 from raflib.tracking.landmarks import GROUPS
-from raflib.tracking.pose import MIN_FRAMES
 
 FEATURE_SPACE = "arkit52"
 TRACKS_VERSION = 2

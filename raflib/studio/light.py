@@ -11,10 +11,10 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float32
 
-from raflib.studio.kernels import njit
-from raflib.studio.model import EYE, HAIR, SKIN, TEETH, TONGUE
-from raflib.studio.raster import FAR, soft_shadow
+from raflib.studio.head_model import EYE, HAIR, SKIN, TEETH, TONGUE
+from raflib.studio.jit import njit
 from raflib.studio.vectors import dot, vector
+from raflib.studio.zbuffer import FAR, soft_shadow
 
 OFF_SURFACE = 0.004  # metres along the normal at which shadows are looked up, so that no surface shadows itself
 KEY, FILL, SKY, GROUND = range(4)

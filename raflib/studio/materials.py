@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float32, Int8, Int32, UInt8
 
-from raflib.studio.kernels import njit
-from raflib.studio.model import EYE, HAIR, LASHES, SKIN
+from raflib.studio.head_model import EYE, HAIR, LASHES, SKIN
+from raflib.studio.jit import njit
 from raflib.studio.vectors import Hit, blend
 
 PUPIL, IRIS_RIM = 0.19, 0.455  # of the eyeball's radius

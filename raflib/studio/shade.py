@@ -11,17 +11,17 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float32, Int32
 
-from raflib.studio.kernels import njit
+from raflib.studio.head_model import EYE, HAIR, LASHES
+from raflib.studio.jit import njit
 from raflib.studio.light import FILL, KEY, Light, arriving, hair_gleam, highlight, key_share
 from raflib.studio.materials import albedo_of
-from raflib.studio.model import EYE, HAIR, LASHES
 from raflib.studio.vectors import Hit, blend_vector, dot, inverse_length, unit, vector
 
 SAME_SURFACE = 0.012  # metres of depth within which samples of one part share their colour
 
 
 class Samples(NamedTuple):
-    """What `raster.fill` found: the triangle and nearness of each sample, and the projected points.
+    """What `zbuffer.fill` found: the triangle and nearness of each sample, and the projected points.
 
     A pixel has `side`² samples; `x`, `y` (samples) and `nearness` (1/z) are of the N points.
     """

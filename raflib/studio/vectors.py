@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from raflib.studio.kernels import njit
+from raflib.studio.jit import njit
 
 
 class Hit(NamedTuple):

@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from raflib.studio.kernels import njit
+from raflib.studio.jit import njit
 
 FAR = 10.0  # metres, added to orthographic nearness to keep it positive
 
