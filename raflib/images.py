@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional
@@ -62,3 +62,10 @@ def resized(images: Float[Tensor, "B h w C"], height: int, width: int, smooth: b
         return images
     planes = images.permute(0, 3, 1, 2)
     return functional.interpolate(planes, (height, width), mode="bilinear", antialias=smooth).permute(0, 2, 3, 1)
+
+
+def lanczos(image: UInt8[np.ndarray, "h w 3"], width: int, height: int) -> UInt8[np.ndarray, "H W 3"]:
+    """`image` at `width` × `height` pixels, Lanczos filter; the image itself where it has that size."""
+    if image.shape[:2] == (height, width):
+        return image
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS))

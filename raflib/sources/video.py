@@ -17,12 +17,12 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
-from PIL import Image
 from tqdm import tqdm
 
 from raflib import tracking
 from raflib.capture import HELD_OUT, Capture
 from raflib.errors import RafError
+from raflib.images import lanczos
 from raflib.reading.names import content_hash, short_name
 from raflib.runs import cache_root, package_versions
 from raflib.sources._store import ARITHMETIC, PictureStore, load_tracks, save_tracks
@@ -170,11 +170,8 @@ def _track(info: VideoInfo, profile: VideoProfile, store: PictureStore) -> dict[
         (x, y, side), elsewhere = find_window(str(path), pictures, profile.margin, tracker)
         frames = read_frames(info, set(numbers.tolist()))
         for number, picture in tqdm(frames, total=len(numbers), desc=f"tracking {path.name[:40]}"):
-            window = Image.fromarray(picture[y : y + side, x : x + side])
-            small, large = (
-                np.asarray(window.resize((size, size), Image.Resampling.LANCZOS))
-                for size in (profile.size, profile.tracking_size)
-            )
+            window = np.ascontiguousarray(picture[y : y + side, x : x + side])
+            small, large = (lanczos(window, size, size) for size in (profile.size, profile.tracking_size))
             try:
                 found = tracker(large)
             except RafError as error:
