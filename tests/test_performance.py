@@ -5,7 +5,7 @@ import pytest
 
 from raflib import studio
 from raflib.studio import life, script, speech
-from raflib.studio.model import ACTIONS, INDEX
+from raflib.studio.head_model import ACTIONS, INDEX
 from raflib.studio.style import ExpressionStyle, sides
 
 TIMES = np.arange(0, 5, 0.01, dtype=np.float32)

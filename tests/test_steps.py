@@ -57,6 +57,7 @@ CHANGES = {
     "code that moved": lambda p: (p.root / "raflib" / "one").rename(p.root / "raflib" / "two"),
     "a bank that was rebuilt": lambda p: append(p.root / "data" / "bank.npz"),
     "a bank that came": lambda p: (p.root / "data" / "more.npz").write_text("more"),
+    "a tracker model that came": lambda p: (p.root / "data" / "face.task").write_text("more"),
     "a result that is gone": lambda p: (TRAIN.results / "checkpoint.safetensors").unlink(),
     "a result that changed": lambda p: append(TRAIN.results / "checkpoint.safetensors"),
     "the executed copy": lambda p: (p.folder / f"{TRAIN.name}.ipynb").unlink(),

@@ -10,7 +10,7 @@ import pytest
 from raflib import studio
 from raflib.errors import RafError
 from raflib.geometry import Camera
-from raflib.studio import model as head
+from raflib.studio import head_model as head
 
 SIZE = 128
 STILL = np.zeros(3)

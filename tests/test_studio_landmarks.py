@@ -5,8 +5,8 @@ import pytest
 
 from raflib import studio
 from raflib.errors import RafError
-from raflib.studio.landmarks import PATH, binding, read_binding
-from raflib.studio.model import EYE, INDEX, SKIN, head_model
+from raflib.studio.head_model import EYE, INDEX, SKIN, head_model
+from raflib.studio.true_landmarks import PATH, binding, read_binding
 from raflib.tracking.landmarks import EYES, IRISES, LEFT_EYE, LIPS_INNER, NOSE_BRIDGE, RIGHT_EYE
 
 STILL = np.zeros(3)

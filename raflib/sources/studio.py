@@ -43,7 +43,7 @@ PROFILES = {
 
 
 @dataclass(frozen=True, eq=False)
-class Shots:
+class Moments:
     """The picked frames: `sequence`, `frame` [T], true `actions` [T,52] and head `angles` [T,3]."""
 
     sequence: np.ndarray
@@ -52,7 +52,7 @@ class Shots:
     angles: np.ndarray
 
 
-def pick_shots(subject: str, profile: StudioProfile) -> Shots:
+def pick_moments(subject: str, profile: StudioProfile) -> Moments:
     """Evenly spaced frames of every sequence the profile asks for, training sequences first, FREE last."""
     names = list(studio.TRAIN_SEQUENCES)
     if profile.sequences is not None:
@@ -64,30 +64,30 @@ def pick_shots(subject: str, profile: StudioProfile) -> Shots:
         count = length if wanted is None else min(wanted, length)
         frame = np.linspace(0, length - 1, count).round().astype(np.int64)
         parts.append((np.array([name] * count), frame, performed.actions[frame], performed.angles[frame]))
-    return Shots(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+    return Moments(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 
 def _cameras(size: int, serials: tuple[str, ...] | None) -> list[Camera]:
     return [camera for camera in studio.rig(size) if serials is None or camera.name in serials]
 
 
-def _key(subject: str, profile: StudioProfile, shots: Shots) -> str:
+def _key(subject: str, profile: StudioProfile, moments: Moments) -> str:
     """Changes with the settings, the performance, and how pictures and tracks are made."""
     digest = hashlib.sha256(repr((subject, asdict(profile), made_by())).encode())
-    for values in (shots.actions, shots.angles):
+    for values in (moments.actions, moments.angles):
         digest.update(np.round(values.astype(np.float64), 4).tobytes())
     return digest.hexdigest()[:16]
 
 
-def _rendered(subject: str, shots: Shots, cameras: list[Camera], threads: int = 2) -> Iterator[list[np.ndarray]]:
-    """The pictures of each shot by all `cameras`, a few shots ahead of whoever reads them."""
+def _rendered(subject: str, moments: Moments, cameras: list[Camera], threads: int = 2) -> Iterator[list[np.ndarray]]:
+    """The images of each moment by all `cameras`, rendered a few moments ahead of their use."""
     identity = studio.Identity(subject)
 
     def film(row: int) -> list[np.ndarray]:
-        return [studio.render(identity, shots.actions[row], shots.angles[row], camera)[0] for camera in cameras]
+        return [studio.render(identity, moments.actions[row], moments.angles[row], camera)[0] for camera in cameras]
 
     with ThreadPoolExecutor(threads) as pool:
-        rows = iter(range(len(shots.frame)))
+        rows = iter(range(len(moments.frame)))
         waiting = [pool.submit(film, row) for row in islice(rows, 2 * threads)]
         try:
             while waiting:
@@ -97,24 +97,24 @@ def _rendered(subject: str, shots: Shots, cameras: list[Camera], threads: int = 
             pool.shutdown(cancel_futures=True)
 
 
-def _track(subject: str, profile: StudioProfile, shots: Shots) -> dict[str, np.ndarray]:
+def _track(subject: str, profile: StudioProfile, moments: Moments) -> dict[str, np.ndarray]:
     cameras = _cameras(profile.tracking_size, profile.tracked)
     frontal = [camera.name for camera in cameras].index(FRONTAL)
-    count = len(shots.frame)
+    count = len(moments.frame)
     expression = np.full((count, 52), np.nan, np.float32)
     landmarks = np.full((count, 478, 3), np.nan)
     size = profile.tracking_size
     greys = np.empty((count, len(cameras), size, size), np.uint8) if profile.refined else None
     with FaceTracker() as tracker:
-        moments = tqdm(_rendered(subject, shots, cameras), total=count, desc=f"tracking {subject}", unit="frame")
-        for row, pictures in enumerate(moments):
+        rendered = tqdm(_rendered(subject, moments, cameras), total=count, desc=f"tracking {subject}", unit="frame")
+        for row, pictures in enumerate(rendered):
             if greys is not None:
                 greys[row] = [grey(picture) for picture in pictures]
             sighting = track_views(pictures, cameras, tracker, frontal)
             if sighting is not None:
                 expression[row], landmarks[row] = sighting.expression, sighting.landmarks
     detected = np.isfinite(expression).all(1)
-    rough = head_poses(landmarks, detected, shots.sequence, shots.frame)
+    rough = head_poses(landmarks, detected, moments.sequence, moments.frame)
     head_map, fine = None, rough
     if greys is not None:
         head_map, fine, _ = map_head(greys, cameras, landmarks, rough)
@@ -137,27 +137,27 @@ def open(subject: str, profile: str = "demo", root: str | Path | None = None) ->
     if profile not in PROFILES:
         raise RafError(f"studio profile {profile!r} is not known; choose one of {', '.join(PROFILES)}")
     settings, identity = PROFILES[profile], studio.Identity(subject)
-    shots = pick_shots(subject, settings)
+    moments = pick_moments(subject, settings)
     folder = cache_root() / "studio" if root is None else Path(root)
-    key = _key(subject, settings, shots)
+    key = _key(subject, settings, moments)
     path = folder / f"{subject}-{key}.npz"
     stored = [f"map_{name}" for name in HEAD_MAP] if settings.refined else []
     tracks = load_tracks(path, [*SIGNALS, *stored])
     if tracks is None:
-        tracks = _track(subject, settings, shots)
+        tracks = _track(subject, settings, moments)
         save_tracks(path, **tracks)
 
     head_map = HeadMap(*(tracks.pop(name) for name in stored)) if stored else None
     cameras = _cameras(settings.size, settings.cameras)
     store = PictureStore(
         path.with_suffix(""),
-        lambda t, c: studio.render(identity, shots.actions[t], shots.angles[t], cameras[c]),
+        lambda t, c: studio.render(identity, moments.actions[t], moments.angles[t], cameras[c]),
     )
-    head = np.stack([studio.head_pose(identity, angles) for angles in shots.angles]).astype(np.float32)
-    moments = zip(shots.actions, shots.angles, strict=True)
-    points = np.stack([studio.landmarks(identity, actions, angles) for actions, angles in moments])
-    truth = Truth(shots.actions, shots.angles, head, points, performed)
+    head = np.stack([studio.head_pose(identity, angles) for angles in moments.angles]).astype(np.float32)
+    acted = zip(moments.actions, moments.angles, strict=True)
+    points = np.stack([studio.landmarks(identity, actions, angles) for actions, angles in acted])
+    truth = Truth(moments.actions, moments.angles, head, points, performed)
     return Capture(
-        subject, FEATURE_SPACE, cameras, groups=GROUPS, sequence=shots.sequence, frame=shots.frame, frames=store,
+        subject, FEATURE_SPACE, cameras, groups=GROUPS, sequence=moments.sequence, frame=moments.frame, frames=store,
         head_map=head_map, truth=truth, recording=f"studio {key}", **tracks,
     )  # fmt: skip

@@ -1,10 +1,10 @@
 """Any video with a face → a monocular `Capture`.
 
-The person is cut out with one fixed square window, found by looking at frames spread over the whole video; every frame
-is tracked on its own, and metric landmarks come from one view with an assumed lens (see `raflib.tracking.pose`). There
-is no segmentation: masks are 255 everywhere and the still background is the per-pixel median of the frames. The last
-fifth of the frames with a face is named FREE and held out; what comes before is cut into clips. `time` says when each
-frame is shown.
+The person is cut out with one fixed square window, found by looking at frames spread over the whole video. Every frame
+is tracked on its own. Metric landmarks come from one view with an assumed lens (see `raflib.tracking.head_pose`). There
+is no segmentation: masks are 255 everywhere, and the still background is the per-pixel median of the frames. The last
+fifth of the frames with a face is named FREE and held out; the frames before it are cut into clips. `time` says when
+each frame is shown.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
-from PIL import Image
 from tqdm import tqdm
 
 from raflib import tracking
 from raflib.capture import HELD_OUT, Capture
 from raflib.errors import RafError
+from raflib.images import lanczos
 from raflib.reading.names import content_hash, short_name
 from raflib.runs import cache_root, package_versions
 from raflib.sources._store import ARITHMETIC, PictureStore, load_tracks, save_tracks
@@ -38,8 +38,8 @@ from raflib.tracking import (
     single_view_camera,
 )
 from raflib.tracking.face import MODEL_SHA256
+from raflib.tracking.head_pose import MIN_FRAMES
 from raflib.tracking.landmarks import GROUPS
-from raflib.tracking.pose import MIN_FRAMES
 
 FEATURE_SPACE = "arkit52"
 TRACKS_VERSION = 2
@@ -170,11 +170,8 @@ def _track(info: VideoInfo, profile: VideoProfile, store: PictureStore) -> dict[
         (x, y, side), elsewhere = find_window(str(path), pictures, profile.margin, tracker)
         frames = read_frames(info, set(numbers.tolist()))
         for number, picture in tqdm(frames, total=len(numbers), desc=f"tracking {path.name[:40]}"):
-            window = Image.fromarray(picture[y : y + side, x : x + side])
-            small, large = (
-                np.asarray(window.resize((size, size), Image.Resampling.LANCZOS))
-                for size in (profile.size, profile.tracking_size)
-            )
+            window = np.ascontiguousarray(picture[y : y + side, x : x + side])
+            small, large = (lanczos(window, size, size) for size in (profile.size, profile.tracking_size))
             try:
                 found = tracker(large)
             except RafError as error:

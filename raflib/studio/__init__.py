@@ -4,13 +4,13 @@ A stand-in anyone can have for gated face captures, and one that knows the truth
 pose and geometry. Nothing here knows about captures, banks or training; `raflib.sources.studio` builds on it.
 """
 
+from raflib.studio.head_model import ACTIONS
 from raflib.studio.identity import Identity
-from raflib.studio.landmarks import landmarks
-from raflib.studio.model import ACTIONS
 from raflib.studio.motion import head_pose, vertices
 from raflib.studio.performance import FREE, SEQUENCES, TRAIN_SEQUENCES, Performance, act
 from raflib.studio.render import perform, render
 from raflib.studio.rig import rig
+from raflib.studio.true_landmarks import landmarks
 
 VERSION = 1
 """Raised with every change after which performances, images or landmarks come out differently. Caches of filmed

@@ -12,9 +12,9 @@ from functools import lru_cache
 import numpy as np
 from jaxtyping import Float32
 
-from raflib.render.compiled import njit
-from raflib.studio import raster
-from raflib.studio.model import ATLAS_SHAPE, SKIN, head_model
+from raflib.studio import zbuffer
+from raflib.studio.head_model import ATLAS_SHAPE, SKIN, head_model
+from raflib.studio.jit import njit
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +43,7 @@ def atlas(step: int = 1) -> Atlas:
     columns, rows = (np.ascontiguousarray(column) for column in texture_points.T)
     ones = np.ones(len(model.uv), np.float32)
     both_sides = np.zeros(len(triangles), np.bool_)
-    raster.fill(columns, rows, ones, uv_triangles, both_sides, len(triangles), face, depth)
+    zbuffer.fill(columns, rows, ones, uv_triangles, both_sides, len(triangles), face, depth)
     covered = face >= 0
     weights = _barycentric(texture_points[uv_triangles[face[covered]]], np.argwhere(covered)[:, ::-1] + 0.5)
     position = np.zeros((*shape, 3), np.float32)
@@ -91,7 +91,7 @@ def value_noise(points: Float32[np.ndarray, "*n 3"], frequency: float | int, see
     return _lattice_noise(flat, np.float32(frequency), table).reshape(points.shape[:-1])
 
 
-@njit(**raster.JIT)
+@njit(allocates=True)
 def _lattice_noise(points, frequency, table):
     result = np.empty(points.shape[0], np.float32)
     for index in range(points.shape[0]):

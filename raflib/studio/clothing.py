@@ -7,17 +7,15 @@ them and the surface that they raise.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float, Float32
 
-from raflib.studio import raster
+from raflib.studio import zbuffer
 from raflib.studio.atlas import smoothstep
-from raflib.studio.model import EYE_LEVEL, FACE_FRONT, SKIN, head_model
-
-if TYPE_CHECKING:
-    from raflib.studio.identity import Look
+from raflib.studio.head_model import EYE_LEVEL, FACE_FRONT, SKIN, head_model
+from raflib.studio.look import Look
+from raflib.studio.shape import mask_at_points, mouth
 
 CLOTH, BEARD = 0.0045, 0.0035  # metres that a sweater's edge and a full beard stand off the skin
 
@@ -51,7 +49,7 @@ def dress(skin: Float32[np.ndarray, "V 3"], look: Look) -> Float32[np.ndarray, "
 def _normals() -> Float32[np.ndarray, "V 3"]:
     model = head_model()
     normals = np.empty_like(model.mean)
-    raster.vertex_normals(model.mean, model.triangles[model.part == SKIN], normals)
+    zbuffer.vertex_normals(model.mean, model.triangles[model.part == SKIN], normals)
     normals[~np.isin(np.arange(len(normals)), model.points_of(SKIN))] = 0
     return normals
 
@@ -59,8 +57,6 @@ def _normals() -> Float32[np.ndarray, "V 3"]:
 @lru_cache(maxsize=1)
 def _chin_side() -> Float32[np.ndarray, "V"]:
     """1 on outer skin away from the lips, so that a beard fills neither the mouth nor its corners."""
-    from raflib.studio.shape import mask_at_points, mouth
-
     mean, lips = head_model().mean, mouth()
     contact = mean[np.concatenate([lips.upper, lips.lower])]
     near = np.linalg.norm(mean[:, None] - contact[None], axis=-1).min(1)

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Float32
 
 from raflib.studio.atlas import smoothstep, value_noise
-from raflib.studio.model import EYE_LEVEL, FACE_FRONT, head_model
+from raflib.studio.head_model import EYE_LEVEL, FACE_FRONT, head_model
 
 
 @dataclass(frozen=True)

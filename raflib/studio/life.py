@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Float32
 from scipy.ndimage import gaussian_filter1d
 
-from raflib.studio.model import ACTIONS, INDEX
+from raflib.studio.head_model import ACTIONS, INDEX
 from raflib.studio.script import HAIR
 from raflib.studio.style import ExpressionStyle, sides
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Float32
 
 from raflib.errors import RafError
-from raflib.studio.model import ACTIONS
+from raflib.studio.head_model import ACTIONS, head_model
 
 FRACTIONS = (0.12, 0.30, 0.55, 1.0)  # of the turn, reached by neck01, neck02, neck03 and the head
 
@@ -65,8 +65,6 @@ def vertices(
 
     Raises RafError when the arrays have other shapes or hold NaN.
     """
-    from raflib.studio.model import head_model
-
     model = head_model()
     return moved(identity, identity.vertices, model.actions, model.weights, actions, angles)
 

@@ -13,8 +13,8 @@ from jaxtyping import Float32
 
 from raflib.errors import RafError
 from raflib.studio import life, script, speech
+from raflib.studio.head_model import ACTIONS
 from raflib.studio.identity import Identity, named_generator
-from raflib.studio.model import ACTIONS
 from raflib.studio.style import sides
 
 FREE = "FREE"

@@ -13,10 +13,12 @@ from jaxtyping import Float, UInt8
 
 from raflib.errors import RafError
 from raflib.geometry import Camera
-from raflib.studio import raster, shading_inputs, wrinkles
+from raflib.studio import shading_inputs, wrinkles, zbuffer
 from raflib.studio.identity import Identity
+from raflib.studio.light import Lamps
+from raflib.studio.materials import Paint
 from raflib.studio.motion import angles_of, chain, checked_actions, skin, vertices
-from raflib.studio.shade import shade
+from raflib.studio.shade import Body, Samples, Shaded, scratch, shade
 from raflib.studio.shading_inputs import SHADOW_SIZE, SHADOW_SPAN
 
 SAMPLES = 3
@@ -30,6 +32,7 @@ class Buffers:
     depth: np.ndarray
     shadow: np.ndarray
     shadow_face: np.ndarray
+    shaded: Shaded
 
 
 _scratch = threading.local()
@@ -41,7 +44,7 @@ def _buffers(height: int, width: int) -> Buffers:
     kept = getattr(_scratch, "buffers", None)
     if kept is None or kept.face.shape != shape:
         kinds = ((shape, np.int32), (shape, np.float32), (square, np.float32), (square, np.int32))
-        kept = _scratch.buffers = Buffers(*(np.empty(size, kind) for size, kind in kinds))
+        kept = _scratch.buffers = Buffers(*(np.empty(size, kind) for size, kind in kinds), scratch(SAMPLES))
     return kept
 
 
@@ -59,10 +62,10 @@ def render(
         raise RafError(f"camera {camera.name}: {size} pixels, expected 1 to 2048 a side; use camera.resized")
     actions = checked_actions(actions)
     mesh = shading_inputs.mesh(identity)
-    surface = identity.surface
+    appearance = identity.appearance
     points = vertices(identity, actions, angles)
     normals = np.empty_like(points)
-    raster.vertex_normals(points, mesh.skin, normals)
+    zbuffer.vertex_normals(points, mesh.skin, normals)
     tangents = np.zeros((1, 3), np.float32)
     if identity.strands is not None:
         locks, lock_normals, tangents = _posed_strands(identity, angles)
@@ -76,24 +79,34 @@ def render(
         nearness[bust:][away & identity.strands.lying] = 0  # behind the skull: left out
     buffers.face.fill(-1)
     buffers.depth.fill(0)
-    raster.fill(x, y, nearness, mesh.triangles, mesh.one_sided, len(mesh.skin), buffers.face, buffers.depth)
+    zbuffer.fill(x, y, nearness, mesh.triangles, mesh.one_sided, len(mesh.skin), buffers.face, buffers.depth)
     lighting = shading_inputs.lighting(identity.subject)
     centre = points[mesh.head_points].mean(0)
     _cast_shadow(points - centre, mesh, lighting.frame, buffers)
     opening = np.float32(min(1.0, shading_inputs.OPENERS @ actions))
-    visible = surface.shut + (surface.open - surface.shut) * opening
+    visible = appearance.shut + (appearance.open - appearance.shut) * opening
     small = min(camera.width, camera.height) * np.float32(0.335) < 400 * _view_height(camera)
     fold_depths = wrinkles.depths(actions, identity.look.age)
+    seen = Samples(buffers.face, buffers.depth, SAMPLES, x, y, nearness)
+    body = Body(points, normals, tangents, visible, mesh.triangles, mesh.part)
+    paint = Paint(
+        local=mesh.local,
+        uv=mesh.uv,
+        uv_corners=mesh.uv_corners,
+        texture=appearance.half if small else appearance.full,
+        scale=np.float32(0.5 if small else 1.0),
+        fold_maps=wrinkles.maps(2 if small else 1),
+        fold_depths=fold_depths,
+        palette=mesh.palette,
+        eyes=mesh.eyes,
+        eye_radius=mesh.eye_radius,
+        strands=mesh.strands,
+    )
+    map_scale = np.float32(SHADOW_SIZE / SHADOW_SPAN)
+    lamps = Lamps(lighting.directions, lighting.colours, buffers.shadow, lighting.frame, centre, map_scale)
     image = np.empty((camera.height, camera.width, 3), np.uint8)
     alpha = np.empty((camera.height, camera.width), np.uint8)
-    shade(
-        buffers.face, buffers.depth, SAMPLES, x, y, nearness, points, normals, tangents, visible, mesh.local,
-        mesh.triangles, mesh.part, mesh.uv, mesh.uv_corners, surface.half if small else surface.full,
-        np.float32(0.5 if small else 1.0), wrinkles.maps(2 if small else 1), fold_depths,
-        mesh.palette, mesh.eyes, mesh.eye_radius, mesh.strands,
-        lighting.directions, lighting.colours, camera.centre.astype(np.float32), buffers.shadow, lighting.frame,
-        centre, np.float32(SHADOW_SIZE / SHADOW_SPAN), image, alpha,
-    )  # fmt: skip
+    shade(seen, body, paint, lamps, camera.centre.astype(np.float32), buffers.shaded, image, alpha)
     return image, alpha
 
 
@@ -145,7 +158,7 @@ def _posed_strands(identity: Identity, angles: np.ndarray) -> tuple[np.ndarray, 
 
 def _cast_shadow(points: np.ndarray, mesh, frame: np.ndarray, buffers: Buffers) -> None:
     local = points @ frame.T * np.array([SHADOW_SIZE / SHADOW_SPAN] * 2 + [1], np.float32)
-    local += np.array([SHADOW_SIZE / 2, SHADOW_SIZE / 2, raster.FAR], np.float32)
+    local += np.array([SHADOW_SIZE / 2, SHADOW_SIZE / 2, zbuffer.FAR], np.float32)
     buffers.shadow.fill(0)
     x, y, nearness = (np.ascontiguousarray(column) for column in local.T)
-    raster.fill(x, y, nearness, mesh.casting, mesh.both_sides, len(mesh.casting), buffers.shadow_face, buffers.shadow)
+    zbuffer.fill(x, y, nearness, mesh.casting, mesh.both_sides, len(mesh.casting), buffers.shadow_face, buffers.shadow)

@@ -8,9 +8,9 @@ from functools import lru_cache
 import numpy as np
 from jaxtyping import Bool, Float32, Int32
 
+from raflib.studio.head_model import ACTIONS, EYE, HAIR, LASHES, TEETH, TONGUE, head_model
 from raflib.studio.identity import Identity, named_generator
-from raflib.studio.model import ACTIONS, HAIR, LASHES, head_model
-from raflib.studio.texture import frame_along
+from raflib.studio.visibility import frame_along
 
 SHADOW_SIZE, SHADOW_SPAN = 256, 0.46  # samples and metres across the shadow map
 # How much each action bares the mouth, for blending between ambient visibility with the mouth shut and open.
@@ -22,7 +22,7 @@ OPENERS = np.array(
 
 
 @dataclass(frozen=True, eq=False)
-class Mesh:
+class ShadingMesh:
     """Arrays of one person for the kernel; N = V + H points, F triangles."""
 
     triangles: Int32[np.ndarray, "F 3"]
@@ -42,7 +42,7 @@ class Mesh:
 
 
 @lru_cache(maxsize=64)
-def mesh(identity: Identity) -> Mesh:
+def mesh(identity: Identity) -> ShadingMesh:
     """The mesh of a person, kept for the people shown last."""
     model, look = head_model(), identity.look
     triangles, part, corners, local = model.triangles, model.part, model.uv_triangles, model.mean
@@ -60,11 +60,10 @@ def mesh(identity: Identity) -> Mesh:
         casts[len(model.triangles) :] = (lock % 4 == 0) & ((corner[..., 1] < -0.03) | (corner[..., 2] > 0.01)).all(1)
     casting = np.ascontiguousarray(triangles[casts])
     palette = np.zeros((6, 3), np.float32)
-    palette[1] = look.iris
-    palette[2], palette[3], palette[4] = (0.60, 0.24, 0.23), (0.93, 0.89, 0.80), (0.03, 0.02, 0.016)
-    palette[HAIR] = look.hair
+    palette[EYE], palette[HAIR] = look.iris, look.hair
+    palette[TONGUE], palette[TEETH], palette[LASHES] = (0.60, 0.24, 0.23), (0.93, 0.89, 0.80), (0.03, 0.02, 0.016)
     eyes, radius = model.eyes()
-    return Mesh(
+    return ShadingMesh(
         triangles=np.ascontiguousarray(triangles),
         skin=model.triangles,
         part=np.ascontiguousarray(part),

@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 from jaxtyping import Float32, Int32
 
-from raflib.studio.model import ACTIONS, CHAIN, EYE, INDEX, LASHES, SKIN, head_model
+from raflib.studio.head_model import ACTIONS, CHAIN, EYE, INDEX, LASHES, SKIN, head_model
 
 SPREAD = 1.15  # standard deviations of the sampled people; a little more, so that faces are easy to tell apart
 LIMIT = 2.1  # standard deviations at which a component is cut

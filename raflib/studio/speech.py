@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32
 
-from raflib.studio.model import ACTIONS
+from raflib.studio.head_model import ACTIONS
 from raflib.studio.style import sides
 
 VISEMES: dict[str, dict[str, float]] = {

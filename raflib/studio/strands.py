@@ -15,7 +15,7 @@ from scipy.ndimage import gaussian_filter, maximum_filter
 
 from raflib.studio.atlas import smoothstep
 from raflib.studio.hair import Haircut, growth
-from raflib.studio.model import EYE_LEVEL, SKIN, head_model
+from raflib.studio.head_model import EYE_LEVEL, SKIN, head_model
 
 CENTRE = np.array([0.0, -0.02, 0.012])  # the middle of the skull: every lock is outside as seen from here
 RADII = (40, 80)  # polar and azimuthal cells of the map of the head's radius

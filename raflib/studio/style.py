@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32
 
-from raflib.studio.model import ACTIONS, INDEX
+from raflib.studio.head_model import ACTIONS, INDEX
 
 GAIN_SPREAD = 0.30  # standard deviation of the logarithm of a muscle's gain, between people
 SIDE_SPREAD = 0.10  # and of a left side against its right one

@@ -12,35 +12,39 @@ from functools import cached_property, lru_cache
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from raflib.studio import hair, raster
+from raflib.studio import hair
 from raflib.studio.atlas import Atlas, atlas, smoothstep
 from raflib.studio.clothing import beard_body, below_neckline
-from raflib.studio.model import EYE_LEVEL, FACE_FRONT, INDEX, LASHES, TEETH, TONGUE, head_model
+from raflib.studio.hair import Haircut
+from raflib.studio.head_model import EYE_LEVEL, FACE_FRONT
+from raflib.studio.look import Look
+from raflib.studio.strands import Strands
+from raflib.studio.visibility import visibility
 
-DIRECTIONS = 80
-MAP_SIZE, MAP_SPAN = 224, 0.62  # samples and metres across an ambient depth map
+Layer = tuple[np.ndarray, np.ndarray, np.ndarray | float]
+"""How much of a layer covers each texel [R,C], its colour [3] or [R,C,3], and its specular strength."""
 
 
-class Surface:
-    """How a person's surface looks; each part is made on first use (about 0.2 s for small pictures).
+class Appearance:
+    """How a person's surface looks; each part is made on first use (about 0.2 s for small images).
 
-    `half` [512,512,4] and `full` [1024,1024,4] are the texture for small and large pictures; `shut` and `open` [V+H]
-    the ambient visibility with the mouth shut and open.
+    `half` [512,512,4] and `full` [1024,1024,4] are the texture for small and large images; `shut` and `open` [P] are
+    the ambient visibility of bust and hair with the mouth shut and open.
     """
 
-    def __init__(self, person):
-        self._person = person
-        self.shut, self.open = visibility(person)
+    def __init__(self, look: Look, haircut: Haircut, points: Float32[np.ndarray, "V 3"], strands: Strands | None):
+        self._look, self._haircut = look, haircut
+        self.shut, self.open = visibility(points, strands)
 
     @cached_property
     def half(self) -> UInt8[np.ndarray, "512 512 4"]:
-        """The texture for pictures in which a texel of `full` would be much smaller than a pixel."""
-        return paint(self._person, 2)
+        """The texture for images in which a texel of `full` would be much smaller than a pixel."""
+        return paint(self._look, self._haircut, 2)
 
     @cached_property
     def full(self) -> UInt8[np.ndarray, "1024 1024 4"]:
         """The texture at the atlas's own resolution."""
-        return paint(self._person, 1)
+        return paint(self._look, self._haircut, 1)
 
 
 def bump(value: np.ndarray, centre: float | int, width: float) -> np.ndarray:
@@ -66,12 +70,12 @@ def places(step: int) -> Places:
     return Places(np.abs(position[..., 0]), up, behind)
 
 
-def paint(person, step: int = 1) -> UInt8[np.ndarray, "R C 4"]:
+def paint(look: Look, haircut: Haircut, step: int = 1) -> UInt8[np.ndarray, "R C 4"]:
     """The texture of a person at every `step`-th texel of the atlas."""
-    maps, at, look = atlas(step), places(step), person.look
+    maps, at = atlas(step), places(step)
     colour, gloss = _skin(maps, at, look)
     layers = [_lips(maps, look), _beard(maps, look), _brows(maps, at, look)]
-    layers += [_scalp(maps, person), _mouth(maps), _clothes(maps, at, look)]
+    layers += [_scalp(maps, look, haircut), _mouth(maps), _clothes(maps, at, look)]
     for amount, paint_colour, paint_gloss in layers:
         colour = colour + (paint_colour - colour) * amount[..., None]
         gloss = gloss + (paint_gloss - gloss) * amount
@@ -79,7 +83,7 @@ def paint(person, step: int = 1) -> UInt8[np.ndarray, "R C 4"]:
     return (stored * 255 + 0.5).astype(np.uint8)
 
 
-def _skin(maps: Atlas, at: Places, look) -> tuple[np.ndarray, np.ndarray]:
+def _skin(maps: Atlas, at: Places, look: Look) -> tuple[np.ndarray, np.ndarray]:
     face = at.behind < 0.06
     cheeks = bump(at.across, 0.043, 0.017) * bump(at.up, -0.040, 0.018)
     nose = bump(at.across, 0, 0.013) * bump(at.up, -0.038, 0.013)
@@ -100,7 +104,7 @@ def _skin(maps: Atlas, at: Places, look) -> tuple[np.ndarray, np.ndarray]:
     return look.skin * tint, shine + 0.05 * maps.pores
 
 
-def _moles(maps: Atlas, look) -> np.ndarray:
+def _moles(maps: Atlas, look: Look) -> np.ndarray:
     """Small dark spots at places of the mean head that the person's numbers choose."""
     places = np.random.default_rng(int(look.moles * 1e6)).uniform([-0.06, -0.03], [0.06, 0.09], (12, 2))
     across, down = maps.position[..., 0], maps.position[..., 1]
@@ -111,14 +115,14 @@ def _moles(maps: Atlas, look) -> np.ndarray:
     return total * (maps.position[..., 2] < -0.02)
 
 
-def _lips(maps: Atlas, look):
+def _lips(maps: Atlas, look: Look) -> Layer:
     amount = smoothstep(maps.regions["lips"], 0.20, 0.90) * (0.40 + 0.42 * look.lip_colour)
     rosy = look.skin * np.array([0.80, 0.47, 0.50]) + np.array([0.030, 0.0, 0.010]) * look.lip_colour
     crease = 1 + 0.05 * maps.pores[..., None]
     return amount, rosy * crease, 0.55
 
 
-def _beard(maps: Atlas, look):
+def _beard(maps: Atlas, look: Look) -> Layer:
     lips = smoothstep(maps.regions["lips"], 0.05, 0.5)
     body = beard_body(maps.position, 0.004 * maps.blotches) * (1 - lips)
     grain = 0.74 + 0.08 * maps.strands + 0.26 * maps.pores + 0.10 * maps.strokes
@@ -127,7 +131,7 @@ def _beard(maps: Atlas, look):
     return np.maximum(grown, shaved), look.hair * 0.9 + 0.008, 0.12
 
 
-def _brows(maps: Atlas, at: Places, look):
+def _brows(maps: Atlas, at: Places, look: Look) -> Layer:
     along = np.clip((at.across - 0.0125) / 0.0445, 0, 1)
     line = 0.0150 + look.brow_height + 0.0075 * look.brow_arch * np.sin(np.pi * 0.80 * along) - 0.003 * along
     thickness = 0.0056 * look.brow_thickness * (1 - 0.70 * along**1.6)
@@ -139,8 +143,7 @@ def _brows(maps: Atlas, at: Places, look):
     return amount, colour + 0.006, 0.10
 
 
-def _scalp(maps: Atlas, person):
-    cut, look = person.haircut, person.look
+def _scalp(maps: Atlas, look: Look, cut: Haircut) -> Layer:
     distance = hair.growth(maps.position, cut) + 0.0028 * maps.strands + 0.0022 * maps.pores + 0.0018 * maps.blotches
     amount = smoothstep(distance, -0.004, 0.012 if cut.locks else 0.040) * cut.density
     amount *= 1 - np.clip(maps.regions["ears"] * 3, 0, 1)
@@ -151,11 +154,11 @@ def _scalp(maps: Atlas, person):
     return amount, look.hair * np.clip(shade, 0.4, 1.6)[..., None], 0.17
 
 
-def _mouth(maps: Atlas):
+def _mouth(maps: Atlas) -> Layer:
     return maps.regions["mouth"], np.array([0.42, 0.15, 0.14]), 0.45
 
 
-def _clothes(maps: Atlas, at: Places, look):
+def _clothes(maps: Atlas, at: Places, look: Look) -> Layer:
     below = below_neckline(maps.position, look)
     amount = smoothstep(below, -0.0010, 0.0012) * (at.up < -0.10)
     collar = smoothstep(0.016 - below, 0, 0.0015)
@@ -163,43 +166,3 @@ def _clothes(maps: Atlas, at: Places, look):
     bands = 1 - 0.45 * look.stripes * smoothstep(np.sin(at.up * 500), -0.1, 0.1) * (1 - collar)
     weave = 1 + 0.05 * maps.blotches + 0.05 * maps.pores
     return amount, look.cloth * (rib * weave * bands)[..., None], 0.04
-
-
-def visibility(person) -> tuple[np.ndarray, np.ndarray]:
-    """Ambient visibility [V+H] of the neutral head, and of the same head with its jaw open."""
-    model, strands = head_model(), person.strands
-    points, part = person.vertices, model.part
-    jaw = points + 0.7 * model.actions[INDEX["jawOpen"]]
-    mouth = np.unique(model.triangles[(part == TEETH) | (part == TONGUE)])
-    depth = np.clip((jaw[mouth, 2] + 0.088) / 0.03, 0, 1)  # from the front teeth backwards
-    results = []
-    for shown in (points, jaw):
-        result = _openness(shown, model.triangles[part != LASHES], strands)
-        result[mouth] = 0.88 - 0.76 * depth
-        results.append(result if strands is None else np.concatenate([result, strands.open]))
-    return results[0], results[1]
-
-
-def _openness(points: np.ndarray, triangles: np.ndarray, strands) -> Float32[np.ndarray, "V"]:
-    """Of the bust's points, under its triangles and its locks of hair."""
-    points = points.astype(np.float32)
-    normals = np.empty_like(points)
-    raster.vertex_normals(points, triangles, normals)
-    if strands is not None:
-        triangles = np.concatenate([triangles, strands.triangles + len(points)])
-        points = np.concatenate([points, strands.points])
-    step = np.arange(DIRECTIONS) + 0.5
-    polar, turn = np.arccos(1 - 2 * step / DIRECTIONS), np.pi * (1 + 5**0.5) * step
-    directions = np.stack([np.cos(turn) * np.sin(polar), np.sin(turn) * np.sin(polar), np.cos(polar)], 1)
-    frames = np.stack([frame_along(direction) for direction in directions])
-    scale, centre = np.float32(MAP_SIZE / MAP_SPAN), np.array([0, 0.03, 0.01], np.float32)
-    return raster.openness(points, normals, directions.astype(np.float32), frames, triangles, MAP_SIZE, scale, centre)
-
-
-def frame_along(direction: np.ndarray) -> Float32[np.ndarray, "3 3"]:
-    """An orthonormal frame whose last row is `direction` (normalised)."""
-    last = np.asarray(direction, np.float64) / np.linalg.norm(direction)
-    helper = np.array([0.0, 0.0, 1.0]) if abs(last[2]) < 0.9 else np.array([1.0, 0.0, 0.0])
-    first = np.cross(helper, last)
-    first /= np.linalg.norm(first)
-    return np.stack([first, np.cross(last, first), last]).astype(np.float32)

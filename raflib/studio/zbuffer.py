@@ -11,13 +11,12 @@ import math
 
 import numpy as np
 
-from raflib.render.compiled import njit
+from raflib.studio.jit import njit
 
 FAR = 10.0  # metres, added to orthographic nearness to keep it positive
-JIT = {"fastmath": True, "boundscheck": False, "nogil": True}
 
 
-@njit(**JIT)
+@njit
 def behind(depth, x, y, nearness):
     """Whether something nearer was drawn at (x, y); False outside the buffer."""
     column, row = int(x), int(y)
@@ -26,7 +25,7 @@ def behind(depth, x, y, nearness):
     return depth[row, column] > nearness
 
 
-@njit(**JIT)
+@njit
 def fill(x, y, nearness, triangles, one_sided, locks, face, depth):
     """Keep in `face` [H,W] the nearest triangle of every sample and in `depth` its interpolated nearness.
 
@@ -113,7 +112,7 @@ def fill(x, y, nearness, triangles, one_sided, locks, face, depth):
                     faces[column] = index
 
 
-@njit(**JIT)
+@njit
 def vertex_normals(points, triangles, normals):
     """Area-weighted unit normals [V,3] of a triangle mesh, written into `normals`."""
     normals[:] = 0
@@ -135,7 +134,7 @@ def vertex_normals(points, triangles, normals):
         normals[vertex, 2] = nz * scale
 
 
-@njit(**JIT)
+@njit
 def soft_shadow(shadow, column, row, nearness, softness):
     """Share of light in [0,1] at shadow-map position (column, row): 3×3 soft comparisons, each bilinearly placed.
 
@@ -167,7 +166,7 @@ def soft_shadow(shadow, column, row, nearness, softness):
     return lit / total
 
 
-@njit(**JIT)
+@njit(allocates=True)
 def openness(points, normals, directions, axes, triangles, size, scale, centre):
     """Ambient visibility [V] in [0,1]: cosine-weighted share of `directions` [D,3] that reach each point unblocked.
 
