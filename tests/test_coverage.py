@@ -83,8 +83,10 @@ def test_mmd_is_good_to_a_millionth_whatever_its_precision(kind, width, monkeypa
 
 
 def test_mmd_uses_float32_where_it_can(monkeypatch):
-    real, used = metrics._squared_mmd, []
-    monkeypatch.setattr(metrics, "_squared_mmd", lambda x, y, t: used.append((len(x), t)) or real(x, y, t))
+    real, used = metrics.KernelRuler.squared, []
+    monkeypatch.setattr(
+        metrics.KernelRuler, "squared", lambda ruler, x: used.append((len(x), ruler.dtype)) or real(ruler, x)
+    )
     x, y = samples(n=700, m=900)
     coverage.mmd(x, y)
     assert used == [(512, np.float32), (512, np.float64), (700, np.float32)]

@@ -7,7 +7,8 @@ by block, so that 20,000 × 100,000 frames fit in two gigabytes.
 """
 
 from raflib.coverage.clip import ClipDistance, clip_distance
-from raflib.coverage.metrics import TAIL_FLOOR, Projection, b2t, kl, log_density, mmd, pca
+from raflib.coverage.density import TAIL_FLOOR, Projection, log_density, pca
+from raflib.coverage.metrics import b2t, kl, mmd
 from raflib.coverage.pairs import median_distance, nearest, nearest_distance
 from raflib.coverage.spread import (
     PrecisionRecall,

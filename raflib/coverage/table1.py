@@ -11,7 +11,8 @@ from jaxtyping import Float
 from tqdm import tqdm
 
 from raflib.bank.leaks import refuse_leaks
-from raflib.coverage.intervals import jackknife, measures
+from raflib.coverage.intervals import jackknife
+from raflib.coverage.metrics import measures
 from raflib.coverage.spread import effective_rank, precision_recall
 from raflib.errors import RafError, whole
 
