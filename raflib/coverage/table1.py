@@ -99,46 +99,63 @@ def training_sets(
 def table(sets: TrainingSets) -> pandas.DataFrame:
     """One subject's row of Table 1 in long form, with the columns `COLUMNS`.
 
-    MMD's bandwidth is the target's median distance, KL's PCA the target's, so both methods are measured with one ruler.
+    MMD's bandwidth is the target's median distance and KL's PCA the target's, so both methods share their rulers.
 
-    `value` is the mean over the draws; `change` is the share by which +RAF differs,
-    value_raf / value_vanilla − 1 (NaN in the rows of Vanilla, and where that is not positive). There are two 95 %
-    intervals of each. `draws_low` … `draws_high` and `change_draws_low` … `change_draws_high` are for **other draws**:
-    the percentiles over the draws, both methods on the same ones. `low` … `high` and `change_low` … `change_high` are
-    for **other drivers**: what another set of as many people would have given, for this subject's recording and this
-    bank. They come from leaving out one driver at a time (`intervals.jackknife`), everything computed anew, ruler
-    included, for both methods on the same drivers and draws, which makes the change's interval a paired one; the
-    standard error of the mean over draws is added. NaN for one driver. No frame is drawn twice, as a bootstrap's would
-    be: that makes every nearest neighbour and density look worse.
+    `value` is the mean over the repeats. `change` is the share by which +RAF differs, value_raf / value_vanilla − 1
+    (NaN in the rows of Vanilla, and where value_vanilla is not positive). Each has two 95 % intervals:
+
+    * `draws_low` … `draws_high` and `change_draws_low` … `change_draws_high`, for **other random training sets**: the
+      percentiles over the repeats, in which both methods keep the same frames.
+    * `low` … `high` and `change_low` … `change_high`, for **other drivers**: what another set of as many people would
+      give, for this subject's recording and this bank. NaN for one driver.
+
+    The second kind leaves out one driver at a time (`raflib.coverage.intervals.jackknife`). Everything is computed
+    again, rulers included, for both methods on the same drivers and repeats, so the change's interval is a paired one.
+    The standard error of the mean over repeats is added. No frame is counted twice, as a bootstrap would do: that makes
+    every nearest neighbour and density look worse.
     """
     import pandas
+
+    values = _measured(sets)
+    vanilla, raf = (_estimate(values[:, m].mean(1), values[0, m]) for m in range(2))
+    means = values.mean(2)  # [S,2,K]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        change = np.where(means[:, 0] > 0, means[:, 1] / means[:, 0] - 1, np.nan)
+        change_of_repeat = values[0, 1] / values[0, 0] - 1
+    changes = {"vanilla": np.full_like(vanilla, np.nan), "raf": _estimate(change, change_of_repeat)}
+    rows = [
+        (sets.subject, method, metric, *estimate[:, k], *changes[method][:, k], sets.n, sets.leaked)
+        for method, estimate in (("vanilla", vanilla), ("raf", raf))
+        for k, metric in enumerate(METRICS)
+    ]
+    return pandas.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _measured(sets: TrainingSets) -> Float[np.ndarray, "S 2 R K"]:
+    """The K metrics of Vanilla's and +RAF's set of each of R repeats, against S sets of drivers.
+
+    The first set holds all D drivers. Where there are several, D more follow, each without one of them.
+    """
     from threadpoolctl import threadpool_limits
 
-    repeats = len(sets.vanilla)
-    every = [sets.drivers]
+    driver_sets = [sets.drivers]
     if len(sets.drivers) > 1:
-        every += [sets.drivers[:d] + sets.drivers[d + 1 :] for d in range(len(sets.drivers))]
-    values = np.empty((len(every), 2, repeats, len(METRICS)))
+        driver_sets += [sets.drivers[:d] + sets.drivers[d + 1 :] for d in range(len(sets.drivers))]
+    values = np.empty((len(driver_sets), 2, len(sets.vanilla), len(METRICS)))
     with threadpool_limits(1):  # blocks of pairs are too small to share: threads would wait for each other
-        for d, some in enumerate(tqdm(every, desc=f"coverage of {sets.subject}", unit="driver", delay=10)):
-            measure = measures(sets.pool, np.concatenate(some))
-            values[d] = [[measure(rows) for rows in draws] for draws in (sets.vanilla, sets.raf)]
-    means, by_draw = values.mean(2).swapaxes(0, 1), values[0]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        change = np.where(means[0] > 0, means[1] / means[0] - 1, np.nan)
-        paired = by_draw[1] / by_draw[0] - 1
-    noise = paired.std(0) / np.sqrt(max(repeats - 1, 1))
-    changes = change[0], *jackknife(change[0], change[1:], noise), *np.quantile(paired, OUTER, axis=0)
-    rows = []
-    for m, method in enumerate(("vanilla", "raf")):
-        value, noise = means[m, 0], by_draw[m].std(0) / np.sqrt(max(repeats - 1, 1))
-        spread = *jackknife(value, means[m, 1:], noise), *np.quantile(by_draw[m], OUTER, axis=0)
-        numbers = [value, *spread, *(changes if m else np.full((5, len(METRICS)), np.nan))]
-        rows += [
-            (sets.subject, method, metric, *row, sets.n, sets.leaked)
-            for metric, *row in zip(METRICS, *numbers, strict=True)
-        ]
-    return pandas.DataFrame(rows, columns=list(COLUMNS))
+        for s, drivers in enumerate(tqdm(driver_sets, desc=f"coverage of {sets.subject}", unit="driver", delay=10)):
+            measure = measures(sets.pool, np.concatenate(drivers))
+            values[s] = [[measure(rows) for rows in repeats] for repeats in (sets.vanilla, sets.raf)]
+    return values
+
+
+def _estimate(value: Float[np.ndarray, "S K"], by_repeat: Float[np.ndarray, "R K"]) -> Float[np.ndarray, "5 K"]:
+    """A value against all drivers, its interval for other drivers and its interval for other random training sets.
+
+    `value` holds the mean over repeats for each set of drivers of `_measured`, `by_repeat` the values of the first set.
+    """
+    noise = by_repeat.std(0) / np.sqrt(max(len(by_repeat) - 1, 1))
+    return np.stack([value[0], *jackknife(value[0], value[1:], noise), *np.quantile(by_repeat, OUTER, axis=0)])
 
 
 def further(sets: TrainingSets) -> pandas.DataFrame:
