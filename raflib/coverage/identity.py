@@ -14,7 +14,8 @@ import numpy as np
 from jaxtyping import Float
 
 from raflib.capture import HELD_OUT
-from raflib.coverage import nearest_distance
+from raflib.coverage.pairs import nearest_distance
+from raflib.coverage.spread import spacing
 from raflib.errors import RafError
 
 if TYPE_CHECKING:
@@ -70,30 +71,16 @@ def deviations(people: Sequence[Float[np.ndarray, "_ d"]]) -> dict[str, Float[np
     return {"between": means.std(0), "within": np.sqrt(np.mean([features.var(0) for features in people], axis=0))}
 
 
-def from_other_sequences(features: Float[np.ndarray, "T d"], sequence: Iterable[str]) -> Float[np.ndarray, "T"]:
-    """Distance of each frame to the nearest frame of the same person's other sequences; `sequence` [T] names them."""
-    (features,), sequence = _checked([features]), np.asarray(sequence)
-    if len(sequence) != len(features) or len(np.unique(sequence)) < 2:
-        raise RafError(
-            f"sequences: {len(sequence)} names of {len(np.unique(sequence))} sequences for {len(features)} frames; "
-            "expected one name a frame and at least two sequences"
-        )
-    distance = np.empty(len(features))
-    for name in np.unique(sequence):
-        distance[sequence == name] = nearest_distance(features[sequence == name], features[sequence != name])
-    return distance
-
-
 def sequence_distances(features: Float[np.ndarray, "T d"], sequence: Iterable[str]) -> dict[str, float]:
     """One person's mean nearest distances: of training sequences to the others, and of the held-out one to them all.
 
-    `all` averages `from_other_sequences` over the training frames, `SEN`, `EMO` and `EXP` over the sequences whose
+    `all` averages `raflib.coverage.spacing` over the training frames, `SEN`, `EMO` and `EXP` over the sequences whose
     names begin so; `FREE` is the distance of its frames to the nearest training frame. Kinds without frames are left
     out.
     """
     sequence = np.asarray(sequence).astype(str)
     train = sequence != HELD_OUT
-    distance = from_other_sequences(np.asarray(features)[train], sequence[train])
+    distance = spacing(np.asarray(features)[train], sequence[train])
     result = {"all": float(distance.mean())}
     for kind in ("SEN", "EMO", "EXP"):
         chosen = np.char.startswith(sequence[train], kind)

@@ -17,8 +17,10 @@ from matplotlib.colors import LinearSegmentedColormap, LogNorm
 from matplotlib.figure import Figure, SubFigure
 from PIL import Image
 
+from raflib.bank.nearest_people import first_of_each
 from raflib.coverage import Projection, pca
 from raflib.errors import RafError
+from raflib.geometry import farthest_row
 from raflib.report._drawing import INK, QUERIES, QUIET, STYLE, drawn, require_faces
 
 CELLS = 64
@@ -134,10 +136,8 @@ def evenly(bank, count: int, people: int = 40, seed: int = 0) -> Int[np.ndarray,
     rows = np.flatnonzero(np.isin(bank.subjects, chosen))
     points = Plane.of(bank.features)(bank.features[rows])
     picked = [int((points**2).sum(1).argmin())]
-    apart = np.full(len(rows), np.inf)
     while len(picked) < min(count, len(rows)):
-        apart = np.minimum(apart, ((points - points[picked[-1]]) ** 2).sum(1))
-        picked.append(int(apart.argmax()))
+        picked.append(farthest_row(points, picked))
     return rows[picked]
 
 
@@ -159,8 +159,8 @@ def _density(ax: Axes, points: np.ndarray, shades: LinearSegmentedColormap, fram
 
 def _nearest_people(bank, query: np.ndarray, rows: np.ndarray) -> dict[int, float]:
     """The first rows of as many people as are shown, and how far they are from the query."""
-    first = np.sort(np.unique(bank.subjects[rows], return_index=True)[1])[:SHOWN]
-    return {int(row): float(np.linalg.norm(bank.features[row] - query)) for row in rows[first]}
+    first = rows[first_of_each(bank.subjects[rows])[:SHOWN]]
+    return {int(row): float(np.linalg.norm(bank.features[row] - query)) for row in first}
 
 
 def _margin(part: SubFigure, pictures: Sequence[np.ndarray], shown: Sequence[Sequence], labels) -> None:
