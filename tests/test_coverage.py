@@ -171,12 +171,16 @@ def test_median_distance_with_a_bracket_even_a_wrong_one(spread, monkeypatch):
     assert calls
 
 
-def test_pca_matches_scikit_learn_and_is_reproducible():
+@pytest.mark.parametrize("offset", [0.0, 1e4])
+def test_pca_is_the_singular_value_decomposition_with_signs_that_repeat(offset):
     _, y = samples()
-    space, reference = coverage.pca(y, 3), PCA(3).fit(y)
-    np.testing.assert_allclose(space.scale**2, reference.explained_variance_)
-    np.testing.assert_allclose(np.abs(space.project(y)), np.abs(reference.transform(y)), atol=1e-9)
+    y = y + offset
+    space, (_, singular, axes) = coverage.pca(y, 3), np.linalg.svd(y - y.mean(0), full_matrices=False)
+    np.testing.assert_allclose(space.scale, singular[:3] / np.sqrt(len(y) - 1))
+    np.testing.assert_allclose(np.abs(space.project(y)), np.abs((y - y.mean(0)) @ axes[:3].T), atol=1e-9)
     assert (space.axes[np.abs(space.axes).argmax(0), range(3)] > 0).all()
+    with pytest.raises(RafError, match="3 points do not vary along 3 axes"):
+        coverage.pca(y[:3], 3)
 
 
 def test_sequences_and_what_lies_beyond():

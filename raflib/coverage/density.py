@@ -29,19 +29,21 @@ class Projection:
 
 
 def pca(points: Float[np.ndarray, "N d"], components: SupportsIndex = 2) -> Projection:
-    """The PCA space of `points`. Each axis points where its largest coefficient is positive, so that figures repeat.
+    """The PCA space of `points`, from scikit-learn. The largest coefficient of each axis is positive.
 
     Raises RafError when `components` is not between 1 and d or an axis has no variance.
     """
+    from sklearn.decomposition import PCA
+
     points, _ = samples(points, points)
     components = whole("pca: components", components, 1, points.shape[1])
-    centered = points - points.mean(0)
-    variance, axes = np.linalg.eigh(centered.T @ centered / max(len(points) - 1, 1))
-    variance, axes = variance[::-1][:components], axes[:, ::-1][:, :components]
+    mean, variance = points.mean(0), np.zeros(1)
+    if len(points) > components:  # n points vary along n − 1 axes at most
+        fitted = PCA(components, svd_solver="covariance_eigh").fit(points - mean)  # centred, which keeps more digits
+        variance = fitted.explained_variance_
     if not variance[-1] > 1e-12 * variance[0] > 0:
         raise RafError(f"pca: the {len(points)} points do not vary along {components} axes; ask for fewer components")
-    axes = axes * np.sign(np.take_along_axis(axes, np.abs(axes).argmax(0)[None], 0))
-    return Projection(points.mean(0), axes, np.sqrt(variance))
+    return Projection(mean, fitted.components_.T, np.sqrt(variance))
 
 
 @dataclass(frozen=True)

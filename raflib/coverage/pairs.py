@@ -1,4 +1,4 @@
-"""All pairs of two samples, block by block: kernel means, nearest and k-th nearest neighbours, the median distance.
+"""Computations on all pairs of two samples: kernel means, nearest neighbours, the median distance.
 
 Nothing here holds a whole table of pairs. Squared distances come from one matrix product a block, whose buffer stays in
 a core's cache; sums over blocks are float64.
@@ -72,22 +72,11 @@ def nearest_distance(points: Float[np.ndarray, "M d"], among: Float[np.ndarray, 
 
 
 def squared_radii(points: Float[np.ndarray, "N d"], k: int) -> Float[np.ndarray, " N"]:
-    """Squared distance from each point to its k-th nearest other point; k < N."""
-    left, right = _factors(points, points)
-    buffer, radii = np.empty(BLOCK * BLOCK), np.empty(len(points))
-    for top in range(0, len(points), BLOCK):
-        rows = slice(top, min(top + BLOCK, len(points)))
-        best = np.full((rows.stop - rows.start, k), np.inf)
-        for start in range(0, len(points), BLOCK):
-            columns = slice(start, min(start + BLOCK, len(points)))
-            product = _product(left[rows], right[:, columns], buffer)  # −½ squared distance: the largest is nearest
-            if rows == columns:
-                np.fill_diagonal(product, -np.inf)
-            changed = np.flatnonzero(-2 * product.max(1) < best.max(1))  # few, once some blocks have been seen
-            nearer = np.hstack([best[changed], -2 * product[changed]])
-            best[changed] = np.partition(nearer, k - 1, axis=1)[:, :k]
-        radii[rows] = best.max(1)
-    return np.maximum(radii, 0)
+    """Squared distance from each point to its k-th nearest other point, from scikit-learn; k < N."""
+    from sklearn.neighbors import NearestNeighbors
+
+    distances, _ = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(points).kneighbors()
+    return distances[:, -1] ** 2
 
 
 def within_radii(

@@ -66,6 +66,8 @@ def pose_r2(
     the mean of the frames fitted on. Returns pitch, yaw, roll and `all` three together. At most 1; 0 or less means that
     nothing can be read off. Several people: pass both arguments `centred`. Raises RafError for fewer than two groups.
     """
+    from sklearn.linear_model import Ridge
+
     _check(features, rotation)
     x, y = np.asarray(features, dtype=np.float64), np.asarray(rotation, dtype=np.float64)
     names, group = np.unique(np.asarray(groups), return_inverse=True)
@@ -77,13 +79,10 @@ def pose_r2(
     wrong, total = np.zeros((2, 3))
     for number in range(fold.max() + 1):
         fit, held = fold != number, fold == number
-        x_mean, y_mean = x[fit].mean(0), y[fit].mean(0)
-        inside = x[fit] - x_mean
-        gram = inside.T @ inside
-        penalty = RIDGE * np.trace(gram) / len(gram) + 1e-12
-        weights = np.linalg.solve(gram + penalty * np.eye(len(gram)), inside.T @ (y[fit] - y_mean))
-        wrong += ((y[held] - y_mean - (x[held] - x_mean) @ weights) ** 2).sum(0)
-        total += ((y[held] - y_mean) ** 2).sum(0)
+        penalty = RIDGE * fit.sum() * x[fit].var(0).mean() + 1e-12
+        ridge = Ridge(alpha=penalty, solver="cholesky").fit(x[fit], y[fit])
+        wrong += ((y[held] - ridge.predict(x[held])) ** 2).sum(0)
+        total += ((y[held] - y[fit].mean(0)) ** 2).sum(0)
     if not (total > 0).all():
         raise RafError("pose_r2: the head does not turn about every axis in these frames; use frames in which it moves")
     return {**dict(zip(AXES, (1 - wrong / total).tolist(), strict=True)), "all": float(1 - wrong.sum() / total.sum())}
