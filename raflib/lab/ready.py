@@ -15,8 +15,7 @@ from raflib.errors import RafError
 from raflib.lab import screen
 from raflib.lab.parameters import Parameters
 from raflib.runs import cache_root, runs_root
-from raflib.sampler import SAMPLERS, sampler_from_name
-from raflib.sampler.raf import Sampler
+from raflib.sampler import SAMPLERS, Sampler, sampler_from_name
 
 
 def prepare(out: Path, parameters: Parameters) -> None:
