@@ -1,4 +1,4 @@
-"""What a folder of `raflib.bank.folder` says of itself, and its columns, opened only if they are what it says."""
+"""The header of a folder of `raflib.bank.folder`, and its columns, which must be as the header lists them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HEADER_BYTES = 2**26
 
 
 def read_header(folder: Path) -> dict:
-    """What `bank.json` in `folder` says, after everything in it was checked; call it inside `damage_named`."""
+    """The checked content of `bank.json` in `folder`; call it inside `damage_named`."""
     path = folder / HEADER
     if not path.is_file():
         raise FileError(f"{folder}: not an expression bank, expected a folder written by raflib.bank.write_mapped")
@@ -55,12 +55,12 @@ def read_header(folder: Path) -> dict:
 
 
 def checksum_of(header: Mapping[str, object]) -> str:
-    """sha256 of a header without its own."""
+    """sha256 of a header without its checksum."""
     return hashlib.sha256(json.dumps(header, sort_keys=True).encode()).hexdigest()
 
 
 def open_column(folder: Path, name: str, listed: Mapping[str, object]) -> np.ndarray:
-    """One column, memory-mapped, if it is of the listed type and shape and its file as long as that makes it."""
+    """One column, memory-mapped; ValueError unless it has the listed type and shape and its file the right size."""
     path = checked_file(folder / f"{name}.npy", "column of an expression bank", REMEDY, most=2**50)
     with damage_named(path, "column of an expression bank", REMEDY), open(path, "rb") as stream:
         if np.lib.format.read_magic(stream) != (1, 0):

@@ -17,9 +17,9 @@ def jackknife(
 
         value ± t · √((D−1)/D Σ_d (θ_d − θ̄)² + noise²),   t Student's 97.5 % quantile for D − 1 degrees of freedom
 
-    The cluster jackknife; `noise` is the standard error that stays if every driver is known. A bootstrap would be too
-    narrow here: with few drivers, the discrepancy and the divergence of redrawn ones are both too large. This errs on
-    the wide side, for KL and where MMD is near 0. NaN for fewer than two drivers.
+    This is the cluster jackknife; `noise` is the standard error that would remain if every driver were known. A
+    bootstrap would be too narrow here: with few drivers, resampled ones give too large MMD and KL. The jackknife's
+    intervals are rather too wide, for KL and where MMD is near 0. NaN for fewer than two drivers.
     """
     drivers = len(without)
     if drivers < 2:

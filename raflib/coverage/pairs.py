@@ -30,10 +30,10 @@ def samples(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def kernel_means(
     x: Float[np.ndarray, "N d"], y: Float[np.ndarray, "M d"], dtype: type = np.float64
 ) -> Float[np.ndarray, " N"]:
-    """For each x_i the mean over j of exp(−½‖x_i − y_j‖²). Half the work when y is x, half the time in float32.
+    """For each x_i the mean over j of exp(−½‖x_i − y_j‖²). It takes half the time when y is x, and in float32.
 
-    In float32 an exponent is off by about 1e-7 (|x_i|² + |y_j|²): as often up as down where points differ, but always
-    alike for points that are the same.
+    In float32 an exponent has an error of about 1e-7 (|x_i|² + |y_j|²). Errors of different points average out, errors
+    of coinciding points do not.
     """
     left, right = (factor.astype(dtype) for factor in _factors(x, y))
     sums, buffer, ones = np.zeros(len(x)), np.empty(BLOCK * BLOCK, dtype), np.ones(BLOCK, dtype)
@@ -55,8 +55,8 @@ def kernel_means(
 def nearest(points: Float[np.ndarray, "M d"], among: Float[np.ndarray, "N d"]) -> tuple[np.ndarray, np.ndarray]:
     """L2 distance [M] from each point to the nearest of `among`, and its row [M]. RafError for other shapes or NaN.
 
-    The bank's exact search finds the rows, on features in float32: of two rows that are equally near to a ten-millionth
-    of the largest feature (about the mean) either may be taken. Distances are float64's.
+    The bank's exact search finds the rows, on features in float32. Two rows whose distances differ by less than 1e-7 of
+    the largest feature (relative to the mean) may be exchanged. Distances are computed in float64.
     """
     points, among = samples(points, among)
     center = among.mean(0)
@@ -87,7 +87,7 @@ def within_radii(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Whether each x lies in the ball (squared radius) around some y, [N], and each y in that around some x, [M].
 
-    A point on a sphere counts as inside, also when rounding says otherwise.
+    A point on a sphere counts as inside; a small tolerance allows for rounding.
     """
     left, right = _factors(x, y)
     slack = 1e-12 * (np.abs(left[:, -2]).max() + np.abs(right[-1]).max() + 1e-300)
@@ -131,14 +131,16 @@ def _block_pairs(rows: int, columns: int, symmetric: bool) -> Iterator[tuple[sli
             yield slice(top, min(top + BLOCK, rows)), slice(left, min(left + BLOCK, columns))
 
 
-def _factors(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Matrices whose product holds −½‖x_i − y_j‖²: the norms ride along as two columns, so one product does it all."""
+def _factors(
+    x: Float[np.ndarray, "N d"], y: Float[np.ndarray, "M d"]
+) -> tuple[Float[np.ndarray, "N c"], Float[np.ndarray, "c M"]]:
+    """Matrices whose product holds −½‖x_i − y_j‖²: two more columns hold the norms, so one product is enough."""
     half_x, half_y = -0.5 * (x * x).sum(1, keepdims=True), -0.5 * (y * y).sum(1, keepdims=True)
     left = np.hstack([x, half_x, np.ones_like(half_x)])
     return left, np.ascontiguousarray(np.hstack([y, np.ones_like(half_y), half_y]).T)
 
 
-def _pair_distances(points: np.ndarray) -> Iterator[np.ndarray]:
+def _pair_distances(points: Float[np.ndarray, "N d"]) -> Iterator[Float[np.ndarray, " P"]]:
     """Squared distances of all pairs of different points, some at a time; each array is overwritten by the next."""
     left, right = _factors(points, points)
     buffer = np.empty(BLOCK * BLOCK)
@@ -149,12 +151,15 @@ def _pair_distances(points: np.ndarray) -> Iterator[np.ndarray]:
         yield squared[np.triu_indices(len(squared), 1)] if rows == columns else squared.reshape(-1)
 
 
-def _product(left: np.ndarray, right: np.ndarray, buffer: np.ndarray) -> np.ndarray:
+def _product(
+    left: Float[np.ndarray, "n c"], right: Float[np.ndarray, "c m"], buffer: Float[np.ndarray, " b"]
+) -> Float[np.ndarray, "n m"]:
+    """left @ right, written into the start of `buffer`."""
     shape = len(left), right.shape[1]
     return np.matmul(left, right, out=buffer[: shape[0] * shape[1]].reshape(shape))
 
 
-def _bracket(points: np.ndarray, sample: int = 1_000_000, spread: float = 0.0025) -> tuple[float, float]:
+def _bracket(points: Float[np.ndarray, "N d"], sample: int = 1_000_000, spread: float = 0.0025) -> tuple[float, float]:
     """Squared distances between which the median lies, almost surely: five standard errors around a sample's median."""
     count = len(points)
     if count * (count - 1) // 2 <= sample:

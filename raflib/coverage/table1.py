@@ -31,8 +31,15 @@ COLUMNS = (
 
 @dataclass(frozen=True, eq=False)
 class TrainingSets:
-    """Equal-sized training sets of one `subject`: rows of `pool` [P,d] for each draw, `vanilla` and `raf` [n] each, the
-    `drivers` they are measured on, and how many rows of the bank `leaked`."""
+    """Equal-sized training sets of one subject, sampled several times.
+
+    Attributes:
+        subject: the subject's id.
+        pool: [P,d] all vectors that sets are made of: the subject's frames, then their neighbours.
+        vanilla, raf: for each repeat, the rows [n] of `pool` in the Vanilla and in the +RAF set.
+        drivers: the frames [M,d] of each driver that the sets are measured on.
+        leaked: how many rows of the bank are a driver's, or the subject's under another name.
+    """
 
     subject: str
     pool: Float[np.ndarray, "P d"]
@@ -43,7 +50,7 @@ class TrainingSets:
 
     @property
     def n(self) -> int:
-        """Vectors in a set."""
+        """Number of vectors in a set."""
         return len(self.vanilla[0])
 
 
@@ -59,18 +66,28 @@ def training_sets(
     allow_leak: bool = False,
     top_k: SupportsIndex = 1,
 ) -> TrainingSets:
-    """What Table 1 compares, drawn `repeats` times.
+    """The training sets that Table 1 compares, sampled `repeats` times.
 
-    `expression` are the subject's training frames, `targets` the unseen drivers' frames (by name, pooled). Vanilla is n
-    of the subject's frames drawn without replacement. +RAF keeps the first n/2 of that draw and adds the bank's nearest
-    neighbour, among other people, of each kept frame: the paper's "N/2 subject training expressions with N/2
-    nearest-neighbor expressions (for those sampled training frames)", read literally; with `top_k` > 1 one of that many
-    nearest, evenly (§5). n defaults to all detected frames, made even (Vanilla is then the same in every draw).
-    Undetected frames (NaN) are left out everywhere.
+    Vanilla is n of the subject's frames, sampled without replacement. +RAF keeps the first n/2 of them and adds the
+    bank's nearest neighbour, among other people, of each kept frame. This is the paper's "N/2 subject training
+    expressions with N/2 nearest-neighbor expressions (for those sampled training frames)", read literally. Frames
+    without a face (NaN) are left out everywhere.
 
     Raises RafError when the bank holds a target's frames, by name or by their vectors, or the subject's under another
     name, unless `allow_leak` (`leaked` counts those rows); when n is odd or larger than the training set; and for
     another width or (if given) feature space.
+
+    Args:
+        expression: the subject's training frames.
+        subject: the subject's id.
+        targets: the unseen drivers' frames, by name.
+        bank: where neighbours are searched.
+        n: size of a set, even; by default all detected frames (less one if odd), so that every Vanilla set is the same.
+        repeats: how many pairs of sets are sampled.
+        seed: seed of all random choices.
+        feature_space: the features' space, compared with the bank's if given.
+        allow_leak: whether a bank that holds frames of the targets is accepted.
+        top_k: each neighbour is one of this many nearest, each equally likely (§5).
     """
     targets = targets if isinstance(targets, Mapping) else {"target": targets}
     own, targets = _detected(expression), {name: _detected(frames) for name, frames in targets.items()}
@@ -84,10 +101,10 @@ def training_sets(
             f"training_sets: n is {n} and repeats {repeats}, expected an even n from 2 to {len(own)} and repeats from 1"
         )
     rows = bank.search(own, k=top_k, exclude=subject, feature_space=feature_space)[1]
-    neighbours = bank.features[rows.T.ravel()]  # everybody's nearest, then everybody's second, …
-    draw = np.random.default_rng(whole("seed", seed, 0))
-    vanilla = [draw.permutation(len(own))[:n] for _ in range(repeats)]
-    which = draw.integers(1, top_k + 1, (repeats, n // 2))
+    neighbours = bank.features[rows.T.ravel()]  # the nearest of every frame, then the second of every frame, …
+    random = np.random.default_rng(whole("seed", seed, 0))
+    vanilla = [random.permutation(len(own))[:n] for _ in range(repeats)]
+    which = random.integers(1, top_k + 1, (repeats, n // 2))
     raf = [
         np.concatenate([chosen[: n // 2], chosen[: n // 2] + len(own) * rank])
         for chosen, rank in zip(vanilla, which, strict=True)
@@ -159,9 +176,9 @@ def _estimate(value: Float[np.ndarray, "S K"], by_repeat: Float[np.ndarray, "R K
 
 
 def further(sets: TrainingSets) -> pandas.DataFrame:
-    """What else the same sets differ in: subject, method, effective_rank, precision, recall; means over the draws.
+    """Further measures of the same sets: subject, method, effective_rank, precision, recall; means over the repeats.
 
-    The row "drivers" has the effective rank of the drivers' frames, which is what a training set would need.
+    The row "drivers" has the effective rank of the drivers' frames, for comparison.
     """
     import pandas
 
@@ -174,6 +191,7 @@ def further(sets: TrainingSets) -> pandas.DataFrame:
     return pandas.DataFrame(rows, columns=["subject", "method", "effective_rank", "precision", "recall"])
 
 
-def _detected(expression: np.ndarray) -> np.ndarray:
+def _detected(expression: Float[np.ndarray, "T d"]) -> Float[np.ndarray, "F d"]:
+    """The rows that are not entirely NaN."""
     expression = np.asarray(expression)
     return expression[~np.isnan(expression).all(-1)]
