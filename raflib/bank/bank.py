@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -26,18 +25,15 @@ from raflib.bank import exact, files
 from raflib.bank.columns import COLUMNS, Coded, check_finite, check_space, checked, names, plain
 from raflib.bank.drawing import draw_frames
 from raflib.bank.folder import write_columns
-from raflib.bank.header import HEADER, REMEDY, open_column, read_header, sha256_of
+from raflib.bank.header import StoredColumns
 from raflib.errors import RafError, as_float32, numbers, whole
-from raflib.reading import FileError, checked_file, damage_named
+from raflib.reading import checked_file, damage_named
 
 if TYPE_CHECKING:
     from raflib.capture import Capture
 
 IN_MEMORY = 2_000_000
 """A bank on the disk copies at most this many rows into memory."""
-CHECKED = 2**20
-"""Number of rows of a column that are checked at once."""
-_VERIFIED: set[tuple] = set()
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,45 +234,42 @@ class MappedBank(ExpressionBank):
     """
 
     def __init__(self, folder: str | Path):
-        folder = Path(folder)
-        with damage_named(folder, files.WHAT, REMEDY):
-            header = read_header(folder)
-            rows = dict(header["people"])
-            opened = {name: open_column(folder, name, listed) for name, listed in header["files"].items()}
-            codes = np.repeat(np.arange(len(rows), dtype=np.int32), list(rows.values()))
-            found = {
-                "folder": folder, "subjects": Coded(list(rows), codes), "feature_space": header["feature_space"],
-                "provenance": header["provenance"], "checksum": header["checksum"], "_rows": rows, "_header": header,
-                "_opened": opened,
-            }  # fmt: skip
+        stored = StoredColumns(Path(folder))
+        header = stored.header
+        subjects = Coded(list(stored.people), np.repeat(np.arange(len(stored.people), dtype=np.int32), stored.counts))
+        found = {
+            "folder": stored.folder, "subjects": subjects, "feature_space": header["feature_space"],
+            "provenance": header["provenance"], "checksum": header["checksum"], "_rows": stored.people,
+            "_stored": stored,
+        }  # fmt: skip
         for name, value in found.items():
             object.__setattr__(self, name, value)
 
     @cached_property
     def _table(self) -> exact.Table:
-        edges = np.cumsum([0, *self._rows.values()]).tolist()
+        edges = np.cumsum([0, *self._stored.counts]).tolist()
         spans = dict(zip(self._rows, pairwise(edges), strict=True))
-        return exact.Table(self._column("lines"), None, spans, float(self._header["largest"]))
+        return exact.Table(self._stored["lines"], None, spans, float(self._stored.header["largest"]))
 
     @cached_property
-    def features(self) -> np.ndarray:
+    def features(self) -> Float[np.ndarray, "N d"]:
         """[N,d], on the disk."""
-        return self._column("lines")[:, :-1]
+        return self._stored["lines"][:, :-1]
 
     @cached_property
-    def frame(self) -> np.ndarray:
+    def frame(self) -> Int[np.ndarray, " N"]:
         """[N], on the disk."""
-        return self._column("frame")
+        return self._stored["frame"]
 
     @cached_property
     def sequence(self) -> Coded:
         """[N], its codes on the disk."""
-        return Coded(self._header["sequences"], self._column("sequence"))
+        return Coded(self._stored.header["sequences"], self._stored["sequence"])
 
     @cached_property
-    def rotation(self) -> np.ndarray | None:
+    def rotation(self) -> Float[np.ndarray, "N 3"] | None:
         """[N,3], on the disk, or None."""
-        return self._column("rotation") if "rotation" in self._opened else None
+        return self._stored["rotation"] if "rotation" in self._stored.header["files"] else None
 
     @cached_property
     def people(self) -> tuple[str, ...]:
@@ -285,36 +278,14 @@ class MappedBank(ExpressionBank):
 
     def verify(self) -> None:
         """Read every file and compare its checksum; RafError names the first changed file."""
-        for name in self._opened:
-            self._verify(name)
-
-    def _column(self, name: str) -> np.ndarray:
-        """One column. Its file's checksum is compared when this process first uses it."""
-        with damage_named(self.folder, files.WHAT, REMEDY):
-            state = os.stat(self.folder / f"{name}.npy")
-        seen = (str(self.folder.resolve()), name, state.st_ino, state.st_mtime_ns, self.checksum)
-        if seen not in _VERIFIED:
-            self._verify(name)
-            _VERIFIED.add(seen)
-        return self._opened[name]
-
-    def _verify(self, name: str) -> None:
-        path = self.folder / f"{name}.npy"
-        with damage_named(path, "column of an expression bank", REMEDY):
-            if sha256_of(path) != self._header["files"][name]["sha256"]:
-                raise FileError(f"{path}: its checksum differs from {HEADER}'s; build the bank again")
-        column, sequences = self._opened[name], len(self._header["sequences"])
-        for part in np.array_split(column, -(-len(column) // CHECKED)):
-            fits = np.isfinite(part).all() if name != "sequence" else part.min() >= 0 and part.max() < sequences
-            if not fits:
-                raise FileError(f"{path}: holds numbers that no bank does; build the bank again")
+        self._stored.verify()
 
     def __len__(self) -> int:
-        return self._opened["lines"].shape[0]
+        return self._stored.shape[0]
 
     @property
     def _space(self) -> tuple[str, int]:
-        return self.feature_space, self._opened["lines"].shape[1] - 1
+        return self.feature_space, self._stored.shape[1] - 1
 
     def _columns(self, rows: Int[np.ndarray, " n"] | slice = slice(None)) -> dict[str, np.ndarray]:
         count = len(self) if isinstance(rows, slice) else len(rows)

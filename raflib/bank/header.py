@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -21,6 +22,62 @@ ENTRIES = {
 }  # fmt: skip
 REMEDY = "copy or build the folder again"
 HEADER_BYTES = 2**26
+CHECKED = 2**20
+"""Number of rows of a column that are checked at once."""
+_VERIFIED: set[tuple] = set()
+"""Files whose checksum this process has compared."""
+
+
+class StoredColumns:
+    """The columns of a folder of `raflib.bank.folder` by name, memory-mapped: `stored["frame"]`.
+
+    Raises RafError naming the folder when it is missing, damaged or of another format.
+
+    Attributes:
+        folder: the folder.
+        header: the checked content of `bank.json`.
+        people: the number of rows of each person, in the order of the rows.
+        shape: (N, d+1), the shape of the column "lines".
+    """
+
+    def __init__(self, folder: Path):
+        with damage_named(folder, files.WHAT, REMEDY):
+            self.folder, self.header = folder, read_header(folder)
+            self.people: dict[str, int] = dict(self.header["people"])
+            listed = self.header["files"].items()
+            self._opened = {name: open_column(folder, name, as_listed) for name, as_listed in listed}
+        self.shape = self._opened["lines"].shape
+
+    @property
+    def counts(self) -> list[int]:
+        """The number of rows of each person."""
+        return list(self.people.values())
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """One column. Its file's checksum is compared when this process first uses it."""
+        with damage_named(self.folder, files.WHAT, REMEDY):
+            state = os.stat(self.folder / f"{name}.npy")
+        seen = (str(self.folder.resolve()), name, state.st_ino, state.st_mtime_ns, self.header["checksum"])
+        if seen not in _VERIFIED:
+            self._verify(name)
+            _VERIFIED.add(seen)
+        return self._opened[name]
+
+    def verify(self) -> None:
+        """Read every file and compare its checksum; RafError names the first changed file."""
+        for name in self._opened:
+            self._verify(name)
+
+    def _verify(self, name: str) -> None:
+        path = self.folder / f"{name}.npy"
+        with damage_named(path, "column of an expression bank", REMEDY):
+            if sha256_of(path) != self.header["files"][name]["sha256"]:
+                raise FileError(f"{path}: its checksum differs from {HEADER}'s; build the bank again")
+        column, sequences = self._opened[name], len(self.header["sequences"])
+        for part in np.array_split(column, -(-len(column) // CHECKED)):
+            fits = np.isfinite(part).all() if name != "sequence" else part.min() >= 0 and part.max() < sequences
+            if not fits:
+                raise FileError(f"{path}: holds numbers that no bank does; build the bank again")
 
 
 def read_header(folder: Path) -> dict:
