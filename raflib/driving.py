@@ -1,10 +1,10 @@
-"""What an avatar is given when somebody's features come to drive it: maps at test time, no training.
+"""Maps from a driver's features to the features that an avatar receives, at test time and without training.
 
-Trackers are biased by person, so a driver's feature may ask for something the subject's recording never showed, and a
-network extrapolates badly. A driving map carries the driver's features to where the avatar knows its way. Maps see the
-driver's own clip, unlabelled, and the subject's training features; never a truth, and their rules have no numbers
-fitted to held-out frames. `drive_from_name` makes each; another map is one class more, a frozen dataclass on
-`DrivingMap` with a `name` and an `apply`. Pure functions on arrays.
+A tracker's bias differs by person, so a driver's feature may lie outside the subject's recording, where a network
+extrapolates badly. A driving map moves the driver's features closer to the subject's. It knows the driver's own clip
+and the subject's training features, but no ground truth, and none of its numbers is fitted to held-out frames.
+`drive_from_name` makes each map. A new map is one class: a frozen dataclass on `DrivingMap` with a `name` and a method
+`apply`. Maps are pure functions on arrays.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ DRIVES: dict[str, type[DrivingMap]] = {}
 
 
 class DrivingMap:
-    """What every map is: a frozen dataclass of its options with a `name`, under which it is in `DRIVES`.
+    """Base of all maps: a frozen dataclass of options with a `name`, its key in `DRIVES`.
 
     Raises RafError when two different classes take one name.
     """
@@ -44,10 +44,10 @@ class DrivingMap:
         clip: Float[np.ndarray, "M d"],
         own: Float[np.ndarray, "N d"],
     ) -> Float[np.ndarray, "F d"]:
-        """What the avatar is given for the driver's `features`.
+        """The features that the avatar receives for the driver's `features`, float32.
 
-        `clip` are all frames of the driver that are known at test time, `own` the subject's training features. Raises
-        RafError for other widths, NaN, or nothing to learn from.
+        `clip` holds all frames of the driver that are known at test time, `own` the subject's training features. Raises
+        RafError for other widths, NaN, or an empty array.
         """
         given = [np.asarray(values, dtype=np.float32) for values in (features, clip, own)]
         width = given[2].shape[-1]
@@ -65,7 +65,7 @@ class DrivingMap:
         clip: Float[np.ndarray, "M d"],
         own: Float[np.ndarray, "N d"],
     ) -> Float[np.ndarray, "F d"]:
-        """What a call returns, for arguments that were checked."""
+        """The result of a call, for arguments that were checked."""
         raise NotImplementedError
 
     def describe(self) -> dict[str, str | float | int]:
@@ -86,11 +86,11 @@ class Direct(DrivingMap):
 
 @dataclass(frozen=True)
 class Relative(DrivingMap):
-    """How far the driver is from rest, put on the subject's rest: e − n(driver) + n(subject).
+    """The driver's change from their neutral feature, added to the subject's: e − n(driver) + n(subject).
 
     n is the mean of the tenth of the frames with the smallest norm (`raflib.coverage.identity.neutral`), of the
     driver's clip and of the subject's training features. Nothing is clipped.
-    Refuted as a remedy if errors come from how strongly people move rather than from where their rest is read.
+    Refuted as a remedy if errors come from how strongly people move rather than from their neutral features.
     """
 
     name = "relative"
@@ -102,11 +102,10 @@ class Relative(DrivingMap):
 
 @dataclass(frozen=True)
 class Projected(DrivingMap):
-    """The nearest thing that varies as the subject's training features do.
+    """The driver's features, projected into the space in which the subject's training features vary.
 
-    Features are projected onto the first principal axes of the training features, as many as hold `share` of their
-    variance (0.99), and each coordinate is held within its range over training frames; what lies off those axes goes.
-    RafError for a share outside (0, 1].
+    The space has the first principal axes of the training features, as many as hold `share` of their variance (0.99).
+    Each coordinate is clipped to its range over training frames. Raises RafError for a share outside (0, 1].
     """
 
     share: float = 0.99
@@ -127,9 +126,9 @@ class Projected(DrivingMap):
 
 @dataclass(frozen=True)
 class Nearest(DrivingMap):
-    """The subject's own training feature nearest to the driver's: nothing the avatar has not seen.
+    """The subject's own training feature nearest to the driver's: a vector that the avatar was trained with.
 
-    All the caution there can be: what is left of the errors is not the network's extrapolation. Motion becomes jumpy.
+    Remaining errors are therefore not the network's extrapolation. Motion is not smooth.
     """
 
     name = "nearest"
@@ -150,15 +149,14 @@ def drive_from_name(drive: str, **options: float | int) -> DrivingMap:
 
 
 NOMINAL_FPS = 25
-"""Frames a second of recordings whose source does not say when a frame was taken (the studio's)."""
+"""Frames per second of recordings whose source has no times of frames (the studio's)."""
 
 
 def frames_to_play(driver: Capture, seconds: float | int) -> tuple[Int[np.ndarray, "F"], Float[np.ndarray, "F"]]:
-    """The driver's frames with a face in its first `seconds` after the first face, and their times from there.
+    """(frames, times) of the driver's frames with a face, from the first of them to `seconds` later.
 
-    `seconds` are seconds of the driver, however many of its frames the capture holds. Times come from the capture;
-    where it has none, frames are 1/25 s apart. Raises RafError for seconds that are not a number above 0 and when no
-    frame shows a face.
+    Times are in seconds from the first of them. They come from the capture; where it has none, frames are 1/25 s apart.
+    Raises RafError for seconds that are not a number above 0 and when no frame shows a face.
     """
     if not (np.isfinite(seconds) and seconds > 0):
         raise RafError(f"seconds is {seconds}, expected how many seconds of the driver to play, above 0")
@@ -174,10 +172,10 @@ def frames_to_play(driver: Capture, seconds: float | int) -> tuple[Int[np.ndarra
 def transfer_pose(
     driver: Capture, target: Capture, rows: Int[np.ndarray, "F"]
 ) -> tuple[Float[np.ndarray, "F 6"], Float[np.ndarray, "F"]]:
-    """Poses [F,6] and scales [F] for the target from the driver's head motion in `rows`.
+    """(poses, scales) for the target from the driver's head motion in `rows`.
 
-    Rotation and translation relative to the driver's own mean are applied to the target's mean, in world axes; means
-    are over each capture's detected frames. Distances are taken as they are, in metres.
+    Rotation and translation relative to the driver's own mean are applied to the target's mean, in world axes. Means
+    are over each capture's detected frames. Translations are in metres and not scaled.
     """
     driver_rotation, driver_place = _mean_pose(driver)
     target_rotation, target_place = _mean_pose(target)
@@ -191,12 +189,12 @@ def transfer_pose(
 def transfer_expression(
     driver: Capture, target: Capture, rows: Int[np.ndarray, "F"], share: float = 0.98
 ) -> Float[np.ndarray, "F d"]:
-    """Expression features for the target from the driver's in `rows`, where nobody knows the truth.
+    """Expression features for the target from the driver's in `rows`, for videos without a ground truth.
 
-    Two trackers' biases differ by person even at rest, and an avatar knows nothing of features its recording never
-    showed. So the driver's features are taken relative to their median over the driver's frames, put on the target's
-    median over training frames, and each is held within the range that the middle `share` of the target's training
-    frames covers. Benchmarks do not use this: there the driver's features go over as they are (paper §5).
+    A tracker's bias differs by person even for neutral faces, and an avatar cannot render features far from its
+    recording. The median over the driver's frames is therefore replaced by the median over the target's training
+    frames. Then each feature is clipped to the range of the middle `share` of those training frames. Benchmarks do not
+    use this: they pass the driver's features unchanged (paper §5).
     """
     if driver.feature_space != target.feature_space:
         raise RafError(

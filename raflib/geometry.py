@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from raflib.errors import RafError
@@ -28,6 +28,7 @@ __all__ = [
     "Camera",
     "axis_angle_to_matrix",
     "compose_pose",
+    "farthest_row",
     "matrix_to_axis_angle",
     "matrix_to_quaternion",
     "nearest_rotation",
@@ -183,6 +184,20 @@ def nearest_rotation(matrix: Float[np.ndarray, "*b 3 3"]) -> Float[np.ndarray, "
     u, _, vt = np.linalg.svd(matrix)
     u[..., 2] *= np.sign(np.linalg.det(u) * np.linalg.det(vt))[..., None]
     return u @ vt
+
+
+def farthest_row(
+    points: Float[np.ndarray, "N d"],
+    chosen: Sequence[int] | Int[np.ndarray, " n"],
+    among: Int[np.ndarray, " m"] | None = None,
+) -> int:
+    """The row of `among` (default: all rows) whose point has the largest distance to the nearest `chosen` one.
+
+    The first of equally far rows is returned. Appending the result to `chosen`, again and again, spreads rows evenly.
+    """
+    rows = np.arange(len(points)) if among is None else np.asarray(among)
+    offsets = points[rows][:, None] - points[np.asarray(chosen)]
+    return int(rows[(offsets * offsets).sum(2).min(1).argmax()])
 
 
 def rigid_align(

@@ -2,7 +2,9 @@
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from threading import Barrier
 from types import SimpleNamespace
 
 import numpy as np
@@ -129,14 +131,31 @@ def test_search_is_exact_beyond_the_range_of_float32():
         np.testing.assert_allclose(found[0], expected[0], rtol=1e-12)
 
 
-def test_search_leaves_faiss_settings_alone_and_takes_no_queries():
+def test_search_leaves_the_settings_of_faiss_as_they_were(monkeypatch):
     import faiss
 
-    before = faiss.cvar.distance_compute_blas_query_bs, faiss.cvar.distance_compute_blas_threshold
+    def settings():
+        variables = faiss.cvar.distance_compute_blas_query_bs, faiss.cvar.distance_compute_blas_threshold
+        return *variables, faiss.omp_get_max_threads()
+
+    before, during, bank = settings(), [], make_bank()
+    both = Barrier(2, timeout=10)
+    real = faiss.knn
+    monkeypatch.setattr(
+        faiss, "knn", lambda *given: (both.wait(), during.append(settings()), both.wait(), real(*given))[-1]
+    )
+    with ThreadPoolExecutor(2) as pool:  # two searches at once: the last one to end puts the settings back
+        list(pool.map(lambda _: bank.search(np.zeros((1, 8), np.float32)), range(2)))
+    assert settings() == before and before[:2] not in {seen[:2] for seen in during}
+    monkeypatch.setattr(faiss, "knn", lambda *given: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        bank.search(np.zeros((1, 8), np.float32))
+    assert settings() == before
+
+
+def test_a_search_without_queries_finds_nothing():
     distances, rows = make_bank().search(np.empty((0, 8), np.float32), k=2, exclude=[])
     assert distances.shape == rows.shape == (0, 2)
-    make_bank().search(np.zeros((1, 8), np.float32))
-    assert before == (faiss.cvar.distance_compute_blas_query_bs, faiss.cvar.distance_compute_blas_threshold)
 
 
 @pytest.mark.parametrize(

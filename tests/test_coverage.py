@@ -83,8 +83,10 @@ def test_mmd_is_good_to_a_millionth_whatever_its_precision(kind, width, monkeypa
 
 
 def test_mmd_uses_float32_where_it_can(monkeypatch):
-    real, used = metrics._squared_mmd, []
-    monkeypatch.setattr(metrics, "_squared_mmd", lambda x, y, t: used.append((len(x), t)) or real(x, y, t))
+    real, used = metrics.KernelRuler.squared, []
+    monkeypatch.setattr(
+        metrics.KernelRuler, "squared", lambda ruler, x: used.append((len(x), ruler.dtype)) or real(ruler, x)
+    )
     x, y = samples(n=700, m=900)
     coverage.mmd(x, y)
     assert used == [(512, np.float32), (512, np.float64), (700, np.float32)]
@@ -169,12 +171,16 @@ def test_median_distance_with_a_bracket_even_a_wrong_one(spread, monkeypatch):
     assert calls
 
 
-def test_pca_matches_scikit_learn_and_is_reproducible():
+@pytest.mark.parametrize("offset", [0.0, 1e4])
+def test_pca_is_the_singular_value_decomposition_with_signs_that_repeat(offset):
     _, y = samples()
-    space, reference = coverage.pca(y, 3), PCA(3).fit(y)
-    np.testing.assert_allclose(space.scale**2, reference.explained_variance_)
-    np.testing.assert_allclose(np.abs(space.project(y)), np.abs(reference.transform(y)), atol=1e-9)
+    y = y + offset
+    space, (_, singular, axes) = coverage.pca(y, 3), np.linalg.svd(y - y.mean(0), full_matrices=False)
+    np.testing.assert_allclose(space.scale, singular[:3] / np.sqrt(len(y) - 1))
+    np.testing.assert_allclose(np.abs(space.project(y)), np.abs((y - y.mean(0)) @ axes[:3].T), atol=1e-9)
     assert (space.axes[np.abs(space.axes).argmax(0), range(3)] > 0).all()
+    with pytest.raises(RafError, match="3 points do not vary along 3 axes"):
+        coverage.pca(y[:3], 3)
 
 
 def test_sequences_and_what_lies_beyond():

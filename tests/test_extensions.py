@@ -15,7 +15,7 @@ from raflib.coverage.identity import REST, neutral
 from raflib.coverage.pose import centred, pose_correlation
 from raflib.errors import RafError
 from raflib.sampler import PAPER_METHODS, SAMPLERS, Vanilla, sampler_from_name
-from raflib.sampler.raf import Conditioner, FromBank, Sampler
+from raflib.sampler.base import Conditioner, FromBank, Sampler
 from raflib.training import fit
 
 PEOPLE, ROWS, FRAMES, WIDTH = 8, 50, 40, 10

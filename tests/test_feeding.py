@@ -12,7 +12,7 @@ from raflib.capture import shown
 from raflib.coverage.pose import centred, pose_correlation, pose_r2
 from raflib.errors import RafError
 from raflib.sampler import RAF, SAMPLERS, Vanilla, sampler_from_name
-from raflib.sampler.compare import MEASURES, compare_samplers, fed
+from raflib.sampler.compare import MEASURES, compare_samplers, given_vectors
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +67,8 @@ def test_every_sampler_gets_a_row_a_measure(capture, bank, targets):
 def test_one_draw_is_repeated_by_its_seed(capture, bank):
     condition = RAF(bank, p=0.5).bind(shown(capture), "900")
     frames = np.flatnonzero(capture.train)
-    np.testing.assert_array_equal(fed(condition, frames, 3), fed(condition, frames, 3))
-    assert (fed(condition, frames, 3) != fed(condition, frames, 4)).any()
+    np.testing.assert_array_equal(given_vectors(condition, frames, 3), given_vectors(condition, frames, 3))
+    assert (given_vectors(condition, frames, 3) != given_vectors(condition, frames, 4)).any()
     assert np.isnan(shown(capture)[capture.free]).all()
 
 

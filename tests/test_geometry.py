@@ -10,6 +10,7 @@ from raflib.geometry import (
     Camera,
     axis_angle_to_matrix,
     compose_pose,
+    farthest_row,
     matrix_to_axis_angle,
     matrix_to_quaternion,
     nearest_rotation,
@@ -113,3 +114,10 @@ def test_composed_pose_applies_inner_first():
     one = torch.ones(1, dtype=torch.float64)
     twice = transform_points(transform_points(points, inner, one), outer, one)
     torch.testing.assert_close(transform_points(points, compose_pose(outer, inner), one), twice)
+
+
+def test_the_farthest_row_is_far_from_all_chosen_ones():
+    points = np.array([[0.0, 0], [1, 0], [5, 0], [5, 4], [0, 4], [0, 4]])
+    assert farthest_row(points, [0]) == 3
+    assert farthest_row(points, [0, 3]) == 2, "of equally far rows the first"
+    assert farthest_row(points, [0, 3], np.array([1, 5, 2])) == 5

@@ -103,7 +103,7 @@ def test_agreement_sees_what_lowers_it():
         (lambda: people.within([np.zeros((3, 2)), np.zeros((3, 4))]), r"person 1 .*\(3, 4\)"),
         (lambda: people.between([np.array([[0.0, np.nan]])]), "person 0 hold NaN"),
         (lambda: people.spread([np.zeros((4, 2))]), "1 persons"),
-        (lambda: people.from_other_sequences(np.zeros((4, 2)), ["SEN"] * 4), "1 sequences for 4 frames"),
+        (lambda: people.sequence_distances(np.zeros((4, 2)), ["SEN"] * 4), "all of one sequence"),
         (lambda: people.agreement({"a": np.zeros((2, 1))}, {"b": np.zeros((2, 1))}, ["x"]), "differ"),
     ],
 )

@@ -158,7 +158,7 @@ def test_the_docstrings_ten_lines_run(bank, expression, tmp_path, monkeypatch, c
     names = {
         "expression": expression,
         "model": model,
-        "pictures": torch.rand(FRAMES, 6),
+        "images": torch.rand(FRAMES, 6),
         "optimizer": torch.optim.Adam(model.parameters(), 1e-2),
     }
     example = doctest.DocTestParser().get_doctest(sampler.__doc__, names, "sampler", None, None)

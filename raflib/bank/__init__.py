@@ -1,13 +1,13 @@
-"""How a bank finds and keeps its rows, from thousands to billions of them.
+"""The expression bank (paper §4.2): how it keeps and searches its rows, from thousands to billions of them.
 
-    ExpressionBank.load("bank.npz").search(...)           in memory, exact; to a million rows
+    ExpressionBank.load("bank.npz").search(...)           in memory, exact; up to a million rows
     write_mapped("bank", pieces)                          a folder that `ExpressionBank.load` leaves on the disk, exact;
-                                                          to tens of millions
+                                                          up to tens of millions
     build_shards(...), sharded_search(folders, ...)       many such folders with Dask, exact; beyond
-    approximate(bank, "ivf" or "hnsw")                    faster and not exact, its recall measured
+    approximate(bank, "ivf" or "hnsw")                    faster and not exact, with measured recall
 
-What that costs: seconds of one core for 3,000 queries (one subject) in N rows of 64 features. The first three columns
-were measured (`python benchmarks/retrieval.py --scale`; 10 million once), the last two are the formulas', never run:
+The table gives seconds of one core for 3,000 queries (one subject) in N rows of 64 features. The first three columns
+were measured (`python benchmarks/retrieval.py --scale`; 10 million once). The last two follow from the formulas below:
 
     rows                            83,000   1 million   10 million  |  100 million   1 billion
     exact search                      0.58         6.2           58  |          620       6,200
@@ -29,11 +29,11 @@ were measured (`python benchmarks/retrieval.py --scale`; 10 million once), the l
     disk     4 (d + 1) + 12 bytes a row, 12 more with head rotations
     memory   ivf 4 d + 8 bytes a row, hnsw 4 d + 272, up to 1.6 times that while they are built
 
-The rows are synthetic (20 actions mixed); the memory beside the file is what a search adds, at 10 million all that the
-process has. Building an index costs more than one exact search: together with its search, "ivf" takes 1.4 times as long
-at 83,000 rows and 1.3 times at a million, and by the formulas more beyond. It pays from the second subject on.
-"hnsw" searches more slowly than the exact search at 83,000 rows. A billion rows are a hundred shards of ten million,
-each a minute of one core.
+The rows are synthetic (20 actions mixed). The memory beside the file is what a search adds; at 10 million it is all
+memory of the process. Building an index costs more than one exact search: together with its search, "ivf" takes 1.4
+times as long at 83,000 rows and 1.3 times at a million, and by the formulas more beyond. It pays from the second
+subject on. "hnsw" searches more slowly than the exact search at 83,000 rows. A billion rows are a hundred shards of ten
+million, each of which takes a minute of one core.
 """
 
 from raflib.bank.approximate import ApproximateSearch, approximate

@@ -1,13 +1,14 @@
-"""Approximate search, for banks so large that comparing with every row takes too long; its recall is always measured.
+"""Approximate search, for banks in which comparing with every row takes too long; its recall is always measured.
 
     fast = approximate(bank, kind="ivf")        prints and keeps the recall against the exact search
     distances, rows = fast.search(queries, k=5, exclude="422")
 
-Two faiss indexes: "ivf" sorts rows into √N cells around centres and looks into `effort` cells a query; "hnsw" walks a
-graph of near rows, `effort` of them in mind. What they propose is measured again in float64 and ordered by distance
-and row as exact search does, nobody's own rows come back, and a query for which the index proposes fewer than k rows
-is searched exactly. Indexes are built and queried with one thread, so that the same bank gives the same answers. An
-index copies the features into memory: N × (4 d + 8) bytes for "ivf", N × (4 d + 272) for "hnsw".
+There are two faiss indexes. "ivf" sorts rows into √N cells around centres and searches `effort` cells per query. "hnsw"
+walks a graph of near rows and keeps `effort` candidates. Distances of the proposed rows are computed again in float64,
+and rows are ordered by distance and row as in exact search. Rows of excluded people are never returned. A query for
+which the index proposes fewer than k rows is searched exactly. Indexes are built and queried with one thread, so that
+the same bank gives the same answers. An index copies the features into memory: N × (4 d + 8) bytes for "ivf", and
+N × (4 d + 272) for "hnsw".
 """
 
 from __future__ import annotations
@@ -27,18 +28,23 @@ from raflib.errors import RafError, whole
 
 KINDS = ("ivf", "hnsw")
 EFFORT = {"ivf": 32, "hnsw": 256}
-LINKS, BUILDING = 32, 80  # of hnsw: neighbours kept a row, rows in mind while building
-PER_CELL = 64  # rows a cell that centres are learned from
+LINKS, BUILDING = 32, 80  # of hnsw: neighbours kept per row, candidates kept while building
+PER_CELL = 64  # rows per cell that its centre is learned from
 ADDED = 2**18  # rows added to an index at once
-MARGIN = 8  # rows proposed beyond k, for the ranking in float64
+MARGIN = 8  # rows that the index proposes beyond k, for the ranking in float64
 
 
 @dataclass(frozen=True, eq=False)
 class ApproximateSearch:
     """A faiss index over a bank, from `approximate`.
 
-    `recall` is what share of the exact k nearest rows it found, by k, over `sampled` rows of the bank that left out
-    their own person; `seconds` how long the index took to build.
+    Attributes:
+        bank: the bank that is searched.
+        kind, effort: as given to `approximate`.
+        index: the faiss index.
+        seconds: how long the index took to build.
+        recall: for each k, the share of the exact k nearest rows that were found.
+        sampled: how many rows of the bank were queries for `recall`, each without rows of its own person.
     """
 
     bank: ExpressionBank
@@ -56,13 +62,13 @@ class ApproximateSearch:
         exclude: str | Iterable[str] | None = None,
         feature_space: str | None = None,
     ) -> tuple[Float[np.ndarray, "Q k"], Int[np.ndarray, "Q k"]]:
-        """(distances, rows) as `ExpressionBank.search` gives them, except that nearer rows may be missed."""
+        """(distances, rows) as `ExpressionBank.search` returns them, but some of the nearest may be missing."""
         queries = self.bank._checked_queries(queries, feature_space)
         squared, rows = _search(self.bank._table, self.kind, self.index, self.effort, queries, k, exclude)
         return np.sqrt(squared), rows
 
     def summary(self) -> str:
-        """One line: what was built and how much of the exact answer it finds."""
+        """One line about the index: kind, effort, building time and recall."""
         found = ", ".join(f"{100 * share:.1f} % of the nearest {k}" for k, share in self.recall.items())
         return (
             f"approximate search ({self.kind}, effort {self.effort}) in {len(self.bank)} rows, built in "
@@ -78,11 +84,18 @@ def approximate(
     seed: SupportsIndex = 0,
     quiet: bool = False,
 ) -> ApproximateSearch:
-    """An index over the bank, with its recall measured on `sample` random rows (of at most 20 people) and printed.
+    """An index over the bank, with its recall measured on random rows of at most 20 people.
 
-    `effort` is how many cells ("ivf", default 32) or rows ("hnsw", default 256) a query looks at: more of it finds
-    more, in proportionally more time. A query's own person is left out while searching; where that person has many
-    rows in the bank, "hnsw" needs an effort beyond their number. Raises RafError for another kind or an effort below 1.
+    Raises RafError for another kind or an effort below 1.
+
+    Args:
+        bank: the bank to search.
+        kind: "ivf" or "hnsw".
+        effort: how many cells ("ivf", default 32) or candidates ("hnsw", default 256) a query looks at. A larger effort
+            finds more rows in proportionally more time. "hnsw" needs more than an excluded person's number of rows.
+        sample: how many random rows are queries when recall is measured.
+        seed: seed of all random choices.
+        quiet: whether the summary is not printed.
     """
     if kind not in KINDS:
         raise RafError(f"approximate: kind is {kind!r}, expected one of {', '.join(KINDS)}")
@@ -109,7 +122,7 @@ def approximate(
 
 
 def _build(table: exact.Table, kind: str, seed: int) -> object:
-    """The faiss index whose ids are lines of the table."""
+    """Build the faiss index; its ids are lines of the table."""
     import faiss
 
     count, width = table.features.shape
@@ -136,7 +149,7 @@ def _search(
     k: SupportsIndex,
     exclude: str | Iterable[str] | None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(squared distances, rows)."""
+    """(squared distances [Q,k], rows [Q,k]), searched in the index."""
     import faiss
 
     k, asked = exact.check_k(k), exact.groups(exclude, len(queries))
@@ -163,19 +176,19 @@ def _search(
 
 
 def _sample(bank: ExpressionBank, count: int, seed: int) -> tuple[np.ndarray, list[str]]:
-    """(features, people) of random rows of a few people: a person's queries are searched together."""
-    draw = np.random.default_rng(seed)
-    people = draw.permutation(list(bank.people))[:20].tolist()
+    """(features, people) of random rows; few people, because queries with one excluded person are searched together."""
+    random = np.random.default_rng(seed)
+    people = random.permutation(list(bank.people))[:20].tolist()
     spans = [bank._table.spans[name] for name in people]
     lines = np.concatenate([np.arange(*span) for span in spans])
-    chosen = draw.permutation(len(lines))[:count]
+    chosen = random.permutation(len(lines))[:count]
     owners = np.repeat(people, [stop - start for start, stop in spans])[chosen]
     return np.ascontiguousarray(bank._table.features[lines[chosen]]), owners.tolist()
 
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """faiss on one thread: several would add rows in another order each time."""
+    """Let faiss use one thread, because several would add rows in another order each time."""
     import faiss
 
     before = faiss.omp_get_max_threads()

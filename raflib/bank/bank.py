@@ -1,17 +1,16 @@
 """The expression bank: expression features of many people, saved safely and searched exactly (paper §4.2).
 
-A bank is a frozen table of `features` [N,d] with, for each row, whose face it was (`subjects`), which `sequence` and
-which `frame`, all in one tagged `feature_space`; banks and queries of different spaces never meet. `search` is the
-argmin of §4.1: exact Euclidean nearest rows among *other* people, equal distances ordered by row, the same answer on
-any machine and with any number of threads. Needs only numpy and faiss; nothing else of `raflib` but files, errors and
-`raflib.bank`, which says what to do about more rows than fit in memory.
+A bank is a frozen table of `features` [N,d]. Each row has its person (`subjects`), `sequence` and `frame`. All rows are
+of one named `feature_space`, and searching with features of another space is an error. `search` is the argmin of §4.1:
+exact Euclidean nearest rows among *other* people, with equal distances ordered by row. Its answer is the same on any
+machine and with any number of threads. The module needs only numpy, faiss and, from `raflib`, files and errors.
+`raflib.bank` says what to do with more rows than fit in memory.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -26,28 +25,30 @@ from raflib.bank import exact, files
 from raflib.bank.columns import COLUMNS, Coded, check_finite, check_space, checked, names, plain
 from raflib.bank.drawing import draw_frames
 from raflib.bank.folder import write_columns
-from raflib.bank.header import HEADER, REMEDY, open_column, read_header, sha256_of
+from raflib.bank.header import StoredColumns
 from raflib.errors import RafError, as_float32, numbers, whole
-from raflib.reading import FileError, checked_file, damage_named
+from raflib.reading import checked_file, damage_named
 
 if TYPE_CHECKING:
     from raflib.capture import Capture
 
 IN_MEMORY = 2_000_000
-"""Rows at most that a bank on the disk makes into an ordinary one."""
-CHECKED = 2**20
-"""Rows of a column that are checked at once."""
-_VERIFIED: set[tuple] = set()
+"""A bank on the disk copies at most this many rows into memory."""
 
 
 @dataclass(frozen=True, eq=False)
 class ExpressionBank:
-    """Expression features of many people: one row a frame, read-only.
+    """Expression features of many people: one row per frame, read-only.
 
-    `rotation` [N,3], if known, is how the head was turned in each frame: axis-angle in radians, in the axes of
-    `raflib.geometry` (x to the image's right, y down, z away). Its zero is the tracker's and differs from person to
-    person, so compare rotations within a person. Raises RafError when the columns differ in length, a feature or
-    rotation is not finite, or the bank would be empty.
+    Raises RafError when the columns differ in length, a feature or rotation is not finite, or there is no row.
+
+    Attributes:
+        features: [N,d] float32.
+        subjects, sequence, frame: [N] the person, recording and frame number of each row.
+        feature_space: name of the features' space, such as "arkit52".
+        provenance: where the rows come from, as text by name.
+        rotation: [N,3] head rotations if known: axis-angle in radians, in the axes of `raflib.geometry` (x to the
+            image's right, y down, z away). Their zero differs from person to person, so compare them within a person.
     """
 
     features: Float[np.ndarray, "N d"]
@@ -73,9 +74,9 @@ class ExpressionBank:
     ) -> ExpressionBank:
         """A bank of `per_subject` random detected frames of each capture, without replacement (paper §4.2, §5).
 
-        A person with fewer detected frames gives all they have. The draw depends on `seed` and the subject only, so
-        that adding people leaves the others' rows as they were. Raises RafError for an empty list, a person given
-        twice, mixed feature spaces or widths, and features that are not finite where a face was detected.
+        All frames of a person with fewer detected ones are taken. The choice depends on `seed` and the subject only, so
+        adding people does not change other people's rows. Raises RafError for an empty list, a person given twice,
+        mixed feature spaces or widths, and features that are not finite where a face was detected.
         """
         per_subject, seed = whole("per_subject", per_subject, 1), whole("seed", seed, 0)
         columns, space, people = draw_frames(captures, per_subject, seed)
@@ -88,11 +89,11 @@ class ExpressionBank:
         rows: Sequence[int] | np.ndarray | None = None,
         exclude: str | Iterable[str] | None = None,
     ) -> ExpressionBank:
-        """The bank with fewer rows: those of `subjects`, at `rows`, not of `exclude`; conditions add up.
+        """The bank with fewer rows: those that are of `subjects`, at `rows` and not of `exclude`.
 
-        `rows` are indexes, kept in the order given, or a boolean mask. Excluding
-        somebody who is not in the bank changes nothing. Raises RafError for a subject asked for but absent, rows out of
-        range or repeated, or when nothing is left.
+        `rows` are indexes, kept in the order given, or a boolean mask. Excluding a person who is not in the bank
+        changes nothing. Raises RafError for `subjects` that are not in the bank, rows out of range or repeated, and
+        when no row is left.
         """
         kept = np.arange(len(self)) if rows is None else numbers("bank: rows", rows, "iub")
         if kept.dtype == bool and kept.shape == (len(self),):
@@ -128,11 +129,11 @@ class ExpressionBank:
         return ExpressionBank(**columns, feature_space=self.feature_space, provenance=merged)
 
     def _columns(self, rows: Int[np.ndarray, " n"] | slice = slice(None)) -> dict[str, np.ndarray]:
-        """What the bank knows of some rows, in memory."""
+        """The columns of some rows, in memory."""
         return {name: column[rows] for name in COLUMNS if (column := getattr(self, name)) is not None}
 
     def _of(self, subjects: Iterable[str], rows: Int[np.ndarray, " n"]) -> np.ndarray:
-        """Which of the rows are these people's, boolean [n]."""
+        """Whether each of the rows is of one of these people, boolean [n]."""
         return np.isin(self.subjects[rows], list(subjects))
 
     @property
@@ -142,7 +143,7 @@ class ExpressionBank:
     def save(self, path: str | Path, half: bool = False) -> None:
         """Write the bank as a compressed .npz: no pickle, checksummed, atomic.
 
-        `half` rounds features to float16 (half the size, relative error 5e-4); loading gives float32 either way.
+        `half` rounds features to float16 (half the size, relative error 5e-4); `load` returns float32 in both cases.
         Raises RafError where the file cannot be written or float16 cannot hold a feature.
         """
         columns = files.halved(self._columns()) if half else self._columns()
@@ -151,7 +152,7 @@ class ExpressionBank:
 
     @classmethod
     def load(cls, path: str | Path) -> ExpressionBank:
-        """The bank saved at `path`: a file of `save`, or a folder of `raflib.bank.write_mapped`, left on the disk.
+        """The bank saved at `path`: a file of `save`, or a folder of `write_mapped`, which stays on the disk.
 
         Raises RafError naming a path that is missing, damaged, foreign or of another format.
         """
@@ -168,7 +169,7 @@ class ExpressionBank:
 
     @cached_property
     def checksum(self) -> str:
-        """sha256 over all the bank holds (columns, space, provenance), independent of how a file packs it."""
+        """sha256 over columns, feature space and provenance; it does not depend on a file's compression."""
         digest = hashlib.sha256()
         header = [files.FORMAT, self.feature_space, self.features.shape, self.provenance]
         digest.update(json.dumps(header, sort_keys=True).encode())
@@ -184,7 +185,7 @@ class ExpressionBank:
 
     @cached_property
     def people(self) -> tuple[str, ...]:
-        """Everybody in the bank, sorted."""
+        """The names of all people in the bank, sorted."""
         return tuple(np.unique(self.subjects).tolist())
 
     def search(
@@ -196,10 +197,16 @@ class ExpressionBank:
     ) -> tuple[Float[np.ndarray, "Q k"], Int[np.ndarray, "Q k"]]:
         """(distances, rows): each query's k nearest rows by L2 distance among people other than `exclude` (paper §4.1).
 
-        `exclude` is one subject for all queries, one subject for each of them, or None for no exclusion; a subject
-        who is not in the bank excludes nothing. Exact: distances are computed in float64 from float32 features, equal
-        ones are ordered by row. Raises RafError for another width or feature space, NaN, a list of the wrong length,
-        names that are not strings, and when fewer than k rows remain.
+        The search is exact: distances are computed in float64 from float32 features, and equal ones are ordered by row.
+        Raises RafError for another width or feature space, NaN, a list of the wrong length, names that are not strings,
+        and when fewer than k rows remain.
+
+        Args:
+            queries: features of the bank's feature space.
+            k: how many rows are returned per query.
+            exclude: one subject for all queries, one subject for each of them, or None for no exclusion. A subject who
+                is not in the bank excludes nothing.
+            feature_space: the queries' feature space, compared with the bank's if given.
         """
         queries = self._checked_queries(queries, feature_space)
         squared, rows = exact.search(self._table, queries, k, exclude)
@@ -210,7 +217,7 @@ class ExpressionBank:
         return exact.Table.of(self.features, self.subjects)
 
     def _checked_queries(self, queries: np.ndarray, feature_space: str | None) -> Float[np.ndarray, "Q d"]:
-        """Queries that may be searched for in this bank; RafError for others."""
+        """The queries as float32; RafError where they do not fit the bank."""
         queries = np.ascontiguousarray(as_float32("search: queries", queries))
         if queries.ndim != 2:
             raise RafError(f"search: queries of shape {queries.shape}, expected [Q, {self.features.shape[1]}]")
@@ -220,90 +227,65 @@ class ExpressionBank:
 
 
 class MappedBank(ExpressionBank):
-    """A bank whose columns stay on the disk: searched, restricted and verified as any other, by the memory of a few.
+    """A bank whose columns stay on the disk and are searched there.
 
-    `subjects` and `sequence` are `Coded` columns. `restrict` gives an ordinary bank; what would bring more than
-    `IN_MEMORY` rows into memory (`restrict`, `merge`, `save`) raises RafError. `checksum` is that of the folder.
+    `subjects` and `sequence` are `Coded` columns. `restrict` returns a bank in memory. Operations that would copy more
+    than `IN_MEMORY` rows into memory (`restrict`, `merge`, `save`) raise RafError. `checksum` is that of the folder.
     """
 
     def __init__(self, folder: str | Path):
-        folder = Path(folder)
-        with damage_named(folder, files.WHAT, REMEDY):
-            header = read_header(folder)
-            rows = dict(header["people"])
-            opened = {name: open_column(folder, name, listed) for name, listed in header["files"].items()}
-            codes = np.repeat(np.arange(len(rows), dtype=np.int32), list(rows.values()))
-            found = {
-                "folder": folder, "subjects": Coded(list(rows), codes), "feature_space": header["feature_space"],
-                "provenance": header["provenance"], "checksum": header["checksum"], "_rows": rows, "_header": header,
-                "_opened": opened,
-            }  # fmt: skip
+        stored = StoredColumns(Path(folder))
+        header = stored.header
+        subjects = Coded(list(stored.people), np.repeat(np.arange(len(stored.people), dtype=np.int32), stored.counts))
+        found = {
+            "folder": stored.folder, "subjects": subjects, "feature_space": header["feature_space"],
+            "provenance": header["provenance"], "checksum": header["checksum"], "_rows": stored.people,
+            "_stored": stored,
+        }  # fmt: skip
         for name, value in found.items():
             object.__setattr__(self, name, value)
 
     @cached_property
     def _table(self) -> exact.Table:
-        edges = np.cumsum([0, *self._rows.values()]).tolist()
+        edges = np.cumsum([0, *self._stored.counts]).tolist()
         spans = dict(zip(self._rows, pairwise(edges), strict=True))
-        return exact.Table(self._column("lines"), None, spans, float(self._header["largest"]))
+        return exact.Table(self._stored["lines"], None, spans, float(self._stored.header["largest"]))
 
     @cached_property
-    def features(self) -> np.ndarray:
+    def features(self) -> Float[np.ndarray, "N d"]:
         """[N,d], on the disk."""
-        return self._column("lines")[:, :-1]
+        return self._stored["lines"][:, :-1]
 
     @cached_property
-    def frame(self) -> np.ndarray:
+    def frame(self) -> Int[np.ndarray, " N"]:
         """[N], on the disk."""
-        return self._column("frame")
+        return self._stored["frame"]
 
     @cached_property
     def sequence(self) -> Coded:
         """[N], its codes on the disk."""
-        return Coded(self._header["sequences"], self._column("sequence"))
+        return Coded(self._stored.header["sequences"], self._stored["sequence"])
 
     @cached_property
-    def rotation(self) -> np.ndarray | None:
+    def rotation(self) -> Float[np.ndarray, "N 3"] | None:
         """[N,3], on the disk, or None."""
-        return self._column("rotation") if "rotation" in self._opened else None
+        return self._stored["rotation"] if "rotation" in self._stored.header["files"] else None
 
     @cached_property
     def people(self) -> tuple[str, ...]:
-        """Everybody in the bank, sorted."""
+        """The names of all people in the bank, sorted."""
         return tuple(sorted(self._rows))
 
     def verify(self) -> None:
-        """Read every file and compare its checksum; RafError naming the first that was changed."""
-        for name in self._opened:
-            self._verify(name)
-
-    def _column(self, name: str) -> np.ndarray:
-        """One column, after its file's checksum was compared once in this process."""
-        with damage_named(self.folder, files.WHAT, REMEDY):
-            state = os.stat(self.folder / f"{name}.npy")
-        seen = (str(self.folder.resolve()), name, state.st_ino, state.st_mtime_ns, self.checksum)
-        if seen not in _VERIFIED:
-            self._verify(name)
-            _VERIFIED.add(seen)
-        return self._opened[name]
-
-    def _verify(self, name: str) -> None:
-        path = self.folder / f"{name}.npy"
-        with damage_named(path, "column of an expression bank", REMEDY):
-            if sha256_of(path) != self._header["files"][name]["sha256"]:
-                raise FileError(f"{path}: its checksum differs from {HEADER}'s; build the bank again")
-        column, sequences = self._opened[name], len(self._header["sequences"])
-        for part in np.array_split(column, -(-len(column) // CHECKED)):
-            fits = np.isfinite(part).all() if name != "sequence" else part.min() >= 0 and part.max() < sequences
-            if not fits:
-                raise FileError(f"{path}: holds numbers that no bank does; build the bank again")
+        """Read every file and compare its checksum; RafError names the first changed file."""
+        self._stored.verify()
 
     def __len__(self) -> int:
-        return self._opened["lines"].shape[0]
+        return self._stored.shape[0]
 
     @property
     def _space(self) -> tuple[str, int]:
-        return self.feature_space, self._opened["lines"].shape[1] - 1
+        return self.feature_space, self._stored.shape[1] - 1
 
     def _columns(self, rows: Int[np.ndarray, " n"] | slice = slice(None)) -> dict[str, np.ndarray]:
         count = len(self) if isinstance(rows, slice) else len(rows)
@@ -317,7 +299,7 @@ class MappedBank(ExpressionBank):
     def _of(self, subjects: Iterable[str], rows: Int[np.ndarray, " n"]) -> np.ndarray:
         return np.isin(self.subjects.codes[rows], np.flatnonzero(np.isin(self.subjects.names, list(subjects))))
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple:
         return MappedBank, (self.folder,)  # other processes open the folder themselves
 
 
@@ -326,10 +308,10 @@ def write_mapped(
 ) -> MappedBank:
     """Write the rows of `pieces`, one after the other, as a folder for `ExpressionBank.load`, and open it.
 
-    Each person's rows must be in one piece; inside a piece they are sorted by person. Only one piece is looked at at a
-    time, so that a generator keeps memory small. The folder appears when it is complete, and nothing is left of a
-    write that fails. Raises RafError where the folder exists or cannot be written, for no piece, mixed feature spaces,
-    a person in two pieces, and rotations in some pieces only.
+    Each person's rows must be in one piece; inside a piece they are sorted by person. Only one piece is in memory at a
+    time if `pieces` is a generator. The folder appears when it is complete, and a write that fails leaves nothing.
+    Raises RafError where the folder exists or cannot be written, for no piece, mixed feature spaces, a person in two
+    pieces, and rotations in some pieces only.
     """
     write_columns(Path(folder), pieces, provenance or {})
     return MappedBank(folder)

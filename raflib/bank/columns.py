@@ -16,10 +16,10 @@ COLUMNS = ("features", "subjects", "sequence", "frame", "rotation")
 
 
 class Coded(Sequence):
-    """A read-only column of strings [N], kept as one number a row: `names[codes]` without ever making the strings.
+    """A read-only column of strings [N], kept as one number per row: `names[codes]`.
 
-    Indexed, compared with a string and converted as an array of strings would be: `column[rows]` is such an array,
-    `column == "074"` a boolean [N]. `np.asarray(column)` makes all of them, at four bytes a letter.
+    It is used like an array of strings: `column[rows]` is such an array, and `column == "074"` is a boolean [N].
+    `np.asarray(column)` makes all strings, at four bytes per letter.
     """
 
     ndim = 1
@@ -29,21 +29,21 @@ class Coded(Sequence):
 
     @property
     def shape(self) -> tuple[int]:
-        """(N,), as an array's."""
+        """(N,), like the shape of an array."""
         return (len(self.codes),)
 
     def __len__(self) -> int:
         return len(self.codes)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: object) -> np.ndarray | np.str_:
         return self.names[self.codes[index]]
 
-    def __eq__(self, name: object):
+    def __eq__(self, name: object) -> np.ndarray:
         if not isinstance(name, str):
             return np.asarray(self) == name
         return np.isin(self.codes, np.flatnonzero(self.names == name))
 
-    def __ne__(self, name: object):
+    def __ne__(self, name: object) -> np.ndarray:
         return ~(self == name)
 
     __hash__ = None
@@ -55,7 +55,7 @@ class Coded(Sequence):
 def checked(
     features: object, subjects: object, sequence: object, frame: object, rotation: object = None
 ) -> dict[str, np.ndarray]:
-    """A bank's columns as read-only copies of the right type, so that nobody changes them later.
+    """A bank's columns as read-only copies of the right type.
 
     Raises RafError when they differ in length, a feature or rotation is not finite, or there is no row.
     """
@@ -83,7 +83,7 @@ def checked(
 
 
 def _texts(what: str, given: object) -> list[str]:
-    """A column of names; RafError for masked ones, numbers among them, and letters that arrays or files lose."""
+    """A column of names as a list; RafError for masked entries, numbers, and letters that arrays or files lose."""
     if np.ma.is_masked(given):
         raise RafError(f"{what} has masked entries; leave these rows out")
     listed = names(what, given)
@@ -100,7 +100,7 @@ def check_finite(features: Float[np.ndarray, "N d"], what: str) -> None:
 
 
 def check_space(held: tuple[str, int], given: tuple[str | None, int], what: str) -> None:
-    """Raises RafError unless `what`'s (feature space, width) is the bank's; a space of None is taken on trust."""
+    """Raises RafError unless the (feature space, width) of `what` is the bank's; a space of None is not compared."""
     if (given[0] or held[0], given[1]) != held:
         raise RafError(
             f"the bank holds {held[0]} features of width {held[1]} and {what} {given[0] or 'unnamed'} features of "
@@ -118,5 +118,5 @@ def names(what: str, given: object) -> list[str]:
 
 
 def plain(provenance: Mapping[str, object]) -> dict[str, str]:
-    """Where a bank comes from, as text that every file format holds."""
+    """A bank's provenance as text."""
     return {str(key): str(value) for key, value in provenance.items()}

@@ -1,4 +1,4 @@
-"""Random frames of people's captures: the rows of a bank (paper §4.2, §5). Needs only numpy."""
+"""Random frames of people's captures as rows of a bank (paper §4.2, §5). Needs only numpy."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def draw_frames(captures: Iterable[Capture], per_subject: int, seed: int) -> tuple[dict[str, np.ndarray], str, int]:
     """(columns, feature space, people) of `per_subject` random detected frames of each capture.
 
-    The draw of a person depends on `seed` and the subject only. Raises RafError for an empty list, a person given
+    The choice for a person depends on `seed` and the subject only. Raises RafError for an empty list, a person given
     twice, mixed feature spaces or widths, and features that are not finite where a face was detected.
     """
     pieces, space, width = {}, None, None
@@ -36,8 +36,8 @@ def draw_frames(captures: Iterable[Capture], per_subject: int, seed: int) -> tup
             raise RafError(f"bank: subject {subject!r} has no detected frame; leave this person out")
         if len(broken := detected[~np.isfinite(expression[detected]).all(1)]):
             raise RafError(f"bank: subject {subject!r} frame {broken[0]} is detected but not finite; track again")
-        draw = np.random.default_rng([seed, *subject.encode()])
-        chosen = np.sort(draw.permutation(detected)[:per_subject])
+        random = np.random.default_rng([seed, *subject.encode()])
+        chosen = np.sort(random.permutation(detected)[:per_subject])
         pose = np.asarray(capture.pose)[:, :3]
         columns = (expression, np.full(len(expression), subject), capture.sequence, capture.frame, pose)
         pieces[subject] = [np.asarray(column)[chosen] for column in columns]

@@ -1,9 +1,10 @@
-"""Exact nearest rows among other people, proved: the same answer on any machine and with any number of threads.
+"""Exact nearest rows among other people: the same answer on any machine and with any number of threads.
 
-faiss proposes a few rows more than asked for, in float32; their distances are computed again in float64. A row that
-faiss left out is at least as far as the last proposed one by its own arithmetic, and the largest rounding error that
-arithmetic can make is known: where the rows found are nearer by more than it, they are the nearest. The few queries
-without that proof are scanned in float64. Nothing of a table is copied, so that it may be a memory-mapped file.
+faiss proposes a few more rows than needed, in float32, and their distances are computed again in float64. By faiss's
+arithmetic, a row that it left out is at least as far as the last row that it proposed. The largest rounding error of
+that arithmetic is known. Rows that are nearer than the last proposed one by more than this error are therefore proved
+to be the nearest. The few queries without that proof are scanned in float64. A table is never copied, so it may be a
+memory-mapped file.
 
 The nearest row x of a query q has the largest q·x − |x|²/2, so a table keeps −|x|²/2 as one column more and faiss looks
 for the largest product with (q, 1): one multiplication of matrices and nothing else. Needs numpy, and faiss when a
@@ -25,19 +26,22 @@ from raflib.bank.columns import names
 from raflib.errors import RafError, whole
 
 BATCH = 8192  # queries at once, at most
-GATHERED = 2**25  # numbers of proposed rows held at once
-ROWS = 8192  # rows at once in the float64 scan: they fit a core's cache
+GATHERED = 2**25  # coordinates of proposed rows in memory at once
+ROWS = 8192  # rows at once in the float64 scan, so that they fit a core's cache
 UNDERFLOW = 64 * float(np.finfo(np.float32).tiny)  # a coordinate's share of what squares too small for float32 lose
 HUGE = 1e37  # squared lengths up to here are safe from overflow in float32
-MARGIN = 4  # rows asked of faiss beyond k, so that its float32 ranking can be proved right or found wanting
+MARGIN = 4  # rows that faiss proposes beyond k, so that its float32 ranking can be proved
 
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """Features with each person's rows side by side, ascending.
+    """Features sorted by person, each person's rows in ascending order.
 
-    `lines` [N,d+1] holds in each line a row's features x and −|x|²/2, `order` [N] its row number, None where the two
-    are the same; `spans` are each person's lines, from (included) and to (excluded); `largest` is the largest |x|².
+    Attributes:
+        lines: [N,d+1] the features x of a row and −|x|²/2.
+        order: [N] the row number of each line; None where lines are in the order of rows.
+        spans: each person's lines, from (included) and to (excluded).
+        largest: the largest |x|².
     """
 
     lines: Float32[np.ndarray, "N c"]
@@ -47,7 +51,7 @@ class Table:
 
     @classmethod
     def of(cls, features: Float32[np.ndarray, "N d"], subjects: np.ndarray) -> Table:
-        """The table of rows that lie in any order: a copy, sorted by person."""
+        """The table of rows in any order: a copy, sorted by person."""
         people, code = np.unique(subjects, return_inverse=True)
         order = np.argsort(code, kind="stable")
         edges = np.searchsorted(code[order], np.arange(len(people) + 1)).tolist()
@@ -57,11 +61,11 @@ class Table:
 
     @property
     def features(self) -> Float32[np.ndarray, "N d"]:
-        """Those of each line."""
+        """The features of each line."""
         return self.lines[:, :-1]
 
     def without(self, subject: str | None) -> list[tuple[int, int]]:
-        """The lines of everybody else: from and to of at most two stretches."""
+        """The lines of everybody else: from and to of at most two ranges."""
         start, stop = self.spans.get(subject, (0, 0))
         return [part for part in ((0, start), (stop, len(self.lines))) if part[0] < part[1]]
 
@@ -78,7 +82,7 @@ def with_lengths(features: Float32[np.ndarray, "N d"]) -> tuple[Float32[np.ndarr
 
 
 def available(parts: list[tuple[int, int]]) -> int:
-    """How many lines the stretches hold."""
+    """The number of lines in the ranges."""
     return sum(stop - start for start, stop in parts)
 
 
@@ -114,7 +118,7 @@ def check_enough(k: int, rows: int, subject: str | None) -> None:
 
 
 def groups(exclude: str | Iterable[str] | None, count: int) -> list[tuple[str | None, Int[np.ndarray, " n"]]]:
-    """Queries that leave out the same person, together: [(subject, indexes of the queries)]."""
+    """Queries grouped by the person they exclude: [(subject, indexes of the queries)]."""
     if count == 0:
         return []
     if exclude is None or isinstance(exclude, str):
@@ -127,7 +131,7 @@ def groups(exclude: str | Iterable[str] | None, count: int) -> list[tuple[str | 
 
 
 def squared_distances(queries: np.ndarray, rows: np.ndarray) -> Float[np.ndarray, "..."]:
-    """Along the last axis in float64: the one definition that every comparison here goes back to."""
+    """Squared distances along the last axis in float64; all comparisons of this module use this definition."""
     difference = queries.astype(np.float64) - rows
     return (difference * difference).sum(-1)
 
@@ -135,7 +139,7 @@ def squared_distances(queries: np.ndarray, rows: np.ndarray) -> Float[np.ndarray
 def rank(
     squared: Float[np.ndarray, "... n"], rows: Int[np.ndarray, "... n"], k: int
 ) -> tuple[Float[np.ndarray, "... k"], Int[np.ndarray, "... k"]]:
-    """The k smallest of each line, ties by row."""
+    """The k smallest distances and their rows along the last axis; equal distances are ordered by row."""
     order = np.lexsort((rows, squared), axis=-1)[..., :k]
     return np.take_along_axis(squared, order, -1), np.take_along_axis(rows, order, -1)
 
@@ -168,14 +172,14 @@ def _nearest(table: Table, parts: list[tuple[int, int]], queries: np.ndarray, k:
 
 
 def _rounding(width: int, dtype: type) -> float:
-    """Largest error of |q|² − 2 (q·x − |x|²/2) in units of (|q| + |x|)²: the usual bound for such sums, doubled."""
+    """Largest error of |q|² − 2 (q·x − |x|²/2) in units of (|q| + |x|)²: twice the usual bound for such sums."""
     return (width + 8) * float(np.finfo(dtype).eps)
 
 
 def _scan(
     table: Table, parts: list[tuple[int, int]], queries: np.ndarray, k: int, limits: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Exact search without an index, for the few queries whose neighbours are too close to call in float32.
+    """Exact search in float64, for the few queries whose neighbours float32 cannot tell apart.
 
     `limits` are squared distances that the k-th row is known not to exceed.
     """
@@ -203,9 +207,9 @@ _blocks_lock, _blocks_users, _blocks_before = Lock(), 0, (0, 0)
 
 @contextmanager
 def _cache_sized_blocks() -> Iterator[None]:
-    """Have faiss multiply in blocks that fit a core's cache, for small batches too: faster, the same results.
+    """Let faiss multiply in blocks that fit a core's cache, also for small batches: faster, with the same results.
 
-    The setting is the whole process's; the last of several threads that search puts it back.
+    The setting is the whole process's. When several threads search at once, the last one to end restores it.
     """
     from faiss import cvar
 

@@ -25,7 +25,7 @@ MOST_BYTES = 2**32
 
 
 def check_format(path: Path, name: object, version: object) -> None:
-    """Raises RafError where a file is another program's or of another version."""
+    """Raises RafError where a file is of another program or another version."""
     if name != FORMAT:
         raise FileError(f"{path}: not an expression bank, expected one written by raflib")
     if version != VERSION:
@@ -33,7 +33,7 @@ def check_format(path: Path, name: object, version: object) -> None:
 
 
 def halved(columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Features and rotations rounded to float16, infinite where it cannot hold them."""
+    """The columns with features and rotations rounded to float16; too large numbers become infinite."""
     with np.errstate(over="ignore"):
         return {k: column.astype(np.float16) if column.dtype == np.float32 else column for k, column in columns.items()}
 

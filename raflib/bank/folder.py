@@ -1,15 +1,15 @@
-"""Banks of millions of rows: a folder of plain .npy files that stays on the disk and is read where a search needs it.
+"""Banks of millions of rows: a folder of plain .npy files that stays on the disk; a search reads what it needs.
 
     write_mapped("bank", pieces)            pieces: banks of a few people each; never more than one of them in memory
-    bank = ExpressionBank.load("bank")      in a fraction of a second; search as ever
-    bank.verify()                           reads everything anew and compares checksums
+    bank = ExpressionBank.load("bank")      in a fraction of a second
+    bank.verify()                           reads everything again and compares checksums
 
 A folder holds `bank.json` (format, version, space, provenance, people with their numbers of rows, names of sequences,
 largest squared length, and for each file its type, shape and sha256, all under one checksum) and `lines.npy` [N,d+1]
 float32 (features and −|x|²/2, as the search wants them), `frame.npy` [N] int64, `sequence.npy` [N] int32 (codes into
 the names), `rotation.npy` [N,3] float32 if known. One person's rows lie side by side. Opening checks the JSON's
-checksum and every file's header and size. A file's own checksum is compared when a process first uses its column (about
-a second a gigabyte), so that no changed number is ever searched or handed out.
+checksum and every file's header and size. A file's own checksum is compared when a process first uses its column, so
+that no changed number is ever searched or returned. That takes about a second per gigabyte.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 def write_columns(folder: Path, pieces: Iterable[ExpressionBank], provenance: Mapping[str, object]) -> None:
-    """The rows of `pieces` as a folder; see `raflib.bank.write_mapped`, which opens it."""
+    """Write the rows of `pieces` as a folder; see `raflib.bank.write_mapped`."""
     if folder.exists():
         raise RafError(f"{folder}: exists already; delete it or choose another folder")
     people: dict[str, int] = {}
@@ -80,25 +80,25 @@ def write_columns(folder: Path, pieces: Iterable[ExpressionBank], provenance: Ma
 
 
 class _Growing:
-    """A .npy file whose number of rows is known at the end."""
+    """A .npy file that grows: its number of rows is known at the end."""
 
     def __init__(self, path: Path, dtype: str, shape: tuple[int, ...]):
         self.path, self.dtype, self.shape, self.rows = path, dtype, shape, 0
         self._write_header("wb")
 
     def append(self, column: np.ndarray) -> None:
-        """More rows."""
+        """Append rows."""
         self.rows += len(column)
         with open(self.path, "ab") as stream:
             np.ascontiguousarray(column, self.dtype).tofile(stream)
 
     def finish(self) -> dict[str, object]:
-        """Complete the file; what the JSON keeps of it."""
+        """Complete the file and return its type, shape and checksum, for the JSON."""
         self._write_header("r+b")
         return {"dtype": self.dtype, "shape": [self.rows, *self.shape], "sha256": sha256_of(self.path)}
 
     def _write_header(self, mode: str) -> None:
-        """Of the same length whatever the number of rows: numpy leaves room for it."""
+        """Write the header, whose length does not depend on the number of rows: numpy leaves room for it."""
         header = {"descr": self.dtype, "fortran_order": False, "shape": (self.rows, *self.shape)}
         with open(self.path, mode) as stream:
             np.lib.format.write_array_header_1_0(stream, header)
@@ -108,9 +108,9 @@ class _Growing:
 
 @contextmanager
 def _atomic_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder that takes its name when the block ends well and vanishes when it does not.
+    """A temporary folder that is renamed when the block succeeds and removed when it fails.
 
-    Those that killed processes left beside it are removed.
+    Temporary folders that killed processes left beside it are removed.
     """
     temporary = folder.with_name(f"{TEMPORARY}{secrets.token_hex(6)}")
     try:
@@ -135,7 +135,7 @@ def _remove_leftovers(parent: Path) -> None:
                 with folder_lock(entry, "removing what a killed process left"):
                     shutil.rmtree(entry, ignore_errors=True)
         except (RafError, OSError):
-            continue  # somebody is writing it
+            continue  # another process is writing it
 
 
 def _codes(column: np.ndarray, known: dict[str, int]) -> Int[np.ndarray, " n"]:

@@ -1,10 +1,11 @@
-"""What a folder of `raflib.bank.folder` says of itself, and its columns, opened only if they are what it says."""
+"""The header of a folder of `raflib.bank.folder`, and its columns, which must be as the header lists them."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -21,10 +22,66 @@ ENTRIES = {
 }  # fmt: skip
 REMEDY = "copy or build the folder again"
 HEADER_BYTES = 2**26
+CHECKED = 2**20
+"""Number of rows of a column that are checked at once."""
+_VERIFIED: set[tuple] = set()
+"""Files whose checksum this process has compared."""
+
+
+class StoredColumns:
+    """The columns of a folder of `raflib.bank.folder` by name, memory-mapped: `stored["frame"]`.
+
+    Raises RafError naming the folder when it is missing, damaged or of another format.
+
+    Attributes:
+        folder: the folder.
+        header: the checked content of `bank.json`.
+        people: the number of rows of each person, in the order of the rows.
+        shape: (N, d+1), the shape of the column "lines".
+    """
+
+    def __init__(self, folder: Path):
+        with damage_named(folder, files.WHAT, REMEDY):
+            self.folder, self.header = folder, read_header(folder)
+            self.people: dict[str, int] = dict(self.header["people"])
+            listed = self.header["files"].items()
+            self._opened = {name: open_column(folder, name, as_listed) for name, as_listed in listed}
+        self.shape = self._opened["lines"].shape
+
+    @property
+    def counts(self) -> list[int]:
+        """The number of rows of each person."""
+        return list(self.people.values())
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """One column. Its file's checksum is compared when this process first uses it."""
+        with damage_named(self.folder, files.WHAT, REMEDY):
+            state = os.stat(self.folder / f"{name}.npy")
+        seen = (str(self.folder.resolve()), name, state.st_ino, state.st_mtime_ns, self.header["checksum"])
+        if seen not in _VERIFIED:
+            self._verify(name)
+            _VERIFIED.add(seen)
+        return self._opened[name]
+
+    def verify(self) -> None:
+        """Read every file and compare its checksum; RafError names the first changed file."""
+        for name in self._opened:
+            self._verify(name)
+
+    def _verify(self, name: str) -> None:
+        path = self.folder / f"{name}.npy"
+        with damage_named(path, "column of an expression bank", REMEDY):
+            if sha256_of(path) != self.header["files"][name]["sha256"]:
+                raise FileError(f"{path}: its checksum differs from {HEADER}'s; build the bank again")
+        column, sequences = self._opened[name], len(self.header["sequences"])
+        for part in np.array_split(column, -(-len(column) // CHECKED)):
+            fits = np.isfinite(part).all() if name != "sequence" else part.min() >= 0 and part.max() < sequences
+            if not fits:
+                raise FileError(f"{path}: holds numbers that no bank does; build the bank again")
 
 
 def read_header(folder: Path) -> dict:
-    """What `bank.json` in `folder` says, after everything in it was checked; call it inside `damage_named`."""
+    """The checked content of `bank.json` in `folder`; call it inside `damage_named`."""
     path = folder / HEADER
     if not path.is_file():
         raise FileError(f"{folder}: not an expression bank, expected a folder written by raflib.bank.write_mapped")
@@ -55,12 +112,12 @@ def read_header(folder: Path) -> dict:
 
 
 def checksum_of(header: Mapping[str, object]) -> str:
-    """sha256 of a header without its own."""
+    """sha256 of a header without its checksum."""
     return hashlib.sha256(json.dumps(header, sort_keys=True).encode()).hexdigest()
 
 
 def open_column(folder: Path, name: str, listed: Mapping[str, object]) -> np.ndarray:
-    """One column, memory-mapped, if it is of the listed type and shape and its file as long as that makes it."""
+    """One column, memory-mapped; ValueError unless it has the listed type and shape and its file the right size."""
     path = checked_file(folder / f"{name}.npy", "column of an expression bank", REMEDY, most=2**50)
     with damage_named(path, "column of an expression bank", REMEDY), open(path, "rb") as stream:
         if np.lib.format.read_magic(stream) != (1, 0):

@@ -1,14 +1,14 @@
-"""Does a bank hold frames of the people an avatar is trained for or measured on? By name, and by the vectors.
+"""Finds frames in a bank of the people that an avatar is trained for or evaluated with: by name, and by vectors.
 
-An avatar that learned from its driver's own frames looks better than it is. `find_leaks` compares a bank with people by
-their ids and by their vectors, so that a renamed person, or rows that came in with another bank, are found as well; it
-takes half a second for 83,000 rows. Training, evaluation and coverage ask it through `refuse_leaks`. Needs only
-numpy; nothing else of `raflib` but files and errors.
+Scores of an avatar that was trained with its driver's own frames are too good. `find_leaks` compares a bank with people
+by their ids and by their vectors, so it also finds a renamed person and rows from another bank. It takes half a second
+for 83,000 rows. Training, evaluation and coverage call it through `refuse_leaks`. The module needs only numpy and, from
+`raflib`, files and errors.
 
-Vectors are compared after rounding to half precision, in which banks are shipped: a vector and its half-precision copy
-round to the same numbers, so copies are found whichever of the two was saved in half precision, and no tolerance is
-needed that unrelated frames could fall within. A frame tracked anew from other pictures is another vector. Rows whose
-numbers are all the same (a face at rest in spaces where that is zero) belong to nobody and never count.
+Vectors are compared after rounding to half precision, in which banks are shipped. A vector and its half-precision copy
+round to the same numbers, so copies are found whichever of the two was saved in half precision. No tolerance is needed
+that unrelated frames could fall within. A frame tracked again from other images is another vector. Rows whose numbers
+are all the same (a neutral face in spaces where that is zero) belong to nobody and never count.
 """
 
 from __future__ import annotations
@@ -34,8 +34,13 @@ STORED = {"subjects": Array("U", "N"), "sequence": Array("U", "N"), "row": Array
 
 @dataclass(frozen=True, eq=False)
 class Fingerprints:
-    """What is kept of a bank to recognise its rows: `subjects` and `sequence` [N] as there, `row` [N] 64 bits of each
-    vector (0: belongs to nobody), and the bank's `checksum`. A hundredth of the space, and no expression in it."""
+    """What is needed to recognise a bank's rows: a hundredth of its size, without any expression.
+
+    Attributes:
+        subjects, sequence: [N] the bank's columns.
+        row: [N] 64 bits of each vector, as `fingerprints` gives them; 0 belongs to nobody.
+        checksum: the bank's.
+    """
 
     subjects: Sequence[str] | np.ndarray
     sequence: Sequence[str] | np.ndarray
@@ -48,14 +53,14 @@ class Fingerprints:
         return cls(bank.subjects, bank.sequence, fingerprints(bank.features), bank.checksum)
 
     def save(self, path: str | Path) -> None:
-        """Write them as a compressed .npz, atomically and without pickle."""
+        """Write the fingerprints as a compressed .npz, atomically and without pickle."""
         with atomic_write(path) as temporary, open(temporary, "wb") as stream:
             kept = {name: np.asarray(getattr(self, name)) for name in STORED}
             np.savez_compressed(stream, **kept, seal=np.array(seal_of(kept)))
 
     @classmethod
     def load(cls, path: str | Path) -> Fingerprints:
-        """The fingerprints saved at `path`; RafError naming the file when it is missing or damaged."""
+        """The fingerprints saved at `path`; RafError names the file when it is missing or damaged."""
         wanted = {**STORED, "seal": Array("U", "")}
         stored = read_arrays(path, wanted, "fingerprints of the run's bank", "train the run again", most=2**31)
         if str(stored.pop("seal")) != seal_of(stored):
@@ -66,8 +71,15 @@ class Fingerprints:
 
 @dataclass(frozen=True, eq=False)
 class Leak:
-    """One person who is in a bank and should not be: their id `subject`, found `by` "name" or "vectors", the bank's
-    `rows` [R], the names they have there (`held_as`), and how many rows are of which of the bank's `sequences`."""
+    """One person who is in a bank and should not be.
+
+    Attributes:
+        subject: the person's id.
+        by: how the person was found, "name" or "vectors".
+        rows: [R] the rows of the bank.
+        held_as: the names that the bank gives these rows.
+        sequences: how many of the rows are of each of the bank's sequences.
+    """
 
     subject: str
     by: str
@@ -87,11 +99,12 @@ def find_leaks(
     people: Mapping[str, Float[np.ndarray, "M d"] | None],
     excluded: str | None = None,
 ) -> list[Leak]:
-    """Who of `people` (by id, with the vectors of theirs that must not be in the bank, if known) is in the bank.
+    """The leaks of `people` in the bank; an empty list if there are none.
 
-    A person leaks by name when the id is among the bank's people, and by vectors when rows under other names equal
-    theirs. Rows named `excluded`, whom `ExpressionBank.search` leaves out, do not count. Vectors that are not finite
-    (frames without a face) are skipped. An empty list means that nothing was found.
+    `people` holds for each id the vectors that must not be in the bank, or None if they are not known. A person leaks
+    by name when the id is among the bank's people, and by vectors when rows under other names equal theirs. Rows named
+    `excluded`, which `ExpressionBank.search` leaves out, do not count. Vectors that are not finite (frames without a
+    face) are skipped.
     """
     held = bank if isinstance(bank, Fingerprints) else Fingerprints.of(bank)
     searched = held.subjects != excluded if excluded is not None else np.ones(len(held.row), bool)
@@ -113,7 +126,7 @@ def refuse_leaks(
     allow: bool,
     excluded: str | None = None,
 ) -> list[Leak]:
-    """`find_leaks`, and a RafError that begins with `what` and names them all, unless `allow`."""
+    """`find_leaks`; unless `allow`, leaks raise a RafError that begins with `what` and names them all."""
     leaks = find_leaks(bank, people, excluded)
     if leaks and not allow:
         names = sorted({name for leak in leaks for name in leak.held_as})
@@ -127,7 +140,7 @@ def refuse_leaks(
 def fingerprints(features: Float[np.ndarray, "N d"]) -> UInt64[np.ndarray, " N"]:
     """64 bits of each row, rounded to half precision; 0 for rows that are not finite or whose numbers are all the same.
 
-    Rows too large for half precision, of which there can be no such copy, are taken as float32.
+    Rows too large for half precision can have no such copy; their float32 numbers are used.
     """
     features = as_float32("fingerprints: features", features)
     if features.ndim != 2:
@@ -142,7 +155,7 @@ def fingerprints(features: Float[np.ndarray, "N d"]) -> UInt64[np.ndarray, " N"]
 
 
 def _mix(values: np.ndarray) -> UInt64[np.ndarray, " N"]:
-    """One number for each row's bits: multiply and fold, number by number; rows that differ in one always differ."""
+    """A 64-bit hash of each row: multiply and fold, column by column. Rows that differ in one column never collide."""
     count, width = values.shape
     bits = (values + values.dtype.type(0)).view(f"u{values.dtype.itemsize}")  # −0 becomes 0
     code = np.full(count, width, np.uint64)
@@ -153,5 +166,6 @@ def _mix(values: np.ndarray) -> UInt64[np.ndarray, " N"]:
 
 
 def _leak(held: Fingerprints, subject: str, by: str, rows: Int[np.ndarray, " R"]) -> Leak:
+    """The leak of one person in `rows`, which may be empty."""
     counts = Counter(held.sequence[rows].tolist())
     return Leak(subject, by, rows, tuple(np.unique(held.subjects[rows]).tolist()), dict(counts.most_common()))

@@ -1,7 +1,8 @@
-"""One row a person: the nearest people of a face instead of its nearest rows. Needs only numpy and a bank."""
+"""Search for the nearest people of a face instead of its nearest rows. Needs only numpy and a bank."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, SupportsIndex
 
 import numpy as np
@@ -16,10 +17,10 @@ if TYPE_CHECKING:
 def nearest_people(
     bank: ExpressionBank, queries: Float[np.ndarray, "Q d"], k: SupportsIndex, exclude: str | None = None
 ) -> tuple[Float[np.ndarray, "Q k"], Int[np.ndarray, "Q k"]]:
-    """(distances, rows): for each query the k people other than `exclude` with the nearest row, and that row of each.
+    """(distances, rows): for each query the k people other than `exclude` with the nearest rows, and each one's row.
 
-    Nearest person first, equal distances by row. Nearest rows come in bursts, several of one moment of one person, so
-    more and more of them are asked for until there are k people among them. Raises RafError as
+    The nearest person comes first, and equal distances are ordered by row. Many of the nearest rows are often of one
+    moment of one person. The search is therefore repeated with more rows until they are of k people. Raises RafError as
     `ExpressionBank.search` does, and for fewer than k people.
     """
     k = whole("nearest people: k", k, 1)
@@ -31,9 +32,14 @@ def nearest_people(
     waiting, width = np.arange(len(queries)), 8 * k
     while len(waiting):
         found = bank.search(queries[waiting], min(width, available), exclude)
-        first = [np.sort(np.unique(bank.subjects[line], return_index=True)[1])[:k] for line in found[1]]
+        first = [first_of_each(bank.subjects[line])[:k] for line in found[1]]
         for place, query in enumerate(waiting):
             if len(first[place]) == k:
                 distances[query], rows[query] = (part[place, first[place]] for part in found)
         waiting, width = waiting[[len(places) < k for places in first]], 4 * width
     return distances, rows
+
+
+def first_of_each(people: Sequence[str] | np.ndarray) -> Int[np.ndarray, " P"]:
+    """The place in `people` [n] where each person's name comes first, in ascending order."""
+    return np.sort(np.unique(people, return_index=True)[1])

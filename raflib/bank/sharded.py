@@ -4,10 +4,10 @@
     distances, rows = sharded_search(folders, queries, k=5, exclude="422", client=client)
     shard, row = locate(folders, rows)
 
-A shard is a folder of `write_mapped`, each with other people. The answer is that of one bank of all rows, the shards
-one after the other: rows number through them, equal distances are ordered by row. Tasks get paths, so that workers
-on other machines need the folders under the same paths. Without a `client` Dask's own scheduler runs the tasks
-(threads, unless `dask.config.set(scheduler=...)` says otherwise).
+A shard is a folder of `write_mapped`; no person is in two shards. The answer is that of one bank of all rows, with the
+shards one after the other: row numbers continue from shard to shard, and equal distances are ordered by row. Tasks
+receive paths, so workers on other machines need the folders under the same paths. Without a `client`, Dask's default
+scheduler runs the tasks (threads, unless `dask.config.set(scheduler=...)` says otherwise).
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ def build_shards(
     build: Callable[[str], ExpressionBank],
     client: Client | None = None,
 ) -> list[Path]:
-    """Build one shard for each group of people, as folders of `root`; their paths, in order.
+    """Build one shard for each group of people, as folders of `root`, and return their paths in order.
 
     `build(person)` gives that person's bank, for instance
-    `lambda person: ExpressionBank.build([open_capture("studio", person)])`; it runs where Dask runs the task. A shard
-    that is there already is kept if it was built for the same group, so that an interrupted build goes on. Raises
-    RafError for a person in two groups, an empty group, a shard of other people, and whatever `build` raises.
+    `lambda person: ExpressionBank.build([open_capture("studio", person)])`; it runs where Dask runs the task. An
+    existing shard is kept if it was built for the same group, so an interrupted build continues. Raises RafError for a
+    person in two groups, an empty group, a shard of other people, and whatever `build` raises.
     """
     groups = [list(group) for group in groups]
     everybody = [person for group in groups for person in group]
     if not groups or not all(groups):
-        raise RafError(f"{root}: a group without people; give each shard somebody")
+        raise RafError(f"{root}: a group without people; give each shard at least one person")
     if len(set(everybody)) < len(everybody):
         twice = next(person for person in everybody if everybody.count(person) > 1)
         raise RafError(f"{root}: {twice!r} is in two groups; people of different shards must differ")
@@ -82,7 +82,7 @@ def sharded_search(
 
 
 def locate(folders: Iterable[str | Path], rows: Int[np.ndarray, "..."]) -> tuple[np.ndarray, np.ndarray]:
-    """(which shard, which row of it) for rows that `sharded_search` gave."""
+    """(shard, row in that shard) for rows that `sharded_search` returned."""
     starts, rows = _starts(_open(folders)), numbers("locate: rows", rows, "iu")
     if rows.size and not (rows.min() >= 0 and rows.max() < starts[-1]):
         raise RafError(f"locate: rows from {rows.min()} to {rows.max()}, expected 0 to {starts[-1] - 1}")
@@ -91,6 +91,7 @@ def locate(folders: Iterable[str | Path], rows: Int[np.ndarray, "..."]) -> tuple
 
 
 def _open(folders: Iterable[str | Path]) -> list[MappedBank]:
+    """Open all shards; RafError for different feature spaces or a person in two shards."""
     banks = [MappedBank(folder) for folder in folders]
     if not banks:
         raise RafError("sharded search: no folder was given; expected at least one shard")
@@ -104,11 +105,12 @@ def _open(folders: Iterable[str | Path]) -> list[MappedBank]:
 
 
 def _starts(banks: list[MappedBank]) -> Int[np.ndarray, " shards"]:
+    """The number of each shard's first row, and the number of all rows at the end."""
     return np.cumsum([0, *map(len, banks)])
 
 
 def _run(task: Callable, jobs: Sequence[object], shared: tuple, client: Client | None) -> list:
-    """`task(job, *shared)` of each job with Dask, in order; what is shared travels once."""
+    """Results of `task(job, *shared)` for each job, run with Dask, in order; `shared` is sent once."""
     import dask
 
     def as_it_is(value: object) -> object:  # Dask would look for tasks inside lists
@@ -124,6 +126,7 @@ def _call(task: Callable, job: object, shared: tuple) -> object:
 
 
 def _build_shard(job: tuple[Path, list[str]], build: Callable[[str], ExpressionBank]) -> None:
+    """Build the shard of one group unless it exists."""
     folder, group = job
     key = hashlib.sha256(json.dumps(group).encode()).hexdigest()[:16]
     if folder.exists():

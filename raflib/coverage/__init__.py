@@ -1,13 +1,14 @@
 """Does a training set cover the expressions an avatar will be asked for? Table 1's metrics (paper §3, Appendix 0.A).
 
-Pure functions on arrays of expression features: `mmd`, `kl`, `b2t`; `training_sets`, which draws equal-sized Vanilla
-and +RAF sets, and `table`, which measures them; and what else one wants to know of one's own data: `effective_rank`,
-`precision_recall`, `beyond`, `by_sequence`, `by_dimension`, `clip_distance`. All take and give float64 and work block
-by block, so that 20,000 × 100,000 frames fit in two gigabytes.
+Pure functions on arrays of expression features. `mmd`, `kl` and `b2t` are the metrics. `training_sets` samples
+equal-sized Vanilla and +RAF sets, and `table` measures them. `effective_rank`, `precision_recall`, `beyond`,
+`by_sequence`, `by_dimension` and `clip_distance` are further measures for any data. All compute in float64 and block by
+block, so that 20,000 × 100,000 frames fit in two gigabytes.
 """
 
 from raflib.coverage.clip import ClipDistance, clip_distance
-from raflib.coverage.metrics import TAIL_FLOOR, Projection, b2t, kl, log_density, mmd, pca
+from raflib.coverage.density import TAIL_FLOOR, Projection, log_density, pca
+from raflib.coverage.metrics import b2t, kl, mmd
 from raflib.coverage.pairs import median_distance, nearest, nearest_distance
 from raflib.coverage.spread import (
     PrecisionRecall,

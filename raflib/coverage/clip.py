@@ -1,4 +1,4 @@
-"""How far one driving clip is from a training set, frame by frame: before an avatar is driven, or trained at all."""
+"""How far one driving clip is from a training set, frame by frame. It needs no trained avatar."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from raflib.coverage.pairs import nearest
 from raflib.coverage.spread import spacing
 from raflib.errors import RafError
 
-STRETCHES = 10  # a recording without named sequences is cut into as many
+STRETCHES = 10  # a recording without named sequences is cut into this many
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,11 +58,16 @@ def clip_distance(
 ) -> ClipDistance:
     """How far the frames of a driving `clip` are from the training frames `train`, and which are the worst.
 
-    Frames of the clip without a face (all NaN) stay in their places. `sequence` [N] names the recording of each
-    training frame, for the yardstick; without it the training frames are taken as one video, in order, and cut into
-    ten stretches of time. At most `worst` frames are named, `apart` frames from each other, since neighbours in time
-    show the same face. Raises RafError when no frame of the clip has a face, and for other widths, NaN in `train`, or
-    too few training frames.
+    Raises RafError when no frame of the clip has a face, and for other widths, NaN in `train`, or too few training
+    frames.
+
+    Args:
+        train: the training frames.
+        clip: the clip's frames in order; frames without a face are rows of NaN.
+        sequence: [N] the recording of each training frame, for the yardstick. Without it, the training frames are
+            treated as one video, in order, and cut into ten stretches of time.
+        worst: how many of the farthest frames are returned at most.
+        apart: how many frames they are from each other at least, since neighbours in time show the same face.
     """
     train, clip = np.asarray(train), np.asarray(clip)
     if clip.ndim != 2 or worst < 1 or apart < 1:

@@ -1,8 +1,8 @@
 """How far apart people are in a feature space, and how far one person's frames are from each other.
 
-Pure functions on arrays of tracked features, the same for real people and the studio's. Every person counts alike,
-however many frames they have, and all distances are plain L2 in the features' own unit. Distances to the *nearest*
-frame grow when frames are left out, so they compare only between recordings sampled alike.
+Pure functions on arrays of tracked features, the same for real people and the studio's. Every person has the same
+weight, whatever their number of frames. All distances are L2 in the features' own unit. Distances to the *nearest*
+frame grow when frames are left out, so compare them only between recordings that were sampled in the same way.
 """
 
 from __future__ import annotations
@@ -14,17 +14,20 @@ import numpy as np
 from jaxtyping import Float
 
 from raflib.capture import HELD_OUT
-from raflib.coverage import nearest_distance
+from raflib.coverage.pairs import nearest_distance
+from raflib.coverage.spread import spacing
 from raflib.errors import RafError
 
 if TYPE_CHECKING:
     import pandas
 
-CALM = 0.05  # share of a person's frames, those of smallest norm, whose mean is called the neutral face
+CALM = 0.05  # share of a person's frames, those of smallest norm, whose mean is the neutral feature
 REST = 0.1
-"""The share to take where features are moved by an estimate from few frames. Of 30 studio people, 60 frames each, the
-tenth came nearest to what the tracker reads off the person at rest: 0.51 (a twentieth 0.53, three tenths 0.53; the mean
-of all frames 0.64, and the estimate was nearer than that for 22 of them)."""
+"""The share to use where few frames are known and features are moved by the estimate.
+
+For 30 studio people with 60 frames each, the share of 0.1 gave the smallest distance to the tracked feature of the true
+neutral face: 0.51 (0.53 for shares of 0.05 and 0.3). The mean of all frames is at 0.64, and farther for 22 of the 30.
+"""
 MOVES = 0.02  # a true action whose standard deviation is smaller does not move enough to be correlated with anything
 
 
@@ -35,20 +38,20 @@ def between(people: Sequence[Float[np.ndarray, "_ d"]]) -> float:
 
 
 def within(people: Sequence[Float[np.ndarray, "_ d"]]) -> float:
-    """Root mean square distance of a frame to its person's mean: squares are averaged in a person, then over people."""
+    """Root mean square distance of a frame to its person's mean, averaged within each person, then over people."""
     squares = [((features - features.mean(0)) ** 2).sum(1).mean() for features in _checked(people)]
     return float(np.sqrt(np.mean(squares)))
 
 
 def neutral(features: Float[np.ndarray, "T d"], share: float = CALM) -> Float[np.ndarray, "d"]:
-    """The mean of the `share` of frames (at least one) with the smallest norm: this person's face at rest."""
+    """This person's neutral feature: the mean of the `share` of frames (at least one) with the smallest norm."""
     (features,) = _checked([features])
     calmest = np.argsort(np.linalg.norm(features, axis=1), kind="stable")[: max(1, round(share * len(features)))]
     return features[calmest].mean(0)
 
 
 def neutral_distance(people: Sequence[Float[np.ndarray, "_ d"]]) -> float:
-    """Mean distance between the neutral faces of two different people."""
+    """Mean distance between the neutral features of two different people."""
     from scipy.spatial.distance import pdist
 
     _several(people)
@@ -56,44 +59,30 @@ def neutral_distance(people: Sequence[Float[np.ndarray, "_ d"]]) -> float:
 
 
 def spread(people: Sequence[Float[np.ndarray, "_ d"]]) -> dict[str, float]:
-    """`between`, `within` and `neutral` (distance of neutral faces) of these people."""
+    """`between`, `within` and `neutral` (`neutral_distance`) of these people."""
     return {"between": between(people), "within": within(people), "neutral": neutral_distance(people)}
 
 
 def deviations(people: Sequence[Float[np.ndarray, "_ d"]]) -> dict[str, Float[np.ndarray, "d"]]:
-    """The same a dimension: standard deviation of persons' means (`between`) and root mean variance (`within`).
+    """Per dimension, the standard deviation of persons' means (`between`) and the root mean variance (`within`).
 
-    For expression features their squares add up to those of `between` and `within`; for head angles they are degrees.
+    Their squares add up to the squares of the functions `between` and `within`. Units are those of the features.
     """
     people = _checked(people)
     means = np.array([features.mean(0) for features in people])
     return {"between": means.std(0), "within": np.sqrt(np.mean([features.var(0) for features in people], axis=0))}
 
 
-def from_other_sequences(features: Float[np.ndarray, "T d"], sequence: Iterable[str]) -> Float[np.ndarray, "T"]:
-    """Distance of each frame to the nearest frame of the same person's other sequences; `sequence` [T] names them."""
-    (features,), sequence = _checked([features]), np.asarray(sequence)
-    if len(sequence) != len(features) or len(np.unique(sequence)) < 2:
-        raise RafError(
-            f"sequences: {len(sequence)} names of {len(np.unique(sequence))} sequences for {len(features)} frames; "
-            "expected one name a frame and at least two sequences"
-        )
-    distance = np.empty(len(features))
-    for name in np.unique(sequence):
-        distance[sequence == name] = nearest_distance(features[sequence == name], features[sequence != name])
-    return distance
-
-
 def sequence_distances(features: Float[np.ndarray, "T d"], sequence: Iterable[str]) -> dict[str, float]:
     """One person's mean nearest distances: of training sequences to the others, and of the held-out one to them all.
 
-    `all` averages `from_other_sequences` over the training frames, `SEN`, `EMO` and `EXP` over the sequences whose
-    names begin so; `FREE` is the distance of its frames to the nearest training frame. Kinds without frames are left
-    out.
+    `all` averages `raflib.coverage.spacing` over the training frames. `SEN`, `EMO` and `EXP` average it over sequences
+    with these prefixes. `FREE` is the mean distance of its frames to the nearest training frame. Kinds without frames
+    are left out.
     """
     sequence = np.asarray(sequence).astype(str)
     train = sequence != HELD_OUT
-    distance = from_other_sequences(np.asarray(features)[train], sequence[train])
+    distance = spacing(np.asarray(features)[train], sequence[train])
     result = {"all": float(distance.mean())}
     for kind in ("SEN", "EMO", "EXP"):
         chosen = np.char.startswith(sequence[train], kind)
@@ -105,7 +94,7 @@ def sequence_distances(features: Float[np.ndarray, "T d"], sequence: Iterable[st
 
 
 def from_other_people(people: Mapping[str, Float[np.ndarray, "_ d"]]) -> dict[str, float]:
-    """Per person, the mean distance of everybody else's frames to the nearest of this person's; others count alike."""
+    """Per person, the mean distance from others' frames to the nearest of this person's, averaged over the others."""
     _several(list(people.values()))
     return {
         name: float(
@@ -118,11 +107,11 @@ def from_other_people(people: Mapping[str, Float[np.ndarray, "_ d"]]) -> dict[st
 def agreement(
     tracked: Mapping[str, Float[np.ndarray, "_ d"]], true: Mapping[str, Float[np.ndarray, "_ d"]], names: Sequence[str]
 ) -> pandas.DataFrame:
-    """Correlation of tracked features with the true actions, a row an action that moves, the best followed first.
+    """Correlation of tracked features with the true actions: one row per action that moves, the highest first.
 
-    Both hold the same people with the same frames; column i of either is the action `names[i]`. `pooled` is over all
-    people's frames together, `within` the median over people of their own correlation, so that what the tracker reads
-    into a face at rest lowers the first and not the second. A channel of the tracker that never moves has 0.
+    Both arguments hold the same people with the same frames, and column i of either is the action `names[i]`. `pooled`
+    is over all people's frames together; `within` is the median over people of their own correlation. A person's
+    constant offset therefore lowers `pooled` only. A tracked feature that never moves has correlation 0.
     """
     import pandas
 
@@ -139,22 +128,25 @@ def agreement(
     return table.sort_values("within", ascending=False, kind="stable")
 
 
-def _correlation(x: np.ndarray, y: np.ndarray) -> float:
+def _correlation(x: Float[np.ndarray, " T"], y: Float[np.ndarray, " T"]) -> float:
+    """Pearson's correlation; 0 where either hardly varies."""
     if np.std(x) < 1e-3 or np.std(y) < 1e-6:  # a dead channel: its noise would correlate with something by chance
         return 0.0
     return float(np.corrcoef(x, y)[0, 1])
 
 
-def _rms(offsets: np.ndarray) -> float:
+def _rms(offsets: Float[np.ndarray, "N d"]) -> float:
+    """Root mean square length of vectors."""
     return float(np.sqrt((offsets**2).sum(1).mean()))
 
 
-def _several(people: Sequence[np.ndarray]) -> None:
+def _several(people: Sequence[Float[np.ndarray, "_ d"]]) -> None:
+    """Raise RafError for fewer than two people."""
     if len(people) < 2:
         raise RafError(f"people: features of {len(people)} persons, expected at least 2 to compare")
 
 
-def _checked(people: Sequence[np.ndarray]) -> list[np.ndarray]:
+def _checked(people: Sequence[Float[np.ndarray, "_ d"]]) -> list[Float[np.ndarray, "_ d"]]:
     """`people` as float64; RafError for no people, no frames, another number of dimensions, or NaN."""
     people = [np.asarray(features, np.float64) for features in people]
     for number, features in enumerate(people):
@@ -163,5 +155,5 @@ def _checked(people: Sequence[np.ndarray]) -> list[np.ndarray]:
         if not np.isfinite(features).all():
             raise RafError(f"people: features of person {number} hold NaN or infinity; use detected frames only")
     if not people:
-        raise RafError("people: nobody was given, expected features [T,d] a person")
+        raise RafError("people: nobody was given, expected features [T,d] of each person")
     return people

@@ -2,22 +2,100 @@
 
 The paper names the measures but not their settings; every choice made here is stated where it is made. Throughout, x is
 the training set [N,d], y the target (the drivers' frames) [M,d], ‖·‖ the Euclidean norm; lower is better.
+
+`KernelRuler` and `DensityRuler` hold what MMD and KL compute from the target alone. `measures` applies one pair of them
+to many training sets.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import SupportsIndex
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 
+from raflib.coverage.density import Projection, log_density, pca
 from raflib.coverage.pairs import kernel_means, median_distance, nearest_distance, samples
-from raflib.errors import RafError, whole
+from raflib.errors import RafError
 
-TAIL_FLOOR = -100.0  # natural log; see `kl`
 SAMPLED = 512  # frames of either sample on which `mmd` measures the error of float32
 NARROW, TOO_NARROW = 8, 1e5  # RMS distances from the target's mean, in bandwidths: float32 is not tried, float64 fails
+
+
+@dataclass(frozen=True, eq=False)
+class KernelRuler:
+    """What MMD needs of a target: its frames in units of the bandwidth h, `target` = (y − `center`) / `bandwidth`.
+
+    Subtracting the target's mean `center` [d] changes no distance and makes rounding errors smaller. Kernels are
+    computed in `dtype`.
+    """
+
+    center: Float[np.ndarray, " d"]
+    bandwidth: float
+    target: Float[np.ndarray, "M d"]
+    dtype: type = np.float64
+
+    @classmethod
+    def fit(cls, target: Float[np.ndarray, "M d"], bandwidth: float | None = None) -> KernelRuler:
+        """The ruler of one target [M,d]; the bandwidth is by default the median distance between its frames.
+
+        Raises RafError for a bandwidth that is not a positive number.
+        """
+        bandwidth = median_distance(target) if bandwidth is None else bandwidth
+        if not 0 < bandwidth < np.inf:
+            raise RafError(
+                f"mmd: bandwidth is {bandwidth}, expected a positive distance; if most frames coincide give one"
+            )
+        center = target.mean(0)
+        return cls(center, bandwidth, (target - center) / bandwidth)
+
+    def scaled(self, points: Float[np.ndarray, "N d"]) -> Float[np.ndarray, "N d"]:
+        """Features in this ruler's units, which the other methods take."""
+        return (points - self.center) / self.bandwidth
+
+    def across(self, x: Float[np.ndarray, "N d"]) -> Float[np.ndarray, " N"]:
+        """The mean kernel between each frame and all frames of the target."""
+        return kernel_means(x, self.target, self.dtype)
+
+    @cached_property
+    def within(self) -> float:
+        """The mean kernel between two frames of the target."""
+        return kernel_means(self.target, self.target, self.dtype).mean()
+
+    def squared(self, x: Float[np.ndarray, "N d"], across: Float[np.ndarray, " N"] | None = None) -> float:
+        """MMD² of a training set; rounding may make it slightly negative. `across` saves its computation if known."""
+        across = self.across(x) if across is None else across
+        return kernel_means(x, x, self.dtype).mean() + self.within - 2 * across.mean()
+
+
+@dataclass(frozen=True, eq=False)
+class DensityRuler:
+    """What KL needs of a target: its PCA `space`, and its frames there with unit variance along each axis."""
+
+    space: Projection
+    target: Float[np.ndarray, "M c"]
+
+    @classmethod
+    def fit(cls, target: Float[np.ndarray, "M d"], components: SupportsIndex = 8) -> DensityRuler:
+        """The ruler of one target [M,d]; RafError as `raflib.coverage.pca` raises it."""
+        space = pca(target, components)
+        return cls(space, space.project(target) / space.scale)
+
+    def scaled(self, points: Float[np.ndarray, "N d"]) -> Float[np.ndarray, "N c"]:
+        """Features in this ruler's space, which the other methods take."""
+        return self.space.project(points) / self.space.scale
+
+    def across(self, x: Float[np.ndarray, "N c"]) -> Float[np.ndarray, " N"]:
+        """The target's log density at each frame."""
+        return log_density(x, self.target)
+
+    def divergence(self, x: Float[np.ndarray, "N c"], across: Float[np.ndarray, " N"] | None = None) -> float:
+        """KL(P_x ‖ P_y) of a training set. `across` saves its computation if known."""
+        across = self.across(x) if across is None else across
+        return float((log_density(x, x) - across).mean())
 
 
 def mmd(x: Float[np.ndarray, "N d"], y: Float[np.ndarray, "M d"], bandwidth: float | int | None = None) -> float:
@@ -25,40 +103,41 @@ def mmd(x: Float[np.ndarray, "N d"], y: Float[np.ndarray, "M d"], bandwidth: flo
 
         MMD² = 1/N² Σᵢⱼ k(xᵢ,xⱼ) + 1/M² Σᵢⱼ k(yᵢ,yⱼ) − 2/(NM) Σᵢⱼ k(xᵢ,yⱼ),   k(a,b) = exp(−‖a−b‖² / (2h²))
 
-    and √MMD² is returned. The sums run over all pairs, each point with itself included: the biased V-statistic, which
-    is never negative and 0 for equal samples. (Leaving out i = j is unbiased for independent points only, and frames of
-    a video are not.) `bandwidth` h is in the features' own unit; by default it is the median distance between two
-    different points of the pooled sample (exact). To compare several training sets against one target give them all
-    the same bandwidth, as `table` does. Kernels are computed in float32 where that gives the result to 1e-6, which is
-    measured on 512 random frames of either sample, and else in float64. Raises RafError for other shapes, NaN, or a
-    bandwidth that is not positive or of which the samples are a hundred thousand wide.
+    and √MMD² is returned. The sums run over all pairs, each point with itself included. This biased V-statistic is
+    never negative and 0 for equal samples. (Leaving out i = j is unbiased for independent points only, and frames of
+    a video are not independent.) `bandwidth` h is in the features' own unit. By default it is the median distance
+    between two different points of the pooled sample (exact). To compare several training sets against one target, give
+    them all the same bandwidth, as `table` does.
+
+    Kernels are computed in float32 where that gives the result to 1e-6, which is measured on 512 random frames of
+    either sample, and otherwise in float64. Raises RafError for other shapes, NaN, and a bandwidth that is not
+    positive or a hundred thousand times smaller than the samples are wide.
     """
     x, y = samples(x, y)
-    bandwidth = median_distance(np.concatenate([x, y])) if bandwidth is None else bandwidth
-    if not 0 < bandwidth < np.inf:
-        raise RafError(f"mmd: bandwidth is {bandwidth}, expected a positive distance; if most frames coincide give one")
-    center = y.mean(0)  # distances do not change and rounding gets smaller
-    x, y = (x - center) / bandwidth, (y - center) / bandwidth
-    wide = np.sqrt(max((sample * sample).sum(1).mean() for sample in (x, y)))
+    ruler = KernelRuler.fit(y, median_distance(np.concatenate([x, y])) if bandwidth is None else bandwidth)
+    x = ruler.scaled(x)
+    wide = np.sqrt(max((sample * sample).sum(1).mean() for sample in (x, ruler.target)))
     if wide > TOO_NARROW:
-        raise RafError(f"mmd: bandwidth is {bandwidth}, the samples are {wide:.0g} times as wide; give a larger one")
-    squared = _single_mmd(x, y) if wide < NARROW else None
-    return float(np.sqrt(max(_squared_mmd(x, y, np.float64) if squared is None else squared, 0.0)))
+        raise RafError(
+            f"mmd: bandwidth is {ruler.bandwidth}, the samples are {wide:.0g} times as wide; give a larger one"
+        )
+    squared = _single_mmd(ruler, x) if wide < NARROW else None
+    return _root(ruler.squared(x) if squared is None else squared)
 
 
-def _single_mmd(x: np.ndarray, y: np.ndarray) -> float | None:
-    """MMD² with bandwidth 1 from kernels in float32; None where its root would not be good to 1e-6."""
-    draw = np.random.default_rng(0)
-    some = [sample[draw.permutation(len(sample))[:SAMPLED]] for sample in (x, y)]
-    error = abs(_squared_mmd(*some, np.float32) - _squared_mmd(*some, np.float64))
-    squared = _squared_mmd(x, y, np.float32)
-    return squared if error < 2e-7 * np.sqrt(max(squared, 0.0)) else None  # a tenth of what moves the root by 1e-6
+def _single_mmd(ruler: KernelRuler, x: Float[np.ndarray, "N d"]) -> float | None:
+    """MMD² from kernels in float32; None where its root would not be good to 1e-6."""
+    random = np.random.default_rng(0)
+    some, target = (sample[random.permutation(len(sample))[:SAMPLED]] for sample in (x, ruler.target))
+    part = replace(ruler, target=target)
+    error = abs(replace(part, dtype=np.float32).squared(some) - part.squared(some))
+    squared = replace(ruler, dtype=np.float32).squared(x)
+    return squared if error < 2e-7 * _root(squared) else None  # a tenth of what moves the root by 1e-6
 
 
-def _squared_mmd(x: np.ndarray, y: np.ndarray, dtype: type) -> float:
-    """MMD² with bandwidth 1."""
-    across, *within = (kernel_means(*pair, dtype).mean() for pair in ((x, y), (x, x), (y, y)))
-    return sum(within) - 2 * across
+def _root(squared: float) -> float:
+    """MMD of MMD²."""
+    return float(np.sqrt(max(squared, 0.0)))
 
 
 def kl(x: Float[np.ndarray, "N d"], y: Float[np.ndarray, "M d"], components: SupportsIndex = 8) -> float:
@@ -75,9 +154,8 @@ def kl(x: Float[np.ndarray, "N d"], y: Float[np.ndarray, "M d"], components: Sup
     shapes, NaN, more components than dimensions, or a sample without variance along the axes.
     """
     x, y = samples(x, y)
-    space = pca(y, components)
-    x, y = space.project(x) / space.scale, space.project(y) / space.scale
-    return float((log_density(x, x) - log_density(x, y)).mean())
+    ruler = DensityRuler.fit(y, components)
+    return ruler.divergence(ruler.scaled(x))
 
 
 def b2t(train: Float[np.ndarray, "N d"], target: Float[np.ndarray, "M d"]) -> float:
@@ -88,70 +166,21 @@ def b2t(train: Float[np.ndarray, "N d"], target: Float[np.ndarray, "M d"]) -> fl
     return float(nearest_distance(target, train).mean())
 
 
-@dataclass(frozen=True)
-class Projection:
-    """A PCA space: `mean` [d], orthonormal `axes` [d,c] by falling variance, their standard deviations `scale` [c]."""
+def measures(
+    pool: Float[np.ndarray, "P d"], target: Float[np.ndarray, "M d"], components: SupportsIndex = 8
+) -> Callable[[Int[np.ndarray, " N"] | Bool[np.ndarray, " P"]], tuple[float, float, float]]:
+    """A function that gives (mmd, kl, b2t) of the training set `pool[rows]` for any `rows`.
 
-    mean: Float[np.ndarray, " d"]
-    axes: Float[np.ndarray, "d c"]
-    scale: Float[np.ndarray, " c"]
-
-    def project(self, points: Float[np.ndarray, "N d"]) -> Float[np.ndarray, "N c"]:
-        """Coordinates along the axes, in feature units."""
-        return (np.asarray(points, dtype=np.float64) - self.mean) @ self.axes
-
-
-def pca(points: Float[np.ndarray, "N d"], components: SupportsIndex = 2) -> Projection:
-    """The PCA space of `points`; each axis points where its largest coefficient is positive, so that figures repeat.
-
-    Raises RafError when `components` is not between 1 and d or an axis has no variance.
+    All sets share the target's rulers: MMD's bandwidth is the target's median distance, KL's PCA is the target's. What
+    depends on a single row of the pool is computed once. Kernels are computed in float64.
     """
-    points, _ = samples(points, points)
-    components = whole("pca: components", components, 1, points.shape[1])
-    centered = points - points.mean(0)
-    variance, axes = np.linalg.eigh(centered.T @ centered / max(len(points) - 1, 1))
-    variance, axes = variance[::-1][:components], axes[:, ::-1][:, :components]
-    if not variance[-1] > 1e-12 * variance[0] > 0:
-        raise RafError(f"pca: the {len(points)} points do not vary along {components} axes; ask for fewer components")
-    axes = axes * np.sign(np.take_along_axis(axes, np.abs(axes).argmax(0)[None], 0))
-    return Projection(points.mean(0), axes, np.sqrt(variance))
+    pool, target = samples(pool, target)
+    kernel, density = KernelRuler.fit(target), DensityRuler.fit(target, components)
+    scaled, flat = kernel.scaled(pool), density.scaled(pool)
+    similarity, log_target = kernel.across(scaled), density.across(flat)
 
+    def measure(rows: Int[np.ndarray, " N"] | Bool[np.ndarray, " P"]) -> tuple[float, float, float]:
+        discrepancy = _root(kernel.squared(scaled[rows], similarity[rows]))
+        return discrepancy, density.divergence(flat[rows], log_target[rows]), b2t(pool[rows], target)
 
-@dataclass(frozen=True)
-class Kernel:
-    """The Gaussian kernel of a sample's KDE: `center` [c], `whiten` [c,c] (in whose space the kernel is the standard
-    normal's), and `constant`, the log of its normalisation."""
-
-    center: Float[np.ndarray, " c"]
-    whiten: Float[np.ndarray, "c c"]
-    constant: float
-
-    @classmethod
-    def of(cls, sample: Float[np.ndarray, "M c"]) -> Kernel:
-        """Own covariance, Scott's bandwidth; RafError when the sample does not vary along every axis."""
-        count, width = sample.shape
-        try:
-            lower = np.linalg.cholesky(np.cov(sample.T).reshape(width, width)) if count > 1 else None
-        except np.linalg.LinAlgError:
-            lower = None
-        if lower is None:
-            raise RafError(f"kl: {count} frames do not vary along {width} axes; use more frames or fewer components")
-        lower = lower * count ** (-1 / (width + 4))
-        constant = float(np.log(np.diag(lower)).sum() + width / 2 * np.log(2 * np.pi))
-        return cls(sample.mean(0), np.linalg.inv(lower).T, constant)
-
-    def white(self, points: Float[np.ndarray, "N c"]) -> Float[np.ndarray, "N c"]:
-        """`points` where the kernel is exp(−½‖·‖²)."""
-        return (points - self.center) @ self.whiten
-
-    def log(self, means: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
-        """Means of that exponential over a sample as log densities, floored at −100."""
-        with np.errstate(divide="ignore"):
-            return np.maximum(np.log(means) - self.constant, TAIL_FLOOR)
-
-
-def log_density(points: Float[np.ndarray, "N c"], sample: Float[np.ndarray, "M c"]) -> Float[np.ndarray, " N"]:
-    """log of the Gaussian KDE of `sample` (own covariance, Scott's bandwidth) at `points`, floored at −100."""
-    kernel = Kernel.of(sample)
-    white = kernel.white(sample)
-    return kernel.log(kernel_means(white if points is sample else kernel.white(points), white))
+    return measure

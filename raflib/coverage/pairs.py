@@ -1,4 +1,4 @@
-"""All pairs of two samples, block by block: kernel means, nearest and k-th nearest neighbours, the median distance.
+"""Computations on all pairs of two samples: kernel means, nearest neighbours, the median distance.
 
 Nothing here holds a whole table of pairs. Squared distances come from one matrix product a block, whose buffer stays in
 a core's cache; sums over blocks are float64.
@@ -30,10 +30,10 @@ def samples(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def kernel_means(
     x: Float[np.ndarray, "N d"], y: Float[np.ndarray, "M d"], dtype: type = np.float64
 ) -> Float[np.ndarray, " N"]:
-    """For each x_i the mean over j of exp(−½‖x_i − y_j‖²). Half the work when y is x, half the time in float32.
+    """For each x_i the mean over j of exp(−½‖x_i − y_j‖²). It takes half the time when y is x, and in float32.
 
-    In float32 an exponent is off by about 1e-7 (|x_i|² + |y_j|²): as often up as down where points differ, but always
-    alike for points that are the same.
+    In float32 an exponent has an error of about 1e-7 (|x_i|² + |y_j|²). Errors of different points average out, errors
+    of coinciding points do not.
     """
     left, right = (factor.astype(dtype) for factor in _factors(x, y))
     sums, buffer, ones = np.zeros(len(x)), np.empty(BLOCK * BLOCK, dtype), np.ones(BLOCK, dtype)
@@ -55,8 +55,8 @@ def kernel_means(
 def nearest(points: Float[np.ndarray, "M d"], among: Float[np.ndarray, "N d"]) -> tuple[np.ndarray, np.ndarray]:
     """L2 distance [M] from each point to the nearest of `among`, and its row [M]. RafError for other shapes or NaN.
 
-    The bank's exact search finds the rows, on features in float32: of two rows that are equally near to a ten-millionth
-    of the largest feature (about the mean) either may be taken. Distances are float64's.
+    The bank's exact search finds the rows, on features in float32. Two rows whose distances differ by less than 1e-7 of
+    the largest feature (relative to the mean) may be exchanged. Distances are computed in float64.
     """
     points, among = samples(points, among)
     center = among.mean(0)
@@ -72,22 +72,11 @@ def nearest_distance(points: Float[np.ndarray, "M d"], among: Float[np.ndarray, 
 
 
 def squared_radii(points: Float[np.ndarray, "N d"], k: int) -> Float[np.ndarray, " N"]:
-    """Squared distance from each point to its k-th nearest other point; k < N."""
-    left, right = _factors(points, points)
-    buffer, radii = np.empty(BLOCK * BLOCK), np.empty(len(points))
-    for top in range(0, len(points), BLOCK):
-        rows = slice(top, min(top + BLOCK, len(points)))
-        best = np.full((rows.stop - rows.start, k), np.inf)
-        for start in range(0, len(points), BLOCK):
-            columns = slice(start, min(start + BLOCK, len(points)))
-            product = _product(left[rows], right[:, columns], buffer)  # −½ squared distance: the largest is nearest
-            if rows == columns:
-                np.fill_diagonal(product, -np.inf)
-            changed = np.flatnonzero(-2 * product.max(1) < best.max(1))  # few, once some blocks have been seen
-            nearer = np.hstack([best[changed], -2 * product[changed]])
-            best[changed] = np.partition(nearer, k - 1, axis=1)[:, :k]
-        radii[rows] = best.max(1)
-    return np.maximum(radii, 0)
+    """Squared distance from each point to its k-th nearest other point, from scikit-learn; k < N."""
+    from sklearn.neighbors import NearestNeighbors
+
+    distances, _ = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(points).kneighbors()
+    return distances[:, -1] ** 2
 
 
 def within_radii(
@@ -98,7 +87,7 @@ def within_radii(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Whether each x lies in the ball (squared radius) around some y, [N], and each y in that around some x, [M].
 
-    A point on a sphere counts as inside, also when rounding says otherwise.
+    A point on a sphere counts as inside; a small tolerance allows for rounding.
     """
     left, right = _factors(x, y)
     slack = 1e-12 * (np.abs(left[:, -2]).max() + np.abs(right[-1]).max() + 1e-300)
@@ -142,14 +131,16 @@ def _block_pairs(rows: int, columns: int, symmetric: bool) -> Iterator[tuple[sli
             yield slice(top, min(top + BLOCK, rows)), slice(left, min(left + BLOCK, columns))
 
 
-def _factors(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Matrices whose product holds −½‖x_i − y_j‖²: the norms ride along as two columns, so one product does it all."""
+def _factors(
+    x: Float[np.ndarray, "N d"], y: Float[np.ndarray, "M d"]
+) -> tuple[Float[np.ndarray, "N c"], Float[np.ndarray, "c M"]]:
+    """Matrices whose product holds −½‖x_i − y_j‖²: two more columns hold the norms, so one product is enough."""
     half_x, half_y = -0.5 * (x * x).sum(1, keepdims=True), -0.5 * (y * y).sum(1, keepdims=True)
     left = np.hstack([x, half_x, np.ones_like(half_x)])
     return left, np.ascontiguousarray(np.hstack([y, np.ones_like(half_y), half_y]).T)
 
 
-def _pair_distances(points: np.ndarray) -> Iterator[np.ndarray]:
+def _pair_distances(points: Float[np.ndarray, "N d"]) -> Iterator[Float[np.ndarray, " P"]]:
     """Squared distances of all pairs of different points, some at a time; each array is overwritten by the next."""
     left, right = _factors(points, points)
     buffer = np.empty(BLOCK * BLOCK)
@@ -160,12 +151,15 @@ def _pair_distances(points: np.ndarray) -> Iterator[np.ndarray]:
         yield squared[np.triu_indices(len(squared), 1)] if rows == columns else squared.reshape(-1)
 
 
-def _product(left: np.ndarray, right: np.ndarray, buffer: np.ndarray) -> np.ndarray:
+def _product(
+    left: Float[np.ndarray, "n c"], right: Float[np.ndarray, "c m"], buffer: Float[np.ndarray, " b"]
+) -> Float[np.ndarray, "n m"]:
+    """left @ right, written into the start of `buffer`."""
     shape = len(left), right.shape[1]
     return np.matmul(left, right, out=buffer[: shape[0] * shape[1]].reshape(shape))
 
 
-def _bracket(points: np.ndarray, sample: int = 1_000_000, spread: float = 0.0025) -> tuple[float, float]:
+def _bracket(points: Float[np.ndarray, "N d"], sample: int = 1_000_000, spread: float = 0.0025) -> tuple[float, float]:
     """Squared distances between which the median lies, almost surely: five standard errors around a sample's median."""
     count = len(points)
     if count * (count - 1) // 2 <= sample:

@@ -1,9 +1,9 @@
 """How much of the head's pose an expression feature carries (paper §3, §6), and the feature without it.
 
-Trackers read an expression off a picture of a turned head, so the turn leaves its mark in the feature, and the nearest
-feature of another person tends to come with a similarly turned head. Rotations are axis-angle in radians in the axes of
+Trackers estimate expressions from images of turned heads, so features depend on the rotation. The nearest feature of
+another person tends to have a similar head rotation. Rotations are axis-angle in radians in the axes of
 `raflib.geometry`; for heads that look roughly ahead their components are pitch, yaw and roll. Their zero differs from
-person to person, so people are compared after each one's mean was taken away (`centred`). Pure functions on arrays.
+person to person, so each person's mean is subtracted before people are compared (`centred`). Pure functions on arrays.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ RIDGE = 1e-3
 
 
 def centred(values: Float[np.ndarray, "N c"], people: Sequence[str] | np.ndarray) -> Float[np.ndarray, "N c"]:
-    """`values` less the mean of each one's person; `people` [N] names them."""
+    """`values` minus the mean over the same person's rows; `people` [N] names the person of each row."""
     values = np.asarray(values, dtype=np.float64)
     names, who = np.unique(np.asarray(people), return_inverse=True)
     if values.ndim != 2 or len(who) != len(values):
@@ -34,9 +34,9 @@ def centred(values: Float[np.ndarray, "N c"], people: Sequence[str] | np.ndarray
 def pose_slope(
     features: Float[np.ndarray, "N d"], rotation: Float[np.ndarray, "N 3"], people: Sequence[str] | np.ndarray
 ) -> Float[np.ndarray, "3 d"]:
-    """How features change with the head's rotation, a radian: least squares between both, centred within persons.
+    """How features change per radian of head rotation: least squares between both, each centred within persons.
 
-    Every frame counts alike. Three regressors need no penalty; a direction in which nobody turns gets slope 0.
+    Every frame has the same weight. Three regressors need no penalty; an axis about which no head turns gets slope 0.
     """
     _check(features, rotation)
     return np.linalg.lstsq(centred(rotation, people), centred(features, people), rcond=1e-10)[0]
@@ -48,7 +48,7 @@ def without_pose(
     people: Sequence[str] | np.ndarray,
     slope: Float[np.ndarray, "3 d"],
 ) -> Float[np.ndarray, "N d"]:
-    """Features as they would be with every head turned as its person's is on average; the person's mean stays."""
+    """Features without the part that `slope` predicts from rotation; each person's mean feature is unchanged."""
     _check(features, rotation)
     return np.asarray(features, dtype=np.float64) - centred(rotation, people) @ slope
 
@@ -61,11 +61,14 @@ def pose_r2(
 ) -> dict[str, float]:
     """How well the head's rotation is predicted from the feature: cross-validated R² of a ridge regression.
 
-    `groups` [N] (sequences of one person, or people) are dealt into folds whole, in a fixed random order, so that no
-    frame is predicted from its neighbours in time: R² = 1 − Σ(y − ŷ)² / Σ(y − ȳ)², summed over held-out frames, with ȳ
-    the mean of the frames fitted on. Returns pitch, yaw, roll and `all` three together. At most 1; 0 or less means that
-    nothing can be read off. Several people: pass both arguments `centred`. Raises RafError for fewer than two groups.
+    R² = 1 − Σ(y − ŷ)² / Σ(y − ȳ)², summed over held-out frames, with ȳ the mean of the frames fitted on. `groups` [N]
+    (sequences of one person, or people) go into folds whole, in a fixed random order, so that no frame is predicted
+    from its neighbours in time. Returns pitch, yaw, roll and `all` three together. The maximum is 1; 0 or less means
+    that nothing can be predicted. For several people, pass both arguments `centred`. Raises RafError for fewer than two
+    groups.
     """
+    from sklearn.linear_model import Ridge
+
     _check(features, rotation)
     x, y = np.asarray(features, dtype=np.float64), np.asarray(rotation, dtype=np.float64)
     names, group = np.unique(np.asarray(groups), return_inverse=True)
@@ -77,22 +80,19 @@ def pose_r2(
     wrong, total = np.zeros((2, 3))
     for number in range(fold.max() + 1):
         fit, held = fold != number, fold == number
-        x_mean, y_mean = x[fit].mean(0), y[fit].mean(0)
-        inside = x[fit] - x_mean
-        gram = inside.T @ inside
-        penalty = RIDGE * np.trace(gram) / len(gram) + 1e-12
-        weights = np.linalg.solve(gram + penalty * np.eye(len(gram)), inside.T @ (y[fit] - y_mean))
-        wrong += ((y[held] - y_mean - (x[held] - x_mean) @ weights) ** 2).sum(0)
-        total += ((y[held] - y_mean) ** 2).sum(0)
+        penalty = RIDGE * fit.sum() * x[fit].var(0).mean() + 1e-12
+        ridge = Ridge(alpha=penalty, solver="cholesky").fit(x[fit], y[fit])
+        wrong += ((y[held] - ridge.predict(x[held])) ** 2).sum(0)
+        total += ((y[held] - y[fit].mean(0)) ** 2).sum(0)
     if not (total > 0).all():
         raise RafError("pose_r2: the head does not turn about every axis in these frames; use frames in which it moves")
     return {**dict(zip(AXES, (1 - wrong / total).tolist(), strict=True)), "all": float(1 - wrong.sum() / total.sum())}
 
 
 def pose_correlation(first: Float[np.ndarray, "N 3"], second: Float[np.ndarray, "N 3"]) -> dict[str, float]:
-    """Do two frames of a pair turn their heads alike? Correlation over pairs: pitch, yaw, roll, and `all`, their mean.
+    """Correlation over pairs of frames of their head rotations: pitch, yaw, roll, and `all`, their mean.
 
-    For frames and their neighbours of other people pass both after `centred`. An axis without motion has none (NaN).
+    For frames and their neighbours of other people, pass both after `centred`. An axis without motion gives NaN.
     """
     _check(first, second)
     first, second = (np.asarray(side, dtype=np.float64) - np.mean(side, axis=0) for side in (first, second))
@@ -101,9 +101,10 @@ def pose_correlation(first: Float[np.ndarray, "N 3"], second: Float[np.ndarray, 
     return {**dict(zip(AXES, found.tolist(), strict=True)), "all": float(found.mean())}
 
 
-def _check(features: np.ndarray, rotation: np.ndarray) -> None:
+def _check(features: Float[np.ndarray, "N d"], rotation: Float[np.ndarray, "N 3"]) -> None:
+    """Raise RafError for other shapes and for NaN or infinity."""
     shapes = np.shape(features), np.shape(rotation)
     if len(shapes[0]) != 2 or shapes[1] != (shapes[0][0], 3) or 0 in shapes[0]:
-        raise RafError(f"entanglement: shapes {shapes[0]} and {shapes[1]}, expected [N, d] and [N, 3] with frames")
+        raise RafError(f"pose leakage: shapes {shapes[0]} and {shapes[1]}, expected [N, d] and [N, 3] with frames")
     if not (np.isfinite(features).all() and np.isfinite(rotation).all()):
-        raise RafError("entanglement: a feature or rotation is NaN or infinite; leave undetected frames out")
+        raise RafError("pose leakage: a feature or rotation is NaN or infinite; leave undetected frames out")

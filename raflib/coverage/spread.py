@@ -1,6 +1,6 @@
-"""Further measures of coverage, for anybody's tracked data: how wide a set is, what lies outside it, and who adds what.
+"""Further measures of coverage, for any tracked data: how wide a set is, what lies outside, what each part contributes.
 
-As in Table 1, `train` is [N,d], `target` the frames an avatar will be asked for [M,d], distances are plain L2 in the
+As in Table 1, `train` is the training set [N,d] and `target` the drivers' frames [M,d]. Distances are L2 in the
 features' own unit.
 """
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def effective_rank(points: Float[np.ndarray, "N d"]) -> float:
-    """In how many directions a set varies, as if all were equally strong: from 1 to d.
+    """The effective number of directions in which a set varies, from 1 to d.
 
         exp(−Σₖ pₖ ln pₖ),   pₖ = λₖ / Σ λ,   λ the eigenvalues of the covariance
 
@@ -47,9 +47,9 @@ def precision_recall(x: Float[np.ndarray, "N d"], y: Float[np.ndarray, "M d"], k
     The region of a sample is the union of balls around its points, each reaching to that point's k-th nearest other
     point: precision = 1/N Σᵢ [∃j: ‖xᵢ − yⱼ‖ ≤ r_k(yⱼ)], recall = 1/M Σⱼ [∃i: ‖yⱼ − xᵢ‖ ≤ r_k(xᵢ)].
 
-    Recall is the share of the drivers' frames inside what was trained on, precision the share of training that goes
-    where drivers go. Exact, in float64, block by block. Balls shrink when a set grows denser, so compare sets of equal
-    size sampled alike. Raises RafError unless 1 ≤ k < N, M.
+    Recall is the share of the drivers' frames inside the training set's region, precision the share of training frames
+    inside the drivers' region. Exact, in float64. Balls shrink when a set grows denser, so compare only sets of equal
+    size that were sampled in the same way. Raises RafError unless 1 ≤ k < N, M.
     """
     x, y = samples(x, y)
     k = whole("precision_recall: k", k, 1, min(len(x), len(y)) - 1)
@@ -60,9 +60,10 @@ def precision_recall(x: Float[np.ndarray, "N d"], y: Float[np.ndarray, "M d"], k
 
 
 def spacing(train: Float[np.ndarray, "N d"], sequence: Iterable[str]) -> Float[np.ndarray, " N"]:
-    """Distance of each training frame to the nearest of *another* `sequence` [N]; at least two sequences are needed.
+    """Distance of each training frame to the nearest frame of *another* sequence; `sequence` [N] names each frame's.
 
-    Neighbouring frames of one video are always close and would make everything else look far.
+    Neighbouring frames of one video are always close, so distances within a sequence would be a misleading yardstick.
+    Raises RafError for fewer than two sequences and for another number of names.
     """
     train, sequence = np.asarray(train), np.asarray(sequence)
     if len(sequence) != len(train):
@@ -76,10 +77,7 @@ def spacing(train: Float[np.ndarray, "N d"], sequence: Iterable[str]) -> Float[n
 
 
 def beyond(train: Float[np.ndarray, "N d"], target: Float[np.ndarray, "M d"], sequence: Iterable[str]) -> float:
-    """Share of target frames farther from the training set than the training set's own sequences are from each other.
-
-    The yardstick is the 95th percentile of `spacing`.
-    """
+    """Share of target frames whose distance to the training set exceeds the 95th percentile of its `spacing`."""
     return float((nearest_distance(target, train) > np.quantile(spacing(train, sequence), 0.95)).mean())
 
 
@@ -88,8 +86,9 @@ def by_sequence(
 ) -> pandas.DataFrame:
     """What each training sequence contributes: sequence, frames, b2t_alone, b2t_without, nearest_share.
 
-    b2t with that sequence only and with all others, and the share of target frames whose nearest training frame is in
-    it (earlier names win ties). `sequence` [N] names the recording of each training frame; at least two are needed.
+    `b2t_alone` is B2T with that sequence only, `b2t_without` with all others. `nearest_share` is the share of target
+    frames whose nearest training frame is in it (earlier names win ties). `sequence` [N] names the recording of each
+    training frame; at least two are needed.
     """
     import pandas
 
@@ -120,13 +119,14 @@ def by_dimension(
     names: Sequence[str] | None = None,
     margin: float = 0.02,
 ) -> pandas.DataFrame:
-    """In which coefficients the target leaves the training range, and which make it far; the farthest first.
+    """How each dimension contributes to the target's distance: one row per dimension, the largest `share` first.
 
-    A row a dimension: its `dimension` number and `name` (`names` [d], default the number), the training range `low` to
-    `high`, `target_low` and `target_high` (the target's 1st and 99th percentiles), the share of target frames `outside`
-    the training range by more than `margin` of its length, how far those are outside on average (`excess`, 0 if none),
-    and `share`: what this dimension contributes to the squared distance of target frames to their nearest training
-    frames (sums to 1).
+    * `dimension`, `name`: its number, and its entry of `names` [d] (default the number);
+    * `low`, `high`: the training range;
+    * `target_low`, `target_high`: the target's 1st and 99th percentiles;
+    * `outside`: the share of target frames outside the training range by more than `margin` of its length;
+    * `excess`: how far those are outside on average, 0 if there are none;
+    * `share`: its part of the squared distance of target frames to their nearest training frames (sums to 1).
     """
     import pandas
 

@@ -11,7 +11,8 @@ from jaxtyping import Float
 from tqdm import tqdm
 
 from raflib.bank.leaks import refuse_leaks
-from raflib.coverage.intervals import jackknife, measures
+from raflib.coverage.intervals import jackknife
+from raflib.coverage.metrics import measures
 from raflib.coverage.spread import effective_rank, precision_recall
 from raflib.errors import RafError, whole
 
@@ -30,8 +31,15 @@ COLUMNS = (
 
 @dataclass(frozen=True, eq=False)
 class TrainingSets:
-    """Equal-sized training sets of one `subject`: rows of `pool` [P,d] for each draw, `vanilla` and `raf` [n] each, the
-    `drivers` they are measured on, and how many rows of the bank `leaked`."""
+    """Equal-sized training sets of one subject, sampled several times.
+
+    Attributes:
+        subject: the subject's id.
+        pool: [P,d] all vectors that sets are made of: the subject's frames, then their neighbours.
+        vanilla, raf: for each repeat, the rows [n] of `pool` in the Vanilla and in the +RAF set.
+        drivers: the frames [M,d] of each driver that the sets are measured on.
+        leaked: how many rows of the bank are a driver's, or the subject's under another name.
+    """
 
     subject: str
     pool: Float[np.ndarray, "P d"]
@@ -42,7 +50,7 @@ class TrainingSets:
 
     @property
     def n(self) -> int:
-        """Vectors in a set."""
+        """Number of vectors in a set."""
         return len(self.vanilla[0])
 
 
@@ -58,18 +66,28 @@ def training_sets(
     allow_leak: bool = False,
     top_k: SupportsIndex = 1,
 ) -> TrainingSets:
-    """What Table 1 compares, drawn `repeats` times.
+    """The training sets that Table 1 compares, sampled `repeats` times.
 
-    `expression` are the subject's training frames, `targets` the unseen drivers' frames (by name, pooled). Vanilla is n
-    of the subject's frames drawn without replacement. +RAF keeps the first n/2 of that draw and adds the bank's nearest
-    neighbour, among other people, of each kept frame: the paper's "N/2 subject training expressions with N/2
-    nearest-neighbor expressions (for those sampled training frames)", read literally; with `top_k` > 1 one of that many
-    nearest, evenly (§5). n defaults to all detected frames, made even (Vanilla is then the same in every draw).
-    Undetected frames (NaN) are left out everywhere.
+    Vanilla is n of the subject's frames, sampled without replacement. +RAF keeps the first n/2 of them and adds the
+    bank's nearest neighbour, among other people, of each kept frame. This is the paper's "N/2 subject training
+    expressions with N/2 nearest-neighbor expressions (for those sampled training frames)", read literally. Frames
+    without a face (NaN) are left out everywhere.
 
     Raises RafError when the bank holds a target's frames, by name or by their vectors, or the subject's under another
     name, unless `allow_leak` (`leaked` counts those rows); when n is odd or larger than the training set; and for
     another width or (if given) feature space.
+
+    Args:
+        expression: the subject's training frames.
+        subject: the subject's id.
+        targets: the unseen drivers' frames, by name.
+        bank: where neighbours are searched.
+        n: size of a set, even; by default all detected frames (less one if odd), so that every Vanilla set is the same.
+        repeats: how many pairs of sets are sampled.
+        seed: seed of all random choices.
+        feature_space: the features' space, compared with the bank's if given.
+        allow_leak: whether a bank that holds frames of the targets is accepted.
+        top_k: each neighbour is one of this many nearest, each equally likely (§5).
     """
     targets = targets if isinstance(targets, Mapping) else {"target": targets}
     own, targets = _detected(expression), {name: _detected(frames) for name, frames in targets.items()}
@@ -83,10 +101,10 @@ def training_sets(
             f"training_sets: n is {n} and repeats {repeats}, expected an even n from 2 to {len(own)} and repeats from 1"
         )
     rows = bank.search(own, k=top_k, exclude=subject, feature_space=feature_space)[1]
-    neighbours = bank.features[rows.T.ravel()]  # everybody's nearest, then everybody's second, …
-    draw = np.random.default_rng(whole("seed", seed, 0))
-    vanilla = [draw.permutation(len(own))[:n] for _ in range(repeats)]
-    which = draw.integers(1, top_k + 1, (repeats, n // 2))
+    neighbours = bank.features[rows.T.ravel()]  # the nearest of every frame, then the second of every frame, …
+    random = np.random.default_rng(whole("seed", seed, 0))
+    vanilla = [random.permutation(len(own))[:n] for _ in range(repeats)]
+    which = random.integers(1, top_k + 1, (repeats, n // 2))
     raf = [
         np.concatenate([chosen[: n // 2], chosen[: n // 2] + len(own) * rank])
         for chosen, rank in zip(vanilla, which, strict=True)
@@ -98,52 +116,69 @@ def training_sets(
 def table(sets: TrainingSets) -> pandas.DataFrame:
     """One subject's row of Table 1 in long form, with the columns `COLUMNS`.
 
-    MMD's bandwidth is the target's median distance, KL's PCA the target's, so both methods are measured with one ruler.
+    MMD's bandwidth is the target's median distance and KL's PCA the target's, so both methods share their rulers.
 
-    `value` is the mean over the draws; `change` is the share by which +RAF differs,
-    value_raf / value_vanilla − 1 (NaN in the rows of Vanilla, and where that is not positive). There are two 95 %
-    intervals of each. `draws_low` … `draws_high` and `change_draws_low` … `change_draws_high` are for **other draws**:
-    the percentiles over the draws, both methods on the same ones. `low` … `high` and `change_low` … `change_high` are
-    for **other drivers**: what another set of as many people would have given, for this subject's recording and this
-    bank. They come from leaving out one driver at a time (`intervals.jackknife`), everything computed anew, ruler
-    included, for both methods on the same drivers and draws, which makes the change's interval a paired one; the
-    standard error of the mean over draws is added. NaN for one driver. No frame is drawn twice, as a bootstrap's would
-    be: that makes every nearest neighbour and density look worse.
+    `value` is the mean over the repeats. `change` is the share by which +RAF differs, value_raf / value_vanilla − 1
+    (NaN in the rows of Vanilla, and where value_vanilla is not positive). Each has two 95 % intervals:
+
+    * `draws_low` … `draws_high` and `change_draws_low` … `change_draws_high`, for **other random training sets**: the
+      percentiles over the repeats, in which both methods keep the same frames.
+    * `low` … `high` and `change_low` … `change_high`, for **other drivers**: what another set of as many people would
+      give, for this subject's recording and this bank. NaN for one driver.
+
+    The second kind leaves out one driver at a time (`raflib.coverage.intervals.jackknife`). Everything is computed
+    again, rulers included, for both methods on the same drivers and repeats, so the change's interval is a paired one.
+    The standard error of the mean over repeats is added. No frame is counted twice, as a bootstrap would do: that makes
+    every nearest neighbour and density look worse.
     """
     import pandas
-    from threadpoolctl import threadpool_limits
 
-    repeats = len(sets.vanilla)
-    every = [sets.drivers]
-    if len(sets.drivers) > 1:
-        every += [sets.drivers[:d] + sets.drivers[d + 1 :] for d in range(len(sets.drivers))]
-    values = np.empty((len(every), 2, repeats, len(METRICS)))
-    with threadpool_limits(1):  # blocks of pairs are too small to share: threads would wait for each other
-        for d, some in enumerate(tqdm(every, desc=f"coverage of {sets.subject}", unit="driver", delay=10)):
-            measure = measures(sets.pool, np.concatenate(some))
-            values[d] = [[measure(rows) for rows in draws] for draws in (sets.vanilla, sets.raf)]
-    means, by_draw = values.mean(2).swapaxes(0, 1), values[0]
+    values = _measured(sets)
+    vanilla, raf = (_estimate(values[:, m].mean(1), values[0, m]) for m in range(2))
+    means = values.mean(2)  # [S,2,K]
     with np.errstate(divide="ignore", invalid="ignore"):
-        change = np.where(means[0] > 0, means[1] / means[0] - 1, np.nan)
-        paired = by_draw[1] / by_draw[0] - 1
-    noise = paired.std(0) / np.sqrt(max(repeats - 1, 1))
-    changes = change[0], *jackknife(change[0], change[1:], noise), *np.quantile(paired, OUTER, axis=0)
-    rows = []
-    for m, method in enumerate(("vanilla", "raf")):
-        value, noise = means[m, 0], by_draw[m].std(0) / np.sqrt(max(repeats - 1, 1))
-        spread = *jackknife(value, means[m, 1:], noise), *np.quantile(by_draw[m], OUTER, axis=0)
-        numbers = [value, *spread, *(changes if m else np.full((5, len(METRICS)), np.nan))]
-        rows += [
-            (sets.subject, method, metric, *row, sets.n, sets.leaked)
-            for metric, *row in zip(METRICS, *numbers, strict=True)
-        ]
+        change = np.where(means[:, 0] > 0, means[:, 1] / means[:, 0] - 1, np.nan)
+        change_of_repeat = values[0, 1] / values[0, 0] - 1
+    changes = {"vanilla": np.full_like(vanilla, np.nan), "raf": _estimate(change, change_of_repeat)}
+    rows = [
+        (sets.subject, method, metric, *estimate[:, k], *changes[method][:, k], sets.n, sets.leaked)
+        for method, estimate in (("vanilla", vanilla), ("raf", raf))
+        for k, metric in enumerate(METRICS)
+    ]
     return pandas.DataFrame(rows, columns=list(COLUMNS))
 
 
-def further(sets: TrainingSets) -> pandas.DataFrame:
-    """What else the same sets differ in: subject, method, effective_rank, precision, recall; means over the draws.
+def _measured(sets: TrainingSets) -> Float[np.ndarray, "S 2 R K"]:
+    """The K metrics of Vanilla's and +RAF's set of each of R repeats, against S sets of drivers.
 
-    The row "drivers" has the effective rank of the drivers' frames, which is what a training set would need.
+    The first set holds all D drivers. Where there are several, D more follow, each without one of them.
+    """
+    from threadpoolctl import threadpool_limits
+
+    driver_sets = [sets.drivers]
+    if len(sets.drivers) > 1:
+        driver_sets += [sets.drivers[:d] + sets.drivers[d + 1 :] for d in range(len(sets.drivers))]
+    values = np.empty((len(driver_sets), 2, len(sets.vanilla), len(METRICS)))
+    with threadpool_limits(1):  # blocks of pairs are too small to share: threads would wait for each other
+        for s, drivers in enumerate(tqdm(driver_sets, desc=f"coverage of {sets.subject}", unit="driver", delay=10)):
+            measure = measures(sets.pool, np.concatenate(drivers))
+            values[s] = [[measure(rows) for rows in repeats] for repeats in (sets.vanilla, sets.raf)]
+    return values
+
+
+def _estimate(value: Float[np.ndarray, "S K"], by_repeat: Float[np.ndarray, "R K"]) -> Float[np.ndarray, "5 K"]:
+    """A value against all drivers, its interval for other drivers and its interval for other random training sets.
+
+    `value` holds the mean over repeats for each set of drivers of `_measured`, `by_repeat` the values of the first set.
+    """
+    noise = by_repeat.std(0) / np.sqrt(max(len(by_repeat) - 1, 1))
+    return np.stack([value[0], *jackknife(value[0], value[1:], noise), *np.quantile(by_repeat, OUTER, axis=0)])
+
+
+def further(sets: TrainingSets) -> pandas.DataFrame:
+    """Further measures of the same sets: subject, method, effective_rank, precision, recall; means over the repeats.
+
+    The row "drivers" has the effective rank of the drivers' frames, for comparison.
     """
     import pandas
 
@@ -156,6 +191,7 @@ def further(sets: TrainingSets) -> pandas.DataFrame:
     return pandas.DataFrame(rows, columns=["subject", "method", "effective_rank", "precision", "recall"])
 
 
-def _detected(expression: np.ndarray) -> np.ndarray:
+def _detected(expression: Float[np.ndarray, "T d"]) -> Float[np.ndarray, "F d"]:
+    """The rows that are not entirely NaN."""
     expression = np.asarray(expression)
     return expression[~np.isnan(expression).all(-1)]

@@ -13,8 +13,7 @@ from raflib.bank.leaks import refuse_leaks
 from raflib.lab import screen
 from raflib.lab.parameters import Parameters
 from raflib.runs import cache_root, check_writable, runs_root
-from raflib.sampler import SAMPLERS, sampler_from_name
-from raflib.sampler.raf import Sampler
+from raflib.sampler import SAMPLERS, Sampler, sampler_from_name
 
 
 def prepare(out: Path, parameters: Parameters) -> None:

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 
 from raflib.capture import HELD_OUT, Capture
 from raflib.errors import RafError
-from raflib.geometry import Camera
+from raflib.geometry import Camera, farthest_row
 from raflib.report._style import FPS
 
 LIDS = "eyeBlinkLeft", "eyeBlinkRight"
@@ -48,15 +48,13 @@ def different(
     centre = expression[rows].mean(0) if away_from is None else away_from
     apart = np.linalg.norm(expression - centre, axis=1) * (-1 if away_from is None else 1)
     while len(picked) < min(count, len(rows)):
-        if shown:
-            apart = np.linalg.norm(expression[:, None] - expression[shown], axis=2).min(1)
         left = np.setdiff1d(rows, picked)
         open_eyes = left[~shut[left]]
         if len(open_eyes) and (not shown or shut[shown].any()):
             left = open_eyes
         fresh = left[~np.isin(capture.sequence[left], capture.sequence[shown])]
         left = fresh if len(fresh) else left
-        picked.append(int(left[apart[left].argmax()]))
+        picked.append(farthest_row(expression, shown, left) if shown else int(left[apart[left].argmax()]))
         shown.append(picked[-1])
     return np.array(picked)
 

@@ -19,8 +19,10 @@ from matplotlib.figure import Figure, SubFigure
 from PIL import Image
 
 from raflib.bank import ExpressionBank
+from raflib.bank.nearest_people import first_of_each
 from raflib.coverage import Projection, pca
 from raflib.errors import RafError
+from raflib.geometry import farthest_row
 from raflib.report._style import INK, QUERIES, QUIET, STYLE, as_image, require_faces
 
 CELLS = 64
@@ -153,10 +155,8 @@ def evenly(bank: ExpressionBank, count: int, people: int = 40, seed: int = 0) ->
     rows = np.flatnonzero(np.isin(bank.subjects, chosen))
     points = Plane.of(bank.features)(bank.features[rows])
     picked = [int((points**2).sum(1).argmin())]
-    apart = np.full(len(rows), np.inf)
     while len(picked) < min(count, len(rows)):
-        apart = np.minimum(apart, ((points - points[picked[-1]]) ** 2).sum(1))
-        picked.append(int(apart.argmax()))
+        picked.append(farthest_row(points, picked))
     return rows[picked]
 
 
@@ -184,8 +184,8 @@ def _density(
 
 def _nearest_people(bank: Features, query: Float[np.ndarray, " d"], rows: Int[np.ndarray, " k"]) -> dict[int, float]:
     """The first row of each of the first `SHOWN` people among `rows`, and its distance to the query."""
-    first = np.sort(np.unique(bank.subjects[rows], return_index=True)[1])[:SHOWN]
-    return {int(row): float(np.linalg.norm(bank.features[row] - query)) for row in rows[first]}
+    first = rows[first_of_each(bank.subjects[rows])[:SHOWN]]
+    return {int(row): float(np.linalg.norm(bank.features[row] - query)) for row in first}
 
 
 def _margin(

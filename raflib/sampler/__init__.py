@@ -1,13 +1,14 @@
-"""What conditions each training step (paper §4): `raf` holds the paper's three samplers, `beyond` others and controls,
-`compare` measures the training sets that they give.
+"""What conditions each training step (paper §4).
 
-`SAMPLERS` (all of them by name) and `sampler_from_name` are loaded when first used, so that RAF alone needs the bank
-and nothing else.
+`raf` holds the paper's three samplers and `base` what all samplers share. `beyond` and `corrected` hold others and
+controls. `compare` measures the training sets that samplers give. `SAMPLERS` (all samplers by name) and
+`sampler_from_name` are loaded when first used, so that RAF alone needs the bank and nothing else.
 """
 
 from importlib import import_module
 
-from raflib.sampler.raf import PAPER_METHODS, RAF, Conditioner, RandomNoise, Recording, Sampler, Vanilla
+from raflib.sampler.base import Conditioner, Recording, Sampler
+from raflib.sampler.raf import PAPER_METHODS, RAF, RandomNoise, Vanilla
 
 __all__ = [
     "PAPER_METHODS",
@@ -22,7 +23,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> object:
     if name in ("SAMPLERS", "sampler_from_name"):
         return getattr(import_module("raflib.sampler.beyond"), name)
     raise AttributeError(f"module 'raflib.sampler' has no attribute {name!r}")

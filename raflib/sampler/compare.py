@@ -1,8 +1,8 @@
-"""What a sampler feeds an avatar: the training set it amounts to, measured as table 1 measures one.
+"""The training set that a sampler gives, measured as in Table 1, without any training.
 
-A training set here is what a sampler gives when every training frame is asked for once: as many vectors for every
-sampler. It is compared with unseen drivers (`raflib.coverage`), and with the heads that the frames show
-(`raflib.coverage.pose`). Nothing is trained.
+The set holds what a sampler returns when it is called once for every training frame, so all samplers' sets have the
+same size. It is compared with unseen drivers (`raflib.coverage`) and with the frames' head rotations
+(`raflib.coverage.pose`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from raflib.bank.leaks import refuse_leaks
 from raflib.capture import Capture, shown
 from raflib.coverage.pose import centred, pose_correlation, pose_r2
 from raflib.errors import RafError
-from raflib.sampler.raf import Conditioner, Sampler
+from raflib.sampler.base import Conditioner, Sampler
 
 if TYPE_CHECKING:
     import pandas
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 MEASURES = ("mmd", "kl", "b2t", "pose_r2", "pose_r", "displacement", "expected_p", "people")
 
 
-def fed(condition: Conditioner, frames: Int[np.ndarray, " N"], seed: int) -> Float[np.ndarray, "N d"]:
-    """What the conditioner gives for each of `frames`, drawn once."""
+def given_vectors(condition: Conditioner, frames: Int[np.ndarray, " N"], seed: int) -> Float[np.ndarray, "N d"]:
+    """The expression vectors that the conditioner returns for `frames`, sampled once."""
     return condition(torch.from_numpy(np.asarray(frames)), torch.Generator().manual_seed(seed)).numpy()
 
 
@@ -44,15 +44,15 @@ def compare_samplers(
 ) -> pandas.DataFrame:
     """Each sampler's training set for one subject: subject, method, metric, value, low, high, n.
 
-    * `mmd`, `kl`, `b2t`: to the pooled `targets` (drivers by name), with one bandwidth and one PCA, the target's;
-    * `pose_r2`: how well the head's rotation in a frame is predicted from what is fed for it (`pose_r2`, by sequence);
+    * `mmd`, `kl`, `b2t`: distances to the pooled `targets` (drivers by name), with the target's bandwidth and PCA;
+    * `pose_r2`: how well a frame's head rotation is predicted from the vector given for it (`pose_r2`, by sequence);
     * `pose_r`: correlation of the frame's rotation with that of the first neighbour's frame, each less its person's
       mean, where there are neighbours and the bank has rotations;
-    * `displacement`: mean distance of what is fed from the frame's own expression, where it is another;
-    * `expected_p`: how often it is another; `people`: how many different people's rows can be drawn.
+    * `displacement`: mean distance between the given vector and the frame's own, over frames where they differ;
+    * `expected_p`: how often they differ; `people`: how many different people's rows can be sampled.
 
-    `value` is the mean over `repeats` draws and `low`, `high` the 2.5th and 97.5th percentiles, equal where nothing is
-    random; NaN where a measure does not apply. Raises RafError as the samplers' `bind` does, and when a bank holds a
+    `value` is the mean over `repeats` and `low`, `high` the 2.5th and 97.5th percentiles, equal where nothing is
+    random. Measures that do not apply are NaN. Raises RafError as the samplers' `bind` does, and when a bank holds a
     target's frames, unless `allow_leak`.
     """
     import pandas
@@ -69,27 +69,26 @@ def compare_samplers(
             refuse_leaks("compare_samplers: the bank", bank, people, allow_leak, excluded=capture.subject)
             checked.add(bank.checksum)
         condition = sampler.bind(shown(capture), capture.subject, capture.feature_space, capture.pose)
-        fixed = measure.of(condition)
-        drawn = [
-            measure.drawn(fed(condition, frames, seed + i)) for i in range(repeats if condition.chance.any() else 1)
-        ]
+        fixed = measure.of_sampler(condition)
+        times = repeats if condition.chance.any() else 1
+        sampled = [measure.of_vectors(given_vectors(condition, frames, seed + i)) for i in range(times)]
         for metric in MEASURES:
-            values = np.array([{**fixed, **draw}[metric] for draw in drawn], dtype=np.float64)
+            values = np.array([{**fixed, **random}[metric] for random in sampled], dtype=np.float64)
             low, high = np.quantile(values, (0.025, 0.975))
             rows.append((capture.subject, method, metric, values.mean(), low, high, len(frames)))
     return pandas.DataFrame(rows, columns=["subject", "method", "metric", "value", "low", "high", "n"])
 
 
 class _Measures:
-    """Everything that is the same for all samplers, computed once."""
+    """The measures of `compare_samplers`, with everything that all samplers share computed once."""
 
     def __init__(self, target: Float[np.ndarray, "M d"], capture: Capture, frames: Int[np.ndarray, " N"]):
         self.target, self.bandwidth = target, coverage.median_distance(target)
         self.own, self.rotation = capture.expression[frames], capture.pose[frames, :3].astype(np.float64)
         self.sequence = capture.sequence[frames]
 
-    def drawn(self, given: Float[np.ndarray, "N d"]) -> dict[str, float]:
-        """Of one training set."""
+    def of_vectors(self, given: Float[np.ndarray, "N d"]) -> dict[str, float]:
+        """The measures of one training set: the vectors given for the subject's frames."""
         moved = np.linalg.norm(given - self.own, axis=1)
         return {
             "mmd": coverage.mmd(given, self.target, self.bandwidth),
@@ -99,8 +98,8 @@ class _Measures:
             "displacement": float(moved[moved > 0].mean()) if moved.any() else np.nan,
         }
 
-    def of(self, condition: Conditioner) -> dict[str, float]:
-        """Of a sampler, whatever is drawn."""
+    def of_sampler(self, condition: Conditioner) -> dict[str, float]:
+        """The measures of a sampler that are the same for all its random training sets."""
         known = condition.summary()
         bank, correlation = getattr(condition, "bank", None), np.nan
         if bank is not None and bank.rotation is not None:

@@ -21,7 +21,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from tqdm import tqdm
 
 from raflib.errors import RafError
-from raflib.geometry import Camera
+from raflib.geometry import Camera, farthest_row
 from raflib.tracking.bundle import adjust, common_lens, extrinsics_of, join, project, resected, split
 from raflib.tracking.landmarks import FACE_OVAL, LEFT_EYE, RIGHT_EYE
 
@@ -143,8 +143,7 @@ def _key_frames(turns: Float[np.ndarray, "R 3"], known: Int[np.ndarray, "R"]) ->
     """Rows of different head poses: the most usual one, then always the one farthest from all chosen so far."""
     chosen = [int(np.linalg.norm(turns - np.median(turns, 0), axis=1).argmin())]
     while len(chosen) < KEYS:
-        away = np.linalg.norm(turns[:, None] - turns[chosen], axis=2).min(1)
-        chosen.append(int(away.argmax()))
+        chosen.append(farthest_row(turns, chosen))
     return known[chosen].tolist()
 
 
