@@ -40,9 +40,7 @@ def pca(points: Float[np.ndarray, "N d"], components: SupportsIndex = 2) -> Proj
     mean, variance = points.mean(0), np.zeros(1)
     if len(points) > components:  # n points vary along n − 1 axes at most
         with np.errstate(invalid="ignore"):  # shares of the variance, of which there may be none
-            fitted = PCA(components, svd_solver="covariance_eigh").fit(
-                points - mean
-            )  # centred, which keeps more digits
+            fitted = PCA(components, svd_solver="covariance_eigh").fit(points - mean)  # centred for more digits
         variance = fitted.explained_variance_
     if not variance[-1] > 1e-12 * variance[0] > 0:
         raise RafError(f"pca: the {len(points)} points do not vary along {components} axes; ask for fewer components")
