@@ -34,9 +34,10 @@ SHOWN = 3
 
 @runtime_checkable
 class Features(Protocol):
-    """An `ExpressionBank`, or another object with `features`."""
+    """An `ExpressionBank`, or another object with its `features` and `subjects`."""
 
     features: Float[np.ndarray, "N d"]
+    subjects: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
