@@ -65,8 +65,11 @@ def pytest_sessionfinish():
     _SCRATCH.cleanup()
 
 
-def pytest_terminal_summary(terminalreporter):
-    terminalreporter.write_line(f"suite: {time.monotonic() - _STARTED:.0f} s of {ALLOWED} s allowed on 2 cores")
+def pytest_unconfigure(config):
+    """Print the time as the last line."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None:
+        reporter.write_line(f"suite: {time.monotonic() - _STARTED:.0f} s of {ALLOWED} s allowed on 2 cores")
 
 
 def pytest_collection_modifyitems(items):
