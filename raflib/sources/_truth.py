@@ -65,7 +65,14 @@ def performed(
     return Performed(**filmed, scale=scale, detected=np.isfinite(filmed["pose"]).all(1))
 
 
-def _film(target: Capture, driver: Capture, rows, cameras, tracker, progress: bool) -> dict[str, np.ndarray]:
+def _film(
+    target: Capture,
+    driver: Capture,
+    rows: Int[np.ndarray, "F"],
+    cameras: Sequence[Camera],
+    tracker: object | None,
+    progress: bool,
+) -> dict[str, np.ndarray]:
     """`FILMED` of `performed`."""
     from raflib import studio
     from raflib.sources._studio_recipe import TRACKING_CAMERAS, StudioProfile
@@ -102,7 +109,7 @@ def _unit(target: Capture) -> float:
     return float(np.median(target.scale[target.detected]))
 
 
-def _file(target: Capture, driver: Capture, rows, cameras: Sequence[Camera]) -> Path:
+def _file(target: Capture, driver: Capture, rows: Int[np.ndarray, "F"], cameras: Sequence[Camera]) -> Path:
     """Where `performed` of these arguments is kept: a name of everything that it follows from."""
     from raflib.sources._studio_recipe import HEAD_MAP, made_by
 

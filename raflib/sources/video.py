@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
@@ -230,7 +231,7 @@ def open(subject: str, profile: str = "demo", root: str | Path | None = None) ->
     name = path.stem if root is None else subject
     tracks_path = cache_root() / "video" / f"{short_name(path.stem)}-{recording[:16]}.npz"
 
-    def lost(t: int, c: int):
+    def lost(t: int, c: int) -> NoReturn:
         raise RafError(f"{store.path(t, c)}: missing or damaged picture; delete {tracks_path} and open the video again")
 
     store = PictureStore(tracks_path.with_suffix(""), lost)

@@ -5,6 +5,7 @@ constants it uses. Here each kept function carries a hash of all of the studio's
 """
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 from raflib.render import compiled
@@ -12,7 +13,7 @@ from raflib.render import compiled
 STAMP = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))).hexdigest()
 
 
-def njit(function=None, *, inline: bool = False, allocates: bool = False):
+def njit(function: Callable | None = None, *, inline: bool = False, allocates: bool = False) -> Callable:
     """Decorator: compile on first call and keep on disk; the global lock is released; `inline` copies into callers.
 
     A function that makes arrays must say so by `allocates`. In all others numba counts no references: for arrays inside

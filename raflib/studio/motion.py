@@ -11,6 +11,7 @@ from jaxtyping import Float, Float32
 
 from raflib.errors import RafError
 from raflib.studio.head_model import ACTIONS, head_model
+from raflib.studio.identity import Identity
 
 FRACTIONS = (0.12, 0.30, 0.55, 1.0)  # of the turn, reached by neck01, neck02, neck03 and the head
 
@@ -45,7 +46,7 @@ def chain(pivots: Float32[np.ndarray, "5 3"], angles: Float[np.ndarray, "3"]) ->
     return np.stack(motions)
 
 
-def head_pose(identity, angles: Float[np.ndarray, "angles"]) -> Float32[np.ndarray, "6"]:
+def head_pose(identity: Identity, angles: Float[np.ndarray, "angles"]) -> Float32[np.ndarray, "6"]:
     """Rigid motion of the head against the neutral head: axis-angle then translation (world metres), zeros at rest.
 
     A head point with neutral expression at x is shown at R @ x + t. Raises RafError unless `angles` is three finite
@@ -59,7 +60,7 @@ def head_pose(identity, angles: Float[np.ndarray, "angles"]) -> Float32[np.ndarr
 
 
 def vertices(
-    identity, actions: Float[np.ndarray, "actions"], angles: Float[np.ndarray, "angles"]
+    identity: Identity, actions: Float[np.ndarray, "actions"], angles: Float[np.ndarray, "angles"]
 ) -> Float32[np.ndarray, "V 3"]:
     """World positions (metres) of the head model's points for shown `actions` in [0,1] and head `angles` (degrees).
 
@@ -70,7 +71,7 @@ def vertices(
 
 
 def moved(
-    identity,
+    identity: Identity,
     points: Float32[np.ndarray, "N 3"],
     ways: Float32[np.ndarray, "52 N 3"],
     weights: Float32[np.ndarray, "N 5"],

@@ -9,7 +9,7 @@ import threading
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Float32, UInt8
 
 from raflib.errors import RafError
 from raflib.geometry import Camera
@@ -19,7 +19,7 @@ from raflib.studio.light import Lamps
 from raflib.studio.materials import Paint
 from raflib.studio.motion import angles_of, chain, checked_actions, skin, vertices
 from raflib.studio.shade import Body, Samples, Shaded, scratch, shade
-from raflib.studio.shading_inputs import SHADOW_SIZE, SHADOW_SPAN
+from raflib.studio.shading_inputs import SHADOW_SIZE, SHADOW_SPAN, ShadingMesh
 
 SAMPLES = 3
 
@@ -156,7 +156,10 @@ def _posed_strands(identity: Identity, angles: np.ndarray) -> tuple[np.ndarray, 
     )
 
 
-def _cast_shadow(points: np.ndarray, mesh, frame: np.ndarray, buffers: Buffers) -> None:
+def _cast_shadow(
+    points: Float32[np.ndarray, "N 3"], mesh: ShadingMesh, frame: Float32[np.ndarray, "3 3"], buffers: Buffers
+) -> None:
+    """The key's shadow map of `points` (metres from the head's middle) into `buffers`."""
     local = points @ frame.T * np.array([SHADOW_SIZE / SHADOW_SPAN] * 2 + [1], np.float32)
     local += np.array([SHADOW_SIZE / 2, SHADOW_SIZE / 2, zbuffer.FAR], np.float32)
     buffers.shadow.fill(0)

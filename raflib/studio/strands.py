@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int32
+from jaxtyping import Bool, Float, Float32, Int32
 from scipy.ndimage import gaussian_filter, maximum_filter
 
 from raflib.studio.atlas import smoothstep
@@ -54,7 +54,9 @@ def grow(skin: Float32[np.ndarray, "V 3"], cut: Haircut, generator: np.random.Ge
     return _ribbons(np.concatenate([line, bun]), wound, cut, generator)
 
 
-def _roots(skin: np.ndarray, cut: Haircut, generator: np.random.Generator):
+def _roots(
+    skin: Float32[np.ndarray, "V 3"], cut: Haircut, generator: np.random.Generator
+) -> tuple[Float[np.ndarray, "K 3"], Float[np.ndarray, "K 3"], Float[np.ndarray, "K 3"]]:
     """Evenly strewn places where hair grows: on the mean head, on the person, and the outward direction there."""
     model = head_model()
     corners = model.triangles[model.part == SKIN]
@@ -94,7 +96,9 @@ def _front(roots: np.ndarray) -> np.ndarray:
     return forward * np.clip((0.052 - np.abs(roots[:, 0])) / 0.012, 0, 1)
 
 
-def _combing(roots: np.ndarray, outwards: np.ndarray, cut: Haircut, generator: np.random.Generator):
+def _combing(
+    roots: Float[np.ndarray, "K 3"], outwards: Float[np.ndarray, "K 3"], cut: Haircut, generator: np.random.Generator
+) -> tuple[Float[np.ndarray, "K 3"], Float[np.ndarray, "K 3"]]:
     """First direction [K,3] of each lock and the direction it is combed to [K,3]."""
     count = len(roots)
     side = np.tanh((roots[:, 0] - cut.part) / 0.002)
@@ -114,8 +118,22 @@ def _combing(roots: np.ndarray, outwards: np.ndarray, cut: Haircut, generator: n
     return cut.lift * outwards + (1 - 0.5 * cut.lift) * comb, comb
 
 
-def _trace(own, start, comb, length, height, cut: Haircut, radii: np.ndarray) -> np.ndarray:
-    """Centre lines [K, steps+1, 3] from the roots."""
+def _trace(
+    own: Float[np.ndarray, "K 3"],
+    start: Float[np.ndarray, "K 3"],
+    comb: Float[np.ndarray, "K 3"],
+    length: Float[np.ndarray, "K"],
+    height: Float[np.ndarray, "K"],
+    cut: Haircut,
+    radii: Float[np.ndarray, "polar azimuth"],
+) -> Float[np.ndarray, "K steps 3"]:
+    """Centre lines of locks.
+
+    Args:
+        own: roots on the person; `start` and `comb` are the first direction and the combed one.
+        length, height: metres along the lock, and off the skin.
+        radii: the map of the head's radius, see `radius_map`.
+    """
     if cut.tied:
         length = np.linalg.norm(KNOT - own, axis=1) * 1.22
     line = np.empty((len(own), cut.steps + 1, 3))

@@ -18,6 +18,7 @@ from raflib import runs
 from raflib.errors import RafError
 from raflib.reading import Array, damage_named, read_arrays
 from raflib.studio.head_model import head_model
+from raflib.studio.identity import Identity
 from raflib.studio.motion import moved
 from raflib.tracking.landmarks import COUNT
 
@@ -67,7 +68,7 @@ def read_binding(path: str | Path) -> Binding:
 
 
 def landmarks(
-    identity, actions: Float[np.ndarray, "actions"], angles: Float[np.ndarray, "angles"]
+    identity: Identity, actions: Float[np.ndarray, "actions"], angles: Float[np.ndarray, "angles"]
 ) -> Float32[np.ndarray, "478 3"]:
     """True landmarks in world metres, in the tracker's order, for shown `actions` in [0,1] and head `angles` (degrees).
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Float32, Int8
+from jaxtyping import Float, Float32, Int8
 
 from raflib.studio.atlas import atlas, smoothstep
 from raflib.studio.head_model import ACTIONS, EYE_LEVEL, FACE_FRONT, INDEX
 
+Map = Float[np.ndarray, "R C"]
 EYE_CORNER, NOSE_WING = (0.0475, -0.002), (0.0195, -0.034)  # across, up from the eyes (metres, mean head)
 # Group: the actions that draw it, and how strongly.
 DRAWN_BY: dict[str, dict[str, float]] = {
@@ -80,7 +81,9 @@ def _groove(distance: np.ndarray, width: float) -> np.ndarray:
     )
 
 
-def _segment(across: np.ndarray, up: np.ndarray, begin: tuple, end: tuple, bend: float = 0.0):
+def _segment(
+    across: Map, up: Map, begin: tuple[float, float], end: tuple[float, float], bend: float = 0.0
+) -> tuple[Map, Map]:
     """Signed distance to a bent segment, and a window that is 1 along it and fades at both ends."""
     direction = np.subtract(end, begin)
     length = np.hypot(*direction)
@@ -91,18 +94,18 @@ def _segment(across: np.ndarray, up: np.ndarray, begin: tuple, end: tuple, bend:
     return distance, np.exp(-((np.clip(np.abs(along - 0.5) - 0.30, 0, None) / 0.16) ** 2))
 
 
-def _forehead(across, up, wave):
+def _forehead(across: Map, up: Map, wave: Map) -> Map:
     total = sum(_groove(up - level - wave * (1 + number), 0.0014) for number, level in enumerate((0.034, 0.043, 0.052)))
     return 0.8 * total * _fade(across, 0.046, 0.018) * _fade(up, 0.062, 0.006) * _fade(-up, -0.024, 0.006)
 
 
-def _frown(across, up):
+def _frown(across: Map, up: Map) -> Map:
     distance, window = _segment(across, up, (0.0085, 0.006), (0.0060, 0.030), 0.0008)
     root, short = _groove(up - 0.003, 0.0013), _fade(across, 0.012, 0.006)
     return _groove(distance, 0.0015) * window + 0.5 * root * short
 
 
-def _nose(across, up):
+def _nose(across: Map, up: Map) -> Map:
     total = np.zeros_like(up)
     for shift in (0.0, 0.005):
         distance, window = _segment(across, up, (0.005, -0.010 - shift), (0.016, -0.016 - shift))
@@ -110,13 +113,13 @@ def _nose(across, up):
     return total
 
 
-def _chin(across, up, wave):
+def _chin(across: Map, up: Map, wave: Map) -> Map:
     crease = _groove(up + 0.083 + 6 * across**2, 0.0022) * _fade(across, 0.022, 0.012)
     pits = np.sin(across * 900) * np.sin(up * 900 + wave * 300) * _fade(across, 0.016, 0.008)
     return crease + 0.35 * pits * np.exp(-(((up + 0.096) / 0.008) ** 2))
 
 
-def _feet(across, up):
+def _feet(across: Map, up: Map) -> Map:
     total = np.zeros_like(up)
     for degrees, length in ((34, 0.014), (8, 0.018), (-18, 0.017), (-42, 0.014)):
         turn = np.deg2rad(degrees)
@@ -128,6 +131,6 @@ def _feet(across, up):
     return total + 0.6 * _groove(distance, 0.0014) * window
 
 
-def _cheek(across, up):
+def _cheek(across: Map, up: Map) -> Map:
     distance, window = _segment(across, up, NOSE_WING, (0.0345, -0.072), 0.0030)
     return 0.62 * _groove(distance, 0.0034) * window

@@ -44,6 +44,10 @@ NAMED = {
 }  # fmt: skip
 """Which of iBUG's 68 points a named landmark is."""
 
+Parts = tuple[np.ndarray, list[np.ndarray], np.ndarray | None, np.ndarray | dict[int, int] | None]
+"""Mean [V,3], bases of identity and expression [K,V,3], triangles [F,3] and landmark vertices by iBUG number; None
+where the file has none."""
+
 
 def read_basel(
     path: str | Path,
@@ -93,7 +97,7 @@ def _basis(columns: np.ndarray, deviations: np.ndarray, unit: float) -> Float[np
         return _house((columns.astype(np.float32) * deviations.ravel().astype(np.float32)).T, unit).astype(np.float32)
 
 
-def _read_mat(path: Path, counts: tuple[int, int]):
+def _read_mat(path: Path, counts: tuple[int, int]) -> Parts:
     stored = read_matlab(path, (*MERGED, *OF_2009), MODEL, REMEDY)
     if "meanshape" in stored:
         mean, names = _house(stored["meanshape"].ravel(), DECIMETRES), ("idBase", "exBase")
@@ -105,7 +109,7 @@ def _read_mat(path: Path, counts: tuple[int, int]):
     raise ValueError(f"holds {', '.join(stored)}; expected meanshape … (merged model) or shapeMU … (2009)")
 
 
-def _of_2009(path: Path, stored: dict, counts: tuple[int, int]):
+def _of_2009(path: Path, stored: dict[str, np.ndarray], counts: tuple[int, int]) -> Parts:
     mean, kept = _house(stored["shapeMU"].ravel(), MICROMETRES), slice(counts[0])
     identity = _basis(stored["shapePC"][:, kept], stored["shapeEV"].ravel()[kept], MICROMETRES)
     components, trimmed = _expressions(path.parent, len(mean), counts[1])
@@ -139,7 +143,7 @@ def _expressions(folder: Path, vertices: int, count: int) -> tuple[np.ndarray, n
     return _basis(values[width:].reshape(number, width)[:count].T, sizes[:count], MICROMETRES), trimmed
 
 
-def _read_h5(path: Path, counts: tuple[int, int]):
+def _read_h5(path: Path, counts: tuple[int, int]) -> Parts:
     everything, cells, text = (slice(None),), "shape/representer/cells", "metadata/landmarks/json"
     wanted = {cells: everything, text: everything}
     for part, count in zip(("shape", "expression"), counts, strict=True):
@@ -157,7 +161,7 @@ def _read_h5(path: Path, counts: tuple[int, int]):
     return mean, bases, _triangles(stored.get(cells), 0), _nearest(stored[text], mean) if text in stored else None
 
 
-def _nearest(text, mean: np.ndarray) -> dict[int, int]:
+def _nearest(text: object, mean: Float[np.ndarray, "V 3"]) -> dict[int, int]:
     """Vertices nearest to the file's named landmarks, by iBUG number."""
     text = np.ravel(text)
     text = text[0] if len(text) == 1 else bytes(text.astype(np.uint8))  # one string, or its bytes

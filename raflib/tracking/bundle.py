@@ -37,7 +37,13 @@ def common_lens(cameras: Sequence[Camera]) -> Float[np.ndarray, "3 3"]:
     return first
 
 
-def project(points, rotations, places, views, lens):
+def project(
+    points: Float[np.ndarray, "M 3"],
+    rotations: Float[np.ndarray, "F 3 3"],
+    places: Float[np.ndarray, "F 3"],
+    views: Float[np.ndarray, "M 3 4"],
+    lens: Float[np.ndarray, "3 3"],
+) -> tuple[Float[np.ndarray, "F M 2"], Float[np.ndarray, "F M 2 3"], Float[np.ndarray, "F M 3"]]:
     """(pixels [F,M,2], their derivative by the world point [F,M,2,3], the points relative to the head's place)."""
     relative = points @ rotations.transpose(0, 2, 1)
     seen = np.einsum("mij,fmj->fmi", views[:, :, :3], relative + places[:, None]) + views[:, :, 3]
@@ -53,7 +59,17 @@ def _tolerances() -> Float[np.ndarray, "rounds"]:
     return np.maximum(np.geomspace(COARSE, FINE / 2, ROUNDS), FINE)
 
 
-def _linearised(points, rotations, places, seen, views, lens, tolerance):
+def _linearised(
+    points: Float[np.ndarray, "M 3"],
+    rotations: Float[np.ndarray, "F 3 3"],
+    places: Float[np.ndarray, "F 3"],
+    seen: Float[np.ndarray, "F M 2"],
+    views: Float[np.ndarray, "M 3 4"],
+    lens: Float[np.ndarray, "3 3"],
+    tolerance: float,
+) -> tuple[
+    Float[np.ndarray, "F M 2"], Float[np.ndarray, "F M"], Float[np.ndarray, "F M 2 6"], Float[np.ndarray, "F M 2 3"]
+]:
     """Residuals [F,M,2], weights [F,M], and derivatives by the pose [F,M,2,6] and by the world point [F,M,2,3]."""
     pixels, by_world, relative = project(points, rotations, places, views, lens)
     there = np.isfinite(seen[..., 0])
@@ -63,7 +79,8 @@ def _linearised(points, rotations, places, seen, views, lens, tolerance):
     return residual, weight, np.concatenate([by_turn, by_world], -1), by_world
 
 
-def _turned(rotations, step):
+def _turned(rotations: Float[np.ndarray, "F 3 3"], step: Float[np.ndarray, "F 3"]) -> Float[np.ndarray, "F 3 3"]:
+    """`rotations` followed by small ones, `step` (axis-angle)."""
     return axis_angle_to_matrix(torch.from_numpy(step)).numpy() @ rotations
 
 

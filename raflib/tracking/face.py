@@ -249,7 +249,7 @@ class FaceTracker:
     def __exit__(self, *_) -> None:
         self.close()
 
-    def __del__(self):
+    def __del__(self) -> None:
         if getattr(self, "_process", None) is not None:
             self.close()
 

@@ -66,7 +66,7 @@ class LinearFaceModel:
     triangles: Int[np.ndarray, "F 3"] | None = None
     seen: Landmarks | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for field in ("mean", "identity", "expression"):
             value = getattr(self, field)
             wanted = (*value.shape[: value.ndim - 2], len(self.mean), 3)

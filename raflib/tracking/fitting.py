@@ -12,7 +12,7 @@ of itself: the prior is multiplied by `PRIOR`, and for what frames share by thei
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -49,7 +49,7 @@ def pixels_seen(points: Float[np.ndarray, "T V L 2"], cameras: Sequence[Camera])
     """Observations in pixels of V calibrated views; NaN where a view has none."""
     projection = np.stack([camera.intrinsic @ camera.extrinsic[:3] for camera in cameras])
 
-    def observe(frames, world, reach):
+    def observe(frames: Int[np.ndarray, "T"], world: Float[np.ndarray, "T L 3"], reach: float) -> Quadratics:
         image = np.einsum("vij,tlj->tvli", projection[:, :, :3], world) + projection[:, None, :, 3]
         depth = np.maximum(image[..., 2:], 1e-6)
         predicted = image[..., :2] / depth
@@ -69,7 +69,7 @@ def pixels_seen(points: Float[np.ndarray, "T V L 2"], cameras: Sequence[Camera])
 def points_seen(landmarks: Float[np.ndarray, "T L 3"]) -> Observe:
     """Observations in space (metres); NaN where there is none."""
 
-    def observe(frames, world, reach):
+    def observe(frames: Int[np.ndarray, "T"], world: Float[np.ndarray, "T L 3"], reach: float) -> Quadratics:
         offset = landmarks[frames] - world
         length = np.linalg.norm(offset, axis=2)
         weight = _weight(length, reach)
@@ -89,7 +89,15 @@ class Solver:
     a coefficient); `rotation` [T,3,3] and `place` [T,3] start the poses.
     """
 
-    def __init__(self, mean, identity, expression, observe: Observe, rotation, place):
+    def __init__(
+        self,
+        mean: Float[np.ndarray, "L 3"],
+        identity: Float[np.ndarray, "I L 3"],
+        expression: Float[np.ndarray, "E L 3"],
+        observe: Observe,
+        rotation: Float[np.ndarray, "T 3 3"],
+        place: Float[np.ndarray, "T 3"],
+    ):
         self.mean, self.observe = mean, observe
         self.identity, self.expression = (basis.reshape(len(basis), mean.size) for basis in (identity, expression))
         self.rotation, self.place = rotation.copy(), place.copy()
@@ -150,7 +158,9 @@ class Solver:
         self.rotation[frames] = self.rotation[frames] @ turn
         return float(max(np.abs(change).max(initial=0), np.abs(own[:, :count]).max(initial=0)))
 
-    def _normal(self, frames: np.ndarray, with_shared: bool, prior: float):
+    def _normal(
+        self, frames: Int[np.ndarray, "t"], with_shared: bool, prior: float
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
         """Per frame: its block of the normal equations, the border to the shared unknowns, their corner, both sides."""
         world, canonical = self.world(frames), self.canonical(frames)
         information, gradient, _ = self.observe(frames, world, self.reach)
@@ -250,7 +260,9 @@ def align(mean: Float[np.ndarray, "L 3"], solid: Float[np.ndarray, "L 3"]) -> tu
     return rotation, place
 
 
-def _scaled_orthography(mean, seen, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
+def _scaled_orthography(
+    mean: Float[np.ndarray, "L 3"], seen: Float[np.ndarray, "L 2"], camera: Camera
+) -> tuple[Float[np.ndarray, "3 3"], Float[np.ndarray, "3"]]:
     """Pose from one view as if all points were equally far: two rows of a scaled rotation by least squares."""
     known = np.isfinite(seen).all(1)
     ray = np.concatenate([seen[known], np.ones((known.sum(), 1))], 1) @ np.linalg.inv(camera.intrinsic).T

@@ -72,7 +72,13 @@ class HeadMap:
         moved = np.einsum("tij,ti->tj", rotations, split(after)[1] - places)
         return replace(self, points=self.points - np.median(moved[np.isfinite(before).all(1)], axis=0))
 
-    def _follow(self, pictures, rotation, place, cameras) -> Float[np.ndarray, "M 2"]:
+    def _follow(
+        self,
+        pictures: UInt8[np.ndarray, "V H W"],
+        rotation: Float[np.ndarray, "3 3"],
+        place: Float[np.ndarray, "3"],
+        cameras: Sequence[Camera],
+    ) -> Float[np.ndarray, "M 2"]:
         """Where each corner is in one frame, NaN where it was lost."""
         guess = project(
             self.points, rotation[None], place[None], extrinsics_of(cameras)[self.view], common_lens(cameras)
@@ -147,7 +153,13 @@ def _key_frames(turns: Float[np.ndarray, "R 3"], known: Int[np.ndarray, "R"]) ->
     return known[chosen].tolist()
 
 
-def _corners(pictures, landmarks, rotations, places, cameras) -> HeadMap:
+def _corners(
+    pictures: UInt8[np.ndarray, "K V H W"],
+    landmarks: Float[np.ndarray, "K L 3"],
+    rotations: Float[np.ndarray, "K 3 3"],
+    places: Float[np.ndarray, "K 3"],
+    cameras: Sequence[Camera],
+) -> HeadMap:
     """Corners above the nose tip, away from the eyes, at the depth of the nearest landmarks."""
     import cv2
 
@@ -185,7 +197,12 @@ def _rigid_region(marks: Float[np.ndarray, "L 2"], shape: tuple[int, int]) -> UI
     return mask
 
 
-def _flow(start, now, pixels, guess) -> Float[np.ndarray, "M 2"]:
+def _flow(
+    start: UInt8[np.ndarray, "H W"],
+    now: UInt8[np.ndarray, "H W"],
+    pixels: Float[np.ndarray, "M 2"],
+    guess: Float[np.ndarray, "M 2"],
+) -> Float[np.ndarray, "M 2"]:
     """Corners `pixels` of picture `start` in picture `now` by pyramidal Lucas-Kanade, NaN where they do not return."""
     import cv2
 

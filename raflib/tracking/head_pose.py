@@ -44,7 +44,9 @@ def _upright(rotations: Float[np.ndarray, "T 3 3"]) -> Float[np.ndarray, "3 3"]:
     return nearest_rotation(chosen.mean(0))
 
 
-def _procrustes(observed: Float[np.ndarray, "T R 3"], rounds: int = 12):
+def _procrustes(
+    observed: Float[np.ndarray, "T R 3"], rounds: int = 12
+) -> tuple[Float[np.ndarray, "R 3"], Float[np.ndarray, "R"], Float[np.ndarray, "T 3 3"], Float[np.ndarray, "T 3"]]:
     """(shape, weights, rotations, centroids): the mean rigid shape and its motion; points that wobble weigh less."""
     weights = np.full(observed.shape[1], 1 / observed.shape[1])
     shape = observed[0] - weights @ observed[0]

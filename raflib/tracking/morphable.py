@@ -118,7 +118,15 @@ def _chosen(model: LinearFaceModel, points: np.ndarray) -> np.ndarray:
     return points[..., model.tracker, :]
 
 
-def _fit(model: LinearFaceModel, looks: Landmarks, rotation, place, fitted, observe, progress: bool) -> FaceFit:
+def _fit(
+    model: LinearFaceModel,
+    looks: Landmarks,
+    rotation: Float[np.ndarray, "T 3 3"],
+    place: Float[np.ndarray, "T 3"],
+    fitted: Bool[np.ndarray, "T"],
+    observe: fitting.Observe,
+    progress: bool,
+) -> FaceFit:
     if not fitted.any():
         raise RafError(f"face model {model.name}: no frame of {len(fitted)} shows enough landmarks to fit")
     solver = fitting.solve(

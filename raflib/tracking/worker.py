@@ -13,8 +13,12 @@ from __future__ import annotations
 import os
 import struct
 import sys
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from mediapipe.tasks.python.vision import FaceLandmarker, FaceLandmarkerResult
 
 REQUEST = struct.Struct("<BII")
 """Stream (0 = independent image, 1 = next frame of a video), height, width."""
@@ -29,7 +33,7 @@ OFFLINE = {
 """Environment in which no web request leaves the machine: every one goes to a local port nobody listens on."""
 
 
-def _landmarker(model: str, video: bool):
+def _landmarker(model: str, video: bool) -> FaceLandmarker:
     from mediapipe.tasks.python import BaseOptions, vision
 
     return vision.FaceLandmarker.create_from_options(
@@ -43,7 +47,7 @@ def _landmarker(model: str, video: bool):
     )
 
 
-def _reply(result, height: int, width: int) -> bytes:
+def _reply(result: FaceLandmarkerResult, height: int, width: int) -> bytes:
     if not result.face_landmarks or not result.face_blendshapes or not result.facial_transformation_matrixes:
         return NOTHING
     points = np.array([(point.x, point.y, point.z) for point in result.face_landmarks[0]]) * (width, height, width)
