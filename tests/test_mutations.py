@@ -172,12 +172,12 @@ def picture_file(folder: Path) -> Path:
     return picture_store(folder).path(3, 1)
 
 
-def picture_store(folder: Path) -> _store.PictureStore:
+def picture_store(folder: Path) -> _store.ImageStore:
     def make(t: int, c: int):
         draw = np.random.default_rng(t)
         return draw.integers(0, 255, (24, 24, 3), dtype=np.uint8), draw.integers(0, 255, (24, 24), np.uint8)
 
-    store = _store.PictureStore(folder / "422-key", make)
+    store = _store.ImageStore(folder / "422-key", make)
     store.image(3, 1)
     return store
 

@@ -63,7 +63,7 @@ def test_stressed_vowels_are_larger_and_beat_the_head_and_the_brows():
         assert abs(TIMES[column.argmax()] - stress) < 0.05
         assert column[np.abs(TIMES - stress) > 0.4].max() == 0
     assert life.beats(TIMES, []).shape == (len(TIMES), 0)
-    style = ExpressionStyle.draw(drawn())
+    style = ExpressionStyle.sample(drawn())
     lifted = life.raised_brows(np.repeat(beats, 4, axis=1), style, drawn())
     assert lifted[:, INDEX["browInnerUp"]].max() > 0 and lifted[:, INDEX["jawOpen"]].max() == 0
     quiet, nodding = (life.head(TIMES, "SEN-01", style, pulses, drawn()) for pulses in (beats[:, :0], beats))
@@ -72,7 +72,7 @@ def test_stressed_vowels_are_larger_and_beat_the_head_and_the_brows():
 
 
 def test_eyes_stay_where_they_looked_while_the_head_turns():
-    style = ExpressionStyle.draw(drawn())
+    style = ExpressionStyle.sample(drawn())
     angles = np.zeros((len(TIMES), 3))
     ahead = life.gaze(TIMES, "SEN-01", style, angles, drawn(5))
     turned = life.gaze(TIMES, "SEN-01", style, angles + np.array([12.0, 0, 0]), drawn(5))
@@ -100,7 +100,7 @@ def test_everybody_blinks_and_closes_their_eyes():
 
 
 def test_habits_differ_between_people_and_give_way_to_expressions():
-    styles = [ExpressionStyle.draw(drawn(seed)) for seed in range(40)]
+    styles = [ExpressionStyle.sample(drawn(seed)) for seed in range(40)]
     resting = np.array([style.resting for style in styles])
     assert resting.min() >= 0 and resting.max() <= 0.9
     assert np.sqrt(((resting - resting.mean(0)) ** 2).sum(1).mean()) > 0.5

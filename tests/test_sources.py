@@ -69,7 +69,7 @@ def store_of_noise(folder, calls):
         generator = np.random.default_rng(100 * t + c)
         return generator.integers(0, 255, (32, 32, 3), dtype=np.uint8), generator.integers(0, 255, (32, 32), np.uint8)
 
-    return _store.PictureStore(folder, make)
+    return _store.ImageStore(folder, make)
 
 
 def test_pictures_are_made_once_and_damage_is_repaired(tmp_path):

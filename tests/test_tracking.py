@@ -389,7 +389,7 @@ def test_pose_of_studio_heads_is_right(tracker):
 def test_a_head_map_says_what_it_needs():
     cameras = [camera for camera in studio.rig(64) if camera.name in (FRONTAL, "222200036")]
     pictures, poses = np.zeros((5, 2, 64, 64), np.uint8), np.full((5, 6), np.nan)
-    with pytest.raises(RafError, match="5 poses and 2 cameras need grey pictures"):
+    with pytest.raises(RafError, match="5 poses and 2 cameras need grey images"):
         map_head(pictures[:, :1], cameras, np.zeros((5, 478, 3)), poses)
     with pytest.raises(RafError, match="a face was found in 0 frames but 4 are needed"):
         map_head(pictures, cameras, np.zeros((5, 478, 3)), poses)

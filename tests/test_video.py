@@ -230,7 +230,7 @@ FOREIGN = {
     "empty.mp4": (lambda path: path.write_bytes(b""), "is empty"),
     "noise.mp4": (lambda path: path.write_bytes(bytes(range(256)) * 100), "not a readable video"),
     "image.mp4": (lambda path: Image.new("RGB", (64, 64)).save(path, "png"), "not a video of a format"),
-    "sound.mp4": (_sound_only, "holds no pictures"),
+    "sound.mp4": (_sound_only, "holds no images"),
     "single.mp4": (lambda path: film(path, [corners()]), "holds 1 frames, at least 3"),
     "list.m3u8": (lambda path: path.write_text("#EXTM3U\n#EXTINF:9,\nother.ts\n#EXT-X-ENDLIST\n"), "video"),
     "list.mp4": (lambda path: path.write_text("ffconcat version 1.0\nfile other.ts\n"), "format"),

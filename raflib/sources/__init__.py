@@ -1,7 +1,7 @@
-"""Where captures come from: one module a source, each with `open(subject, profile, root) -> Capture`.
+"""Sources of captures: one module for each, with `open(subject, profile, root) -> Capture`.
 
-Every module of this folder whose name has no leading underscore is a source, so adding one is adding a file. Sources
-are imported when they are opened: a source's own dependencies are nobody else's.
+Every module of this folder whose name has no leading underscore is a source, so a new source is a new file. A source is
+imported when it is opened, so that the others do not need its dependencies.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from raflib.errors import RafError
 
 
 def known_sources() -> tuple[str, ...]:
-    """Names `open_capture` accepts."""
+    """Names that `open_capture` accepts."""
     return tuple(sorted(module.name for module in iter_modules(__path__) if not module.name.startswith("_")))
 
 
@@ -23,12 +23,12 @@ def open_capture(source: str, subject: str, profile: str = "demo", root: str | P
     """One person's recording.
 
     Args:
-        source: where it comes from, one of `known_sources()`.
+        source: one of `known_sources()`.
         subject: the person's id, always a string ("074" is not 74).
-        profile: how much of it and how large, named by the source ("tiny", "demo", "paper", …).
+        profile: number and size of images, by a name of the source ("tiny", "demo", "paper", …).
         root: the folder or file the source reads; None where the source needs none.
 
-    Raises RafError for an unknown source, a subject that is not a string, and whatever the source finds wrong.
+    Raises RafError for an unknown source, a subject that is not a string, and for what the source cannot open.
     """
     if source not in known_sources():
         raise RafError(f"source {source!r} is not known; choose one of {', '.join(known_sources())}")

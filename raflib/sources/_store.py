@@ -1,9 +1,9 @@
-"""Cached pictures and tracks, safe to kill and safe to read.
+"""Caches of images and tracks that survive a killed process and notice damage.
 
-`PictureStore` keeps one PNG a picture (RGB with the mask as alpha) and makes missing ones on demand; four bytes after
-the PNG's end hold a CRC-32 over it and its place, so a damaged or exchanged file is noticed and made again. Tracks are
-one .npz without pickle that knows its own name and content, written last and atomically: where it exists, everything it
-speaks of is complete.
+`ImageStore` keeps one PNG file for each image (RGB with the mask as alpha) and renders missing ones on demand. Four
+bytes after the PNG's end hold a CRC-32 over it and its place, so a damaged or exchanged file is noticed and made again.
+Tracks are one .npz file without pickle, with its own name and a checksum of its content. It is written last and
+atomically: where it exists, everything that it refers to is complete.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ TRACKS = {
     "detected": Array("b", "T"), "sequence": Array("U", "T"), "frame": Array("iu", "T"),
     "time": Array("f", "T"), "notes": Array("U", "n"),
     "background": Array("u", "H W 3"), "distance": Array("f", ""), "images": Array("u", "T C H W 3"),
-    "map_pictures": Array("u", "K V h w"), "map_key": Array("iu", "M"), "map_view": Array("iu", "M"),
+    "map_images": Array("u", "K V h w"), "map_key": Array("iu", "M"), "map_view": Array("iu", "M"),
     "map_pixels": Array("f", "M 2"), "map_points": Array("f", "M 3"),
 }  # fmt: skip
 """What tracks may hold; where a frame has no face, its signals are NaN."""
@@ -40,15 +40,15 @@ OTHER = Array("fiubU", None, finite=False)
 NAMED, SEAL = "written_as", "seal"
 REMEDY = "delete this file and try again"
 ARITHMETIC = ("mediapipe", "opencv-contrib-python-headless", "numpy", "numba", "scipy", "torch")
-"""Packages that pictures and tracks follow from."""
+"""Packages whose versions change images or tracks, and so name their caches."""
 MEMORY_BYTES = 512 * 2**20
-"""Most that the decoded pictures of one store take; the least recently used go first."""
+"""Memory limit for the decoded images of one store; the least recently used ones are dropped first."""
 
 Maker = Callable[[int, int], tuple[UInt8[np.ndarray, "H W 3"], UInt8[np.ndarray, "H W"]]]
 
 
-class PictureStore:
-    """Pictures by (frame t, camera c) in `folder`; `make(t, c)` returns (image, mask) of one that is not there yet.
+class ImageStore:
+    """Images by (frame t, camera c) in `folder`; `make(t, c)` returns (image, mask) of a missing one.
 
     It implements `raflib.capture.Frames`. `make` must be deterministic and may be called from several threads at once.
     """
@@ -59,81 +59,81 @@ class PictureStore:
         self._held, self._lock = 0, Lock()
 
     def path(self, t: int, c: int) -> Path:
-        """File of one picture."""
+        """File of one image."""
         return self.folder / f"camera-{c:02d}" / f"{t:06d}.png"
 
     def image(self, t: int, c: int) -> UInt8[np.ndarray, "H W 3"]:
-        """The picture of frame `t` from camera `c`; treat it as read-only."""
-        return self._picture(t, c)[..., :3]
+        """The image of frame `t` from camera `c`; treat it as read-only."""
+        return self._rgba(t, c)[..., :3]
 
     def mask(self, t: int, c: int) -> UInt8[np.ndarray, "H W"]:
-        """Alpha (0..255) of the person in the same picture; treat it as read-only."""
-        return self._picture(t, c)[..., 3]
+        """Alpha (0..255) of the person in the same image; treat it as read-only."""
+        return self._rgba(t, c)[..., 3]
 
     def prefetch(self, pairs: Iterable[tuple], progress: bool = True, workers: int = 2) -> None:
-        """Makes those of the (t, c) `pairs` that are missing on disk, with `workers` threads."""
+        """Make the images of the (t, c) `pairs` that are missing on disk, with `workers` threads."""
         missing = sorted({(int(t), int(c)) for t, c in pairs if not self.path(int(t), int(c)).is_file()})
         with ThreadPoolExecutor(workers) as pool:
             tasks = [pool.submit(self._write, t, c) for t, c in missing]
             try:
-                for task in tqdm(tasks, desc="pictures", unit="picture", disable=not progress or not tasks):
+                for task in tqdm(tasks, desc="images", unit="image", disable=not progress or not tasks):
                     task.result()
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
 
     def put(self, t: int, c: int, image: UInt8[np.ndarray, "H W 3"], mask: UInt8[np.ndarray, "H W"]) -> np.ndarray:
-        """Stores one picture and returns it as RGBA [H,W,4]."""
-        picture = np.dstack([image, mask])
+        """Store one image and return it as RGBA [H,W,4]."""
+        rgba = np.dstack([image, mask])
         stream = io.BytesIO()
-        Image.fromarray(picture).save(stream, "png", compress_level=1)
+        Image.fromarray(rgba).save(stream, "png", compress_level=1)
         data = stream.getvalue()
         with atomic_write(self.path(t, c)) as temporary:
             temporary.write_bytes(data + self._seal(data, t, c))
-        return picture
+        return rgba
 
     def _write(self, t: int, c: int) -> np.ndarray:
         return self.put(t, c, *self._make(t, c))
 
     def _seal(self, data: bytes, t: int, c: int) -> bytes:
-        """Four bytes that follow from a picture's content and from where it belongs."""
+        """Checksum (four bytes) of an image's content and place."""
         return zlib.crc32(data, zlib.crc32(f"{self.folder.name} {c} {t}".encode())).to_bytes(4, "big")
 
     def _read(self, t: int, c: int) -> np.ndarray | None:
         path = self.path(t, c)
         if not path.exists():
             return None
-        data = read_bytes(path, "picture", REMEDY, MEMORY_BYTES)
+        data = read_bytes(path, "image", REMEDY, MEMORY_BYTES)
         if len(data) < 8 or self._seal(data[:-4], t, c) != data[-4:]:
             return None
-        with damage_named(path, "picture", REMEDY):
+        with damage_named(path, "image", REMEDY):
             return np.asarray(Image.open(io.BytesIO(data[:-4]), formats=["PNG"]))
 
-    def _picture(self, t: int, c: int) -> np.ndarray:
+    def _rgba(self, t: int, c: int) -> np.ndarray:
         with self._lock:
             if (t, c) in self._recent:
                 self._recent.move_to_end((t, c))
                 return self._recent[t, c]
-        picture = self._read(t, c)
-        picture = self._write(t, c) if picture is None else picture
+        rgba = self._read(t, c)
+        rgba = self._write(t, c) if rgba is None else rgba
         with self._lock:
             if (t, c) not in self._recent:
-                self._recent[t, c] = picture
-                self._held += picture.nbytes
+                self._recent[t, c] = rgba
+                self._held += rgba.nbytes
             while self._held > self._memory_bytes and len(self._recent) > 1:
                 self._held -= self._recent.popitem(last=False)[1].nbytes
-        return picture
+        return rgba
 
 
 def save_tracks(path: Path, **arrays: np.ndarray) -> None:
-    """Writes `arrays` to an .npz, atomically and without pickle."""
+    """Write `arrays` to an .npz file, atomically and without pickle."""
     with atomic_write(path) as temporary:
         kept = {**arrays, NAMED: np.array(path.name)}
         np.savez_compressed(temporary, **kept, **{SEAL: np.array(seal_of(kept))})
 
 
 def load_tracks(path: Path, names: Iterable[str]) -> dict[str, np.ndarray] | None:
-    """The arrays `names` of an .npz of `save_tracks`; None if there is no such file.
+    """The arrays `names` of a file of `save_tracks`; None if there is no such file.
 
     Raises RafError naming the file when it is damaged, lacks an array, was written under another name, or holds NaN in
     a frame with a face.

@@ -1,4 +1,4 @@
-"""How the studio's captures are made: profiles, cameras, and a key of everything that images and tracks follow from."""
+"""How the studio's captures are made: profiles, cameras, and a key of everything that images and tracks depend on."""
 
 from __future__ import annotations
 
@@ -16,14 +16,21 @@ from raflib.tracking.face import MODEL_SHA256
 FEATURE_SPACE = "arkit52"
 TRACKING_CAMERAS = (FRONTAL, "222200036", "222200039", "222200049")
 """The frontal camera, 24 degrees to either side of it and 24 degrees above it."""
-HEAD_MAP = ("pictures", "key", "view", "pixels", "points")
+HEAD_MAP = ("images", "key", "view", "pixels", "points")
 
 
 @dataclass(frozen=True)
 class StudioProfile:
-    """How much is recorded: picture `size`, `tracking_size` (pixels), how many training `sequences` (None: all),
-    frames `per_sequence` and of FREE (None: all at 25 a second), and the serials of the cameras filmed with (None: all)
-    and `tracked` (several), and whether head poses are `refined` by the head's texture."""
+    """How much is recorded.
+
+    Attributes:
+        size, tracking_size: pixels a side of the capture's images, and of the images that are tracked.
+        sequences: number of training sequences; None: all.
+        per_sequence, free: frames of each training sequence and of FREE; None: all, 25 a second.
+        cameras: serials of the capture's cameras; None: all.
+        tracked: serials of the cameras whose images are tracked, at least two.
+        refined: whether head poses are refined by the head's texture.
+    """
 
     size: int = 192
     tracking_size: int = 256
@@ -37,11 +44,10 @@ class StudioProfile:
 
 @cache
 def made_by() -> str:
-    """A key of what pictures and tracks of any performance follow from: the versions of studio and tracking, the
-    head's data, the tracker's model, the versions of packages.
+    """A key of everything that images and tracks of a performance depend on.
 
-    Whatever is kept for later use is named by it, so that nothing made in another way is taken for what would be made
-    now. Raises RafError for missing data.
+    These are the versions of studio and tracking, the head's data, the tracker's model, and the versions of packages.
+    Caches are named by the key, so a file that was made in another way is never read. Raises RafError for missing data.
     """
     versions = studio.VERSION, tracking.VERSION, MODEL_SHA256, sorted(package_versions(ARITHMETIC).items())
     digest = hashlib.sha256(repr(versions).encode())

@@ -1,9 +1,9 @@
-"""What an avatar should have shown: the target performing the driver's exact expression, where a source owns it.
+"""True images of cross-driving: the target person with the driver's exact expression, where a source can render it.
 
-The open studio owns every performance, so it can film the *target* doing what the *driver* did: same actions (the style
-of the driver included), same head angles. That picture is the truth of cross-driving. The avatar is given the pose that
-the training's tracker finds on those very pictures, so that the expression alone crosses identities and a metric does
-not pay for a pose that nobody could have known. For sources without truth `raflib.driving.transfer_pose` carries the
+The open studio knows every performance, so it can render the *target* doing what the *driver* did: the same actions,
+with the driver's style, and the same head angles. That image is the ground truth of cross-driving. The avatar receives
+the pose that the training's tracker finds on the same images, so that only the expression crosses identities and no
+metric counts a pose that could not be known. For sources without truth, `raflib.driving.transfer_pose` carries the
 driver's head motion over to the target's mean pose.
 """
 
@@ -26,8 +26,8 @@ from raflib.runs import cache_root
 PERFORMED_VERSION = 1
 """Raised with every change after which true images are chosen or aligned differently."""
 KEPT_BYTES = 2**25
-"""Pictures of a driver up to this size are kept for the next avatar's evaluation."""
-FILMED = ("images", "pose", "landmarks")
+"""Images of one driver up to this size in bytes are kept for the next avatar's evaluation."""
+RENDERED = ("images", "pose", "landmarks")
 
 
 def performed(
@@ -40,32 +40,32 @@ def performed(
 ) -> Performed:
     """The studio's target person performing rows `rows` of the driver's true performance, seen by `cameras`.
 
-    Pictures for the tracker are taken by the views that the studio's captures are tracked with; poses are those of
-    `aligned_pose`, made finer by the target's head map where it has one. Kept in `cache_root()/performed` unless they
-    are many, or `tracker` is another than a `FaceTracker` of single images. Raises RafError when a capture has no
-    truth, when a camera is not of one size with the others, or for a damaged file (naming it).
+    The tracker sees the views that the studio's captures are tracked with. Poses are those of `aligned_pose`, refined
+    by the target's head map where it has one. Results are kept in `cache_root()/performed`, unless they are large or
+    `tracker` is not a `FaceTracker` of single images. Raises RafError when a capture has no truth, when the cameras
+    differ in size, or for a damaged file (naming it).
     """
     from raflib.sources._store import load_tracks, save_tracks
     from raflib.tracking import FaceTracker
 
     for capture in (target, driver):
         if capture.truth is None:
-            raise RafError(f"capture {capture.subject} has no truth; only the studio can show a performance again")
+            raise RafError(f"capture {capture.subject} has no truth; only the studio can render a performance again")
     if len({(camera.width, camera.height) for camera in cameras}) > 1:
         raise RafError("performed: the wanted cameras have different sizes; ask for one size at a time")
     size = 3 * len(rows) * sum(camera.width * camera.height for camera in cameras)
     kept = size <= KEPT_BYTES and (tracker is None or (type(tracker) is FaceTracker and tracker.mode == "image"))
     path = _file(target, driver, rows, cameras) if kept else None
-    filmed = load_tracks(path, FILMED) if kept else None
-    if filmed is None:
-        filmed = _film(target, driver, rows, cameras, tracker, progress)
+    rendered = load_tracks(path, RENDERED) if kept else None
+    if rendered is None:
+        rendered = _render(target, driver, rows, cameras, tracker, progress)
         if kept:
-            save_tracks(path, **filmed)
+            save_tracks(path, **rendered)
     scale = np.full(len(rows), _unit(target), dtype=np.float32)
-    return Performed(**filmed, scale=scale, detected=np.isfinite(filmed["pose"]).all(1))
+    return Performed(**rendered, scale=scale, detected=np.isfinite(rendered["pose"]).all(1))
 
 
-def _film(
+def _render(
     target: Capture,
     driver: Capture,
     rows: Int[np.ndarray, "F"],
@@ -73,7 +73,7 @@ def _film(
     tracker: object | None,
     progress: bool,
 ) -> dict[str, np.ndarray]:
-    """`FILMED` of `performed`."""
+    """The arrays `RENDERED` of `performed`."""
     from raflib import studio
     from raflib.sources._studio_recipe import TRACKING_CAMERAS, StudioProfile
     from raflib.studio.rig import FRONTAL
@@ -90,7 +90,7 @@ def _film(
             act = (identity, driver.truth.actions[t], driver.truth.angles[t])
             images.append(np.stack([studio.render(*act, camera)[0] for camera in cameras]))
             seen = [studio.render(*act, view)[0] for view in views]
-            greys.append(np.stack([grey(picture) for picture in seen]))
+            greys.append(np.stack([grey(image) for image in seen]))
             sighting = track_views(seen, views, tracker, frontal)
             lost = np.full_like(target.neutral, np.nan, dtype=np.float64)
             landmarks.append(lost if sighting is None else sighting.landmarks)
@@ -101,16 +101,16 @@ def _film(
     found = np.stack(poses)
     if target.head_map is not None:
         found, _ = target.head_map.locate(np.stack(greys), found, views)
-    return dict(zip(FILMED, (np.stack(images), found, np.stack(landmarks)), strict=True))
+    return dict(zip(RENDERED, (np.stack(images), found, np.stack(landmarks)), strict=True))
 
 
 def _unit(target: Capture) -> float:
-    """Metres a canonical unit."""
+    """Metres of a canonical unit."""
     return float(np.median(target.scale[target.detected]))
 
 
 def _file(target: Capture, driver: Capture, rows: Int[np.ndarray, "F"], cameras: Sequence[Camera]) -> Path:
-    """Where `performed` of these arguments is kept: a name of everything that it follows from."""
+    """The cache file of `performed`, named by everything that the result depends on."""
     from raflib.sources._studio_recipe import HEAD_MAP, made_by
 
     rows = np.asarray(rows)
@@ -131,8 +131,13 @@ def _file(target: Capture, driver: Capture, rows: Int[np.ndarray, "F"], cameras:
 def aligned_pose(
     neutral: Float[np.ndarray, "L 3"], landmarks: Float[np.ndarray, "L 3"], scale: float, rigid: Sequence[int]
 ) -> Float[np.ndarray, "6"]:
-    """Head pose of one frame: the motion that carries the `rigid` rows of the person's neutral landmarks (canonical
-    units × `scale`) onto those of `landmarks` (world metres). NaN where the landmarks are missing."""
+    """Head pose of one frame: the rigid motion from the neutral landmarks to `landmarks`; NaN where these are missing.
+
+    Args:
+        neutral: the person's neutral landmarks in canonical units; `scale` is the metres of a unit.
+        landmarks: world metres.
+        rigid: the rows that are aligned.
+    """
     rigid = list(rigid)
     seen = np.asarray(landmarks[rigid], dtype=np.float64)
     if not np.isfinite(seen).all():

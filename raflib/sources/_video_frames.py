@@ -1,4 +1,4 @@
-"""The pictures of a video as they are meant to be seen: upright, of square pixels, of one size, in a screen's light."""
+"""The images of a video as a player shows them: upright, with square pixels, of one size, in a screen's colours."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from raflib.sources._video_info import (
 def read_frames(
     info: VideoInfo, wanted: set[int] | None = None
 ) -> Iterator[tuple[int, UInt8[np.ndarray, "height width 3"]]]:
-    """(number, RGB picture) of the film's frames in the order they are shown; only those `wanted` if given.
+    """(number, RGB image) of the video's frames in the order they are shown; only the frames `wanted` if given.
 
-    Numbers count the frames of `info.times`. Pictures are [info.height, info.width, 3] and contiguous (a decoder pads
-    rows, and a padded picture is no face to a tracker). Raises RafError naming the file when it is not a film.
+    Numbers count the frames of `info.times`. Images are [info.height, info.width, 3] and contiguous: a decoder pads
+    rows, and a tracker finds no face in a padded image. Raises RafError naming the file when it is not a video.
     """
     last = len(info.times) - 1 if wanted is None else max(wanted, default=-1)
     reformatter = VideoReformatter()  # one for all frames: it keeps its tables
@@ -36,15 +36,15 @@ def read_frames(
             if number > last:
                 return
             if wanted is None or number in wanted:
-                yield number, _picture(frame, info, reformatter)
+                yield number, _image(frame, info, reformatter)
 
 
-def _picture(frame: av.VideoFrame, info: VideoInfo, reformatter: VideoReformatter) -> np.ndarray:
+def _image(frame: av.VideoFrame, info: VideoInfo, reformatter: VideoReformatter) -> np.ndarray:
     matrix = orientation(frame)
     width, height = _fitted(shown_size(frame, info.pixel_shape), (info.width, info.height))
     stored = (height, width) if lies_on_its_side(matrix) else (width, height)
     light = {}
-    if int(frame.color_trc) in HDR:  # reference white becomes white; what is brighter is cut off
+    if int(frame.color_trc) in HDR:  # reference white becomes white; brighter values are cut off
         light = {"dst_color_trc": ColorTrc.BT709, "dst_color_primaries": ColorPrimaries.BT709}
     same = stored == (frame.width, frame.height)
     way = {} if same else {"interpolation": "BICUBIC"}
@@ -58,14 +58,14 @@ def _picture(frame: av.VideoFrame, info: VideoInfo, reformatter: VideoReformatte
     return page
 
 
-def turned(picture: np.ndarray, matrix: tuple[int, int, int, int]) -> np.ndarray:
-    """A stored picture [H,W,…] as it is shown; turns are taken to the nearest quarter, mirrored ones included."""
+def turned(image: np.ndarray, matrix: tuple[int, int, int, int]) -> np.ndarray:
+    """A stored image [H,W,…] as it is shown: rotated by the nearest quarter turn, and mirrored if `matrix` says so."""
     a, b, c, d = matrix
     if lies_on_its_side(matrix):
-        picture, down, across = picture.swapaxes(0, 1), b, c
+        image, down, across = image.swapaxes(0, 1), b, c
     else:
         down, across = d, a
-    return picture[:: -1 if down < 0 else 1, :: -1 if across < 0 else 1]
+    return image[:: -1 if down < 0 else 1, :: -1 if across < 0 else 1]
 
 
 def _fitted(size: tuple[int, int], page: tuple[int, int]) -> tuple[int, int]:

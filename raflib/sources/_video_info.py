@@ -1,8 +1,8 @@
-"""What a video file says of itself, read once: `VideoInfo`. And how a film is opened and its frames are decoded.
+"""Properties of a video file (`VideoInfo`), and functions that open it and decode its frames.
 
-The container and the codec know more than a row of pictures: which stream is the film and which a cover image, the
-shape of a pixel, how the picture is turned or mirrored, how its light is encoded, and when every frame is shown. Frames
-are counted in the order in which they are shown; only those that can be decoded are counted.
+Container and codec say which stream is the video and which is a cover image, the shape of a pixel, whether images are
+rotated or mirrored, how their colours are encoded, and when each frame is shown. Frames are counted in the order in
+which they are shown; only frames that can be decoded are counted.
 """
 
 from __future__ import annotations
@@ -22,32 +22,32 @@ from tqdm import tqdm
 from raflib.errors import RafError
 
 FORMATS = "mov,mp4,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,ogg,asf,gif,h264,hevc,m4v,ivf,mxf,dv"
-"""Containers that are opened, by FFmpeg's names. None of them leads to other files or to the network."""
+"""Containers that are opened, by FFmpeg's names. None of them refers to other files or to the network."""
 FORMATS_IN_WORDS = ".mp4, .mov, .mkv, .webm, .avi, .mpg, .ts, .flv, .ogv, .wmv or .gif"
 HDR = {16: "PQ", 18: "HLG"}
-"""Transfer functions (ITU-T H.273 codes) of more light than a screen's white: SMPTE ST 2084 and ARIB STD-B67."""
+"""Transfer functions (ITU-T H.273 codes) with values brighter than a screen's white: SMPTE ST 2084, ARIB STD-B67."""
 MAX_PIXELS = 8192 * 8192
 MAX_PIXEL_SHAPE = 8
-"""Pixels wider or higher than this many times the other side are a damaged header, not a film."""
+"""A ratio of a pixel's sides above this means a damaged header."""
 SQUARE = 0.01
-"""Pixels that are square but for this share stay as they are."""
+"""Pixels whose sides differ by at most this share count as square."""
 COVERS = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails | av.stream.Disposition.still_image
 UPRIGHT = (1, 0, 0, 1)
 
 
 @dataclass(frozen=True, eq=False)
 class VideoInfo:
-    """What is known of a video before any picture is made of it.
+    """Properties of a video that are known before its images are read.
 
     Attributes:
         path: the file.
-        width, height: pixels of its pictures as they are shown: upright, of square pixels. Where the size changes
-            inside the film, that of most frames.
+        width, height: size of its images as they are shown: upright, with square pixels. Where the size changes
+            inside the video, this is the size of most frames.
         pixel_shape: width over height of a stored pixel.
         times: [N] seconds from the first frame to each frame that can be decoded, strictly increasing.
-        hdr: "PQ" or "HLG" where the film holds more light than a screen's white, else "".
+        hdr: "PQ" or "HLG" where the video holds values brighter than a screen's white, else "".
         lost: packets and frames that could not be decoded.
-        notes: what a reader should know about the file, one sentence each.
+        notes: one sentence about each problem of the file.
     """
 
     path: Path
@@ -67,11 +67,11 @@ class VideoInfo:
 
 @contextmanager
 def open_film(path: Path) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
-    """(container, stream of the film) of a file; RafError naming it where it is no film that can be decoded."""
+    """(container, stream of the video) of a file; RafError naming the file if it cannot be decoded."""
     unreadable = f"convert it to .mp4 and try again; {FORMATS_IN_WORDS} can be read"
     try:
         empty = path.stat().st_size == 0
-        # The explicit protocol: what comes before a colon in a name would be taken for one.
+        # With an explicit protocol, the part of a name before a colon is not taken for one.
         container = None if empty else av.open(f"file:{path.absolute()}", options={"format_whitelist": FORMATS})
     except av.ArgumentError:
         raise RafError(f"{path}: not a video of a format that is read here; {unreadable}") from None
@@ -84,8 +84,8 @@ def open_film(path: Path) -> Iterator[tuple[av.container.InputContainer, av.Vide
         films = [stream for stream in container.streams.video if not stream.disposition & COVERS]
         films = [stream for stream in films if stream.codec_context is not None] or films
         if not films:
-            what = "only a cover image" if container.streams.video else "no pictures"
-            raise RafError(f"{path}: holds {what}, no film; give a video file that shows a face")
+            what = "only a cover image" if container.streams.video else "no images"
+            raise RafError(f"{path}: holds {what}, no video; give a video file that shows a face")
         best = container.streams.best("video")
         stream = best if best in films else films[0]
         if stream.codec_context is None:
@@ -95,7 +95,7 @@ def open_film(path: Path) -> Iterator[tuple[av.container.InputContainer, av.Vide
 
 @dataclass
 class Reading:
-    """What one reading of a file met: packets and frames that could not be decoded, and the second it ends at."""
+    """Result of one reading of a file: packets and frames that could not be decoded, and the second it ends at."""
 
     lost: int = 0
     end: float = 0.0
@@ -104,13 +104,13 @@ class Reading:
 def decoded(
     container: av.container.InputContainer, stream: av.VideoStream, reading: Reading | None = None
 ) -> Iterator[av.VideoFrame]:
-    """The frames that can be decoded, in the order they are shown; `reading` counts what cannot be."""
+    """The frames that can be decoded, in the order they are shown; `reading` counts the others."""
     reading = Reading() if reading is None else reading
     packets = container.demux()
     while True:
         try:
             packet = next(packets, None)
-        except av.FFmpegError:  # nothing behind it can be read
+        except av.FFmpegError:  # nothing after it can be read
             reading.lost += 1
             return
         if packet is None:
@@ -139,7 +139,7 @@ def orientation(frame: av.VideoFrame) -> tuple[int, int, int, int]:
 
 
 def lies_on_its_side(matrix: tuple[int, int, int, int]) -> bool:
-    """Whether width and height change places when the picture is shown."""
+    """Whether width and height are swapped when the image is shown."""
     a, b, c, d = map(abs, matrix)
     return b + c > a + d
 
@@ -180,9 +180,9 @@ def _pixel_shape(path: Path, stream: av.VideoStream) -> Fraction:
 
 
 def read_info(path: Path) -> VideoInfo:
-    """`VideoInfo` of a file. All frames are decoded once: before any tracking it is known which of them can be.
+    """`VideoInfo` of a file. All frames are decoded once, so that tracking knows which of them can be.
 
-    Raises RafError naming the file when it is not a film or no frame of it can be decoded.
+    Raises RafError naming the file when it is not a video or no frame of it can be decoded.
     """
     reading, stamps, sizes, first_of, hdr = Reading(), [], Counter(), {}, ""
     with open_film(path) as (container, stream):
@@ -191,7 +191,7 @@ def read_info(path: Path) -> VideoInfo:
         frames = decoded(container, stream, reading)
         for frame in tqdm(frames, desc=f"reading {path.name}", unit="frame", delay=5, leave=False):
             if frame.width * frame.height > MAX_PIXELS:
-                raise RafError(f"{path}: pictures of {frame.width}×{frame.height} are too large; make it smaller")
+                raise RafError(f"{path}: images of {frame.width}×{frame.height} are too large; make it smaller")
             size = shown_size(frame, shape)
             first_of.setdefault(size, len(stamps))
             sizes[size] += 1
@@ -204,7 +204,7 @@ def read_info(path: Path) -> VideoInfo:
     notes = _missing(len(times), reading, length)
     if len(sizes) > 1:
         later = ", ".join(f"{w}×{h} from {times[first_of[w, h]]:.1f} s on" for w, h in sizes)
-        notes.append(f"its pictures change size ({later}); all are fitted into that of most frames")
+        notes.append(f"its images change size ({later}); all are fitted into the size of most frames")
     (width, height), _ = sizes.most_common(1)[0]
     return VideoInfo(path, width, height, shape, times, hdr, reading.lost, tuple(notes))
 

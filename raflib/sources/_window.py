@@ -1,4 +1,4 @@
-"""Where in a video the face is: one fixed square window around head and shoulders, found in a few frames."""
+"""The fixed square window of a video around head and shoulders, found in a few frames."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from raflib.errors import RafError
 from raflib.tracking import Observation
 
 SPREAD = 2.5
-"""Boxes of one place fill at most this many times the size of one face together; a head that moves stays within it."""
+"""Largest extent of all boxes of one place, in sizes of one face; a moving head stays within it."""
 OVERLAP = 0.1
 """Share of a face's size by which its box may leave the window."""
 
@@ -19,8 +19,8 @@ OVERLAP = 0.1
 def square_window(boxes: Float[np.ndarray, "P 4"], height: int, width: int, margin: float) -> tuple[int, int, int]:
     """The fixed window (x, y, side) around a person's head and shoulders.
 
-    `boxes` are the face's (left, top, right, bottom) in some frames. The window is as wide as `margin` times the larger
-    side of the box they fill together, centred on it as far as the picture allows.
+    `boxes` are (left, top, right, bottom) of the face in some frames. The window's side is `margin` times the larger
+    side of their common box, and it is centred on that box as far as the image allows.
     """
     left, top = boxes[:, :2].min(0)
     right, bottom = boxes[:, 2:].max(0)
@@ -34,10 +34,10 @@ def square_window(boxes: Float[np.ndarray, "P 4"], height: int, width: int, marg
 def where_the_face_mostly_is(
     boxes: Float[np.ndarray, "P 4"], height: int, width: int, margin: float
 ) -> Bool[np.ndarray, "P"]:
-    """Which of the `boxes` belong to the place where most of them are, so that one window holds them.
+    """Which of the `boxes` lie where most of them are, so that one window holds them.
 
-    As long as the boxes spread too far, the one farthest from the median centre is left out: a passer-by, or the seat
-    that the person was on for the shorter time.
+    As long as the boxes spread too far, the one farthest from the median centre is left out. Such boxes show a
+    passer-by, or the seat where the person sat for the shorter time.
     """
     boxes = np.clip(boxes, 0, [width, height, width, height])
     centre, size = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]).max(1)
@@ -55,16 +55,16 @@ def where_the_face_mostly_is(
 
 
 def find_window(
-    name: str, pictures: Iterable[np.ndarray], margin: float, tracker: Callable[[np.ndarray], Observation | None]
+    name: str, images: Iterable[np.ndarray], margin: float, tracker: Callable[[np.ndarray], Observation | None]
 ) -> tuple[tuple[int, int, int], str]:
-    """The window (x, y, side) for a video's `pictures` (all of one size), and a sentence where faces lie outside it.
+    """The window (x, y, side) for a video's `images` (all of one size), and a note if faces lie outside it, else "".
 
-    Raises RafError, beginning with `name`, when no picture shows a face.
+    Raises RafError, beginning with `name`, when no image shows a face.
     """
     boxes, looked, shape = [], 0, (0, 0)
-    for picture in pictures:
-        looked, shape = looked + 1, picture.shape[:2]
-        found = tracker(picture)
+    for image in images:
+        looked, shape = looked + 1, image.shape[:2]
+        found = tracker(image)
         if found is not None:
             boxes.append(np.concatenate([found.points.min(0), found.points.max(0)]))
     if not boxes:

@@ -1,9 +1,9 @@
 """The open capture studio → a multi-view `Capture` with the truth beside it.
 
 A subject performs the studio's sequences before its calibrated cameras. Frames are picked evenly, rendered, and tracked
-as a real recording's would be: expression from the frontal view, landmarks triangulated, head pose from the landmarks.
-The true actions, head pose and landmarks go into `truth` and nowhere else. Tracks are cached in one file, pictures one
-by one when they are first looked at; both are named by a key of everything they depend on.
+like a real recording: expression from the frontal view, landmarks by triangulation, head pose from the landmarks. The
+true actions, head pose and landmarks go into `truth` and nowhere else. Tracks are cached in one file, and each image
+when it is first used; both are named by a key of everything they depend on.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from raflib.capture import HELD_OUT, Capture, Truth
 from raflib.errors import RafError
 from raflib.geometry import Camera
 from raflib.runs import cache_root
-from raflib.sources._store import PictureStore, load_tracks, save_tracks
+from raflib.sources._store import ImageStore, load_tracks, save_tracks
 from raflib.sources._studio_recipe import FEATURE_SPACE, HEAD_MAP, TRACKING_CAMERAS, StudioProfile, made_by
 from raflib.sources._truth import performed
 from raflib.studio.rig import FRONTAL
@@ -39,7 +39,7 @@ PROFILES = {
     "paper": StudioProfile(size=2048, per_sequence=None, free=None),
     "driver": StudioProfile(sequences=0, free=40, cameras=(FRONTAL,), tracked=TRACKING_CAMERAS[:3], refined=False),
 }
-"""`driver` is what driving needs: FREE, shown by the frontal camera, its head pose triangulated from three."""
+"""`driver` is for driving only: FREE from the frontal camera, with head poses triangulated from three cameras."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +72,7 @@ def _cameras(size: int, serials: tuple[str, ...] | None) -> list[Camera]:
 
 
 def _key(subject: str, profile: StudioProfile, moments: Moments) -> str:
-    """Changes with the settings, the performance, and how pictures and tracks are made."""
+    """A key that changes with the settings, the performance, and how images and tracks are made."""
     digest = hashlib.sha256(repr((subject, asdict(profile), made_by())).encode())
     for values in (moments.actions, moments.angles):
         digest.update(np.round(values.astype(np.float64), 4).tobytes())
@@ -107,10 +107,10 @@ def _track(subject: str, profile: StudioProfile, moments: Moments) -> dict[str, 
     greys = np.empty((count, len(cameras), size, size), np.uint8) if profile.refined else None
     with FaceTracker() as tracker:
         rendered = tqdm(_rendered(subject, moments, cameras), total=count, desc=f"tracking {subject}", unit="frame")
-        for row, pictures in enumerate(rendered):
+        for row, images in enumerate(rendered):
             if greys is not None:
-                greys[row] = [grey(picture) for picture in pictures]
-            sighting = track_views(pictures, cameras, tracker, frontal)
+                greys[row] = [grey(image) for image in images]
+            sighting = track_views(images, cameras, tracker, frontal)
             if sighting is not None:
                 expression[row], landmarks[row] = sighting.expression, sighting.landmarks
     detected = np.isfinite(expression).all(1)
@@ -131,7 +131,7 @@ def open(subject: str, profile: str = "demo", root: str | Path | None = None) ->
     """The studio's recording of `subject`, a person for every plain name ("422", "E01", …).
 
     `root` is the folder for caches (default: `cache_root()/studio`). Frames in which no face was found are marked and
-    hold NaN. `capture.frames.prefetch(pairs)` renders pictures ahead of their use. Raises RafError for an unknown
+    hold NaN. `capture.frames.prefetch(pairs)` renders images ahead of their use. Raises RafError for an unknown
     profile, an impossible subject, and a damaged track cache (naming the file).
     """
     if profile not in PROFILES:
@@ -149,7 +149,7 @@ def open(subject: str, profile: str = "demo", root: str | Path | None = None) ->
 
     head_map = HeadMap(*(tracks.pop(name) for name in stored)) if stored else None
     cameras = _cameras(settings.size, settings.cameras)
-    store = PictureStore(
+    store = ImageStore(
         path.with_suffix(""),
         lambda t, c: studio.render(identity, moments.actions[t], moments.angles[t], cameras[c]),
     )

@@ -26,7 +26,7 @@ from raflib.errors import RafError
 from raflib.images import lanczos
 from raflib.reading.names import content_hash, short_name
 from raflib.runs import cache_root, package_versions
-from raflib.sources._store import ARITHMETIC, PictureStore, load_tracks, save_tracks
+from raflib.sources._store import ARITHMETIC, ImageStore, load_tracks, save_tracks
 from raflib.sources._video_frames import read_frames
 from raflib.sources._video_info import VideoInfo, open_film, read_info, typical_spacing
 from raflib.sources._window import find_window
@@ -52,10 +52,17 @@ BACKGROUND_SAMPLES = 100
 
 @dataclass(frozen=True)
 class VideoProfile:
-    """How a video is read: picture `size` and `tracking_size` (pixels), `max_fps` (faster videos are thinned out by the
-    nearest whole step), `max_frames` (spread over the video's time), crop `margin` (side over the largest extent of the
-    face's box), the number of `clips` before the `held_out` share at the end, and how many frames are looked at for the
-    crop (`probes`)."""
+    """How a video is read.
+
+    Attributes:
+        size, tracking_size: pixels a side of the capture's images, and of the images that are tracked.
+        max_fps: frames a second; faster videos are thinned out by the nearest whole step.
+        max_frames: most frames, spread over the video's time.
+        margin: side of the crop over the largest extent of the face's boxes.
+        clips: number of clips before the held-out part.
+        held_out: share of the frames with a face, at the end, that is held out.
+        probes: frames in which the crop is searched.
+    """
 
     size: int = 192
     tracking_size: int = 256
@@ -91,27 +98,27 @@ def find_video(subject: str, root: str | Path | None) -> Path:
 
 
 def check_video(path: str | Path) -> None:
-    """RafError naming the file where it is missing or no film. It is opened only: its frames may still be damaged."""
+    """RafError naming the file if it is missing or no video. It is only opened: its frames may still be damaged."""
     with open_film(find_video(Path(path).stem, path)):
         pass
 
 
 def decode(path: Path, wanted: set[int] | None = None) -> Iterator[tuple[int, UInt8[np.ndarray, "H W 3"]]]:
-    """(number, RGB picture) of the video's frames, in the order they are shown; only those `wanted` if given.
+    """(number, RGB image) of the video's frames, in the order they are shown; only the frames `wanted` if given.
 
-    Pictures are as they are meant to be seen: upright, of square pixels, all of one size. Raises RafError naming the
-    file when it is not a video.
+    Images are upright, with square pixels and all of one size. Raises RafError naming the file when it is not a
+    video.
     """
     yield from read_frames(read_info(path), wanted)
 
 
 def frame_numbers(path: Path, profile: VideoProfile) -> list[int]:
-    """Which frames are used: all of them, or fewer, evenly spread in time, where the profile's limits ask for it."""
+    """Numbers of the frames that are used: all, or fewer, evenly spread in time, where the profile has limits."""
     return thinned(read_info(path).times, profile).tolist()
 
 
 def thinned(times: Float[np.ndarray, "N"], profile: VideoProfile) -> Int[np.ndarray, "K"]:
-    """Indices of the frames that are used of those shown at `times` (seconds, increasing).
+    """Indices of the frames that are used; frames are shown at `times` (seconds, increasing).
 
     A video with more than `max_fps` frames a second is thinned by the nearest whole step (60 to 30; 30.3 stays); one
     with more than `max_frames` frames is thinned until these are as evenly spread in time as they can be.
@@ -127,7 +134,7 @@ def thinned(times: Float[np.ndarray, "N"], profile: VideoProfile) -> Int[np.ndar
         return rows
     close, wide = step * spacing, length / profile.max_frames
     rows = _nearest_to_grid(times, wide, length)
-    for _ in range(50 if len(rows) < 0.8 * profile.max_frames else 0):  # the video has long gaps: look more closely
+    for _ in range(50 if len(rows) < 0.8 * profile.max_frames else 0):  # the video has long gaps: try smaller spacings
         middle = (close + wide) / 2
         closer = _nearest_to_grid(times, middle, length)
         if len(closer) <= profile.max_frames:
@@ -148,7 +155,7 @@ def _nearest_to_grid(times: np.ndarray, spacing: float, length: float) -> np.nda
 
 
 def name_sequences(detected: Bool[np.ndarray, "T"], profile: VideoProfile) -> np.ndarray:
-    """[T] "clip-00", "clip-01", … and FREE for the last share of the frames with a face and what follows them.
+    """Sequence names [T]: "clip-00", "clip-01", …, then FREE from the held-out share of frames with a face to the end.
 
     Clips hold equally many frames with a face. At least one frame with a face is held out.
     """
@@ -159,7 +166,7 @@ def name_sequences(detected: Bool[np.ndarray, "T"], profile: VideoProfile) -> np
     return np.where(before < train, [f"clip-{number:02d}" for number in clip], HELD_OUT)
 
 
-def _track(info: VideoInfo, profile: VideoProfile, store: PictureStore) -> dict[str, np.ndarray]:
+def _track(info: VideoInfo, profile: VideoProfile, store: ImageStore) -> dict[str, np.ndarray]:
     numbers, path = thinned(info.times, profile), info.path
     if len(numbers) < MIN_FRAMES:
         raise RafError(f"{path}: holds {len(info.times)} frames, at least {MIN_FRAMES} are needed; use a longer video")
@@ -167,11 +174,11 @@ def _track(info: VideoInfo, profile: VideoProfile, store: PictureStore) -> dict[
     opaque = np.full((profile.size, profile.size), 255, np.uint8)
     with FaceTracker() as tracker:
         probes = {int(numbers[len(numbers) * probe // profile.probes]) for probe in range(profile.probes)}
-        pictures = (picture for _, picture in read_frames(info, probes))
-        (x, y, side), elsewhere = find_window(str(path), pictures, profile.margin, tracker)
+        looked_at = (image for _, image in read_frames(info, probes))
+        (x, y, side), elsewhere = find_window(str(path), looked_at, profile.margin, tracker)
         frames = read_frames(info, set(numbers.tolist()))
-        for number, picture in tqdm(frames, total=len(numbers), desc=f"tracking {path.name[:40]}"):
-            window = np.ascontiguousarray(picture[y : y + side, x : x + side])
+        for number, image in tqdm(frames, total=len(numbers), desc=f"tracking {path.name[:40]}"):
+            window = np.ascontiguousarray(image[y : y + side, x : x + side])
             small, large = (lanczos(window, size, size) for size in (profile.size, profile.tracking_size))
             try:
                 found = tracker(large)
@@ -219,9 +226,9 @@ def open(subject: str, profile: str = "demo", root: str | Path | None = None) ->
     """A monocular capture of the video `root` (or of `<subject>.*` in the folder `root`, or of the path `subject`).
 
     Tracks and cut-out images are cached by the file's hash, the settings and how they are made. Warns, naming the
-    file, where it is cut short, changes its size, or shows faces in several places. Raises RafError, one line naming
-    the file, when it is missing, is not a video, shows no face (with the number of frames looked at), or when its cache
-    is damaged.
+    file, if it is cut short, changes its size, or shows faces in several places. Raises RafError, one line naming the
+    file, if it is missing, is not a video, shows no face (with the number of frames searched), or if its cache is
+    damaged.
     """
     if profile not in PROFILES:
         raise RafError(f"video profile {profile!r} is not known; choose one of {', '.join(PROFILES)}")
@@ -232,9 +239,9 @@ def open(subject: str, profile: str = "demo", root: str | Path | None = None) ->
     tracks_path = cache_root() / "video" / f"{short_name(path.stem)}-{recording[:16]}.npz"
 
     def lost(t: int, c: int) -> NoReturn:
-        raise RafError(f"{store.path(t, c)}: missing or damaged picture; delete {tracks_path} and open the video again")
+        raise RafError(f"{store.path(t, c)}: missing or damaged image; delete {tracks_path} and open the video again")
 
-    store = PictureStore(tracks_path.with_suffix(""), lost)
+    store = ImageStore(tracks_path.with_suffix(""), lost)
     tracks = load_tracks(tracks_path, SIGNALS + SCENE)
     if tracks is None:
         tracks = _track(read_info(path), settings, store)

@@ -1,7 +1,7 @@
-"""The open capture studio: people made from a name, filmed by 16 calibrated cameras through NeRSemble's sequences.
+"""The open capture studio: people made from a name perform NeRSemble's sequences before 16 calibrated cameras.
 
-A stand-in anyone can have for gated face captures, and one that knows the truth: every frame's facial actions, head
-pose and geometry. Nothing here knows about captures, banks or training; `raflib.sources.studio` builds on it.
+It is a free substitute for gated face captures, and it gives the truth: facial actions, head pose and geometry of every
+frame. Nothing here knows about captures, banks or training; `raflib.sources.studio` builds on it.
 """
 
 from raflib.studio.head_model import ACTIONS
@@ -13,8 +13,8 @@ from raflib.studio.rig import rig
 from raflib.studio.true_landmarks import landmarks
 
 VERSION = 1
-"""Raised with every change after which performances, images or landmarks come out differently. Caches of filmed
-captures and the recipe of a bank are named by it; `tests/test_golden.py` tells when it is due."""
+"""Raised with every change after which performances, images or landmarks come out differently. Caches of
+captures and the recipe of a bank are named by it; `tests/test_golden.py` fails when it must be raised."""
 
 __all__ = [
     "ACTIONS", "FREE", "SEQUENCES", "TRAIN_SEQUENCES", "VERSION", "Identity", "Performance", "act", "head_pose",

@@ -1,6 +1,6 @@
-"""Maps over the texture atlas that everybody shares: where each texel lies on the mean head, regions and noise.
+"""Maps over the texture atlas that all people share: the place of each texel on the mean head, regions and noise.
 
-Painting happens in the mean head's space (metres), so that a brow or a hairline is a formula of position.
+Painted features are formulas of position on the mean head (metres).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Atlas:
 
 @lru_cache(maxsize=2)
 def atlas(step: int = 1) -> Atlas:
-    """The maps at every `step`-th texel, computed once a process (about half a second)."""
+    """The maps at every `step`-th texel, computed once in a process (about half a second)."""
     from scipy.ndimage import distance_transform_edt, gaussian_filter
 
     model = head_model()
@@ -48,7 +48,7 @@ def atlas(step: int = 1) -> Atlas:
     weights = _barycentric(texture_points[uv_triangles[face[covered]]], np.argwhere(covered)[:, ::-1] + 0.5)
     position = np.zeros((*shape, 3), np.float32)
     position[covered] = np.einsum("nk,nkd->nd", weights, model.mean[triangles[face[covered]]])
-    # Texels outside the islands take their nearest neighbour's place, so that bilinear reads at seams stay clean.
+    # Texels outside the islands take their nearest neighbour's place, so that bilinear reads at seams are right.
     near = distance_transform_edt(~covered, return_distances=False, return_indices=True)
     position = position[near[0], near[1]]
     smooth = {name: gaussian_filter(mask.astype(np.float32) / 255, 1.2) for name, mask in model.masks.items()}
@@ -70,7 +70,7 @@ def smoothstep(value: np.ndarray, low: float | int, high: float | int) -> np.nda
 
 
 def strand_coordinates(position: Float32[np.ndarray, "*n 3"]) -> Float32[np.ndarray, "*n 3"]:
-    """Coordinates that vary quickly across hair and slowly along it, for hair that falls from the crown."""
+    """Coordinates that vary quickly across hair and slowly along it, for hair that hangs from the crown."""
     from_crown = position - np.array([0.0, -0.075, 0.03], np.float32)
     around = np.arctan2(from_crown[..., 0], -from_crown[..., 2])
     down = np.hypot(from_crown[..., 0], from_crown[..., 2])
@@ -85,7 +85,7 @@ def _brow_coordinates(position: np.ndarray) -> np.ndarray:
 
 
 def value_noise(points: Float32[np.ndarray, "*n 3"], frequency: float | int, seed: int) -> Float32[np.ndarray, "*n"]:
-    """Smooth lattice noise in [-1,1] with `frequency` cells a unit."""
+    """Smooth lattice noise in [-1,1] with `frequency` cells in a unit of length."""
     table = np.random.default_rng(seed).uniform(-1, 1, 4096).astype(np.float32)
     flat = np.ascontiguousarray(points.reshape(-1, 3), np.float32)
     return _lattice_noise(flat, np.float32(frequency), table).reshape(points.shape[:-1])

@@ -1,7 +1,6 @@
-"""What stands off the skin besides hair: cloth from the neckline down, and the body of a beard.
+"""Cloth below the neckline, and beards: they raise the surface of the body and are painted in its texture.
 
-As all painted features, these are formulas of position on the mean head (metres), shared by the texture that paints
-them and the surface that they raise.
+Both are formulas of position on the mean head (metres), shared by texture and shape.
 """
 
 from __future__ import annotations
@@ -17,18 +16,18 @@ from raflib.studio.head_model import EYE_LEVEL, FACE_FRONT, SKIN, head_model
 from raflib.studio.look import Look
 from raflib.studio.shape import mask_at_points, mouth
 
-CLOTH, BEARD = 0.0045, 0.0035  # metres that a sweater's edge and a full beard stand off the skin
+CLOTH, BEARD = 0.0045, 0.0035  # metres from the skin to a sweater's edge and to a full beard's surface
 
 
 def below_neckline(position: Float[np.ndarray, "*n 3"], look: Look) -> Float[np.ndarray, "*n"]:
-    """Metres below the neckline; positive where there is cloth. The line is lower in front and higher behind."""
+    """Metres below the neckline, positive where there is cloth. The line is lower in front and higher behind."""
     across, down, behind = np.abs(position[..., 0]), position[..., 1] - EYE_LEVEL, position[..., 2] - FACE_FRONT
     dip = look.neckline_dip * np.exp(-((across / 0.040) ** 2)) * (1 - smoothstep(behind, 0.08, 0.12))
     return down - look.neckline - dip + 0.030 * smoothstep(behind, 0.06, 0.16)
 
 
 def beard_body(position: Float[np.ndarray, "*n 3"], ragged: np.ndarray | float) -> Float[np.ndarray, "*n"]:
-    """Where a beard grows, 0..1: jaw, chin and moustache; `ragged` (metres) roughens its edge."""
+    """Density of a full beard, 0..1: jaw, chin and moustache; `ragged` (metres) roughens its edge."""
     across, up, behind = np.abs(position[..., 0]), EYE_LEVEL - position[..., 1], position[..., 2] - FACE_FRONT
     jaw = smoothstep(-up + ragged, 0.050, 0.066) * smoothstep(0.076 - across, 0, 0.010)
     jaw = jaw * smoothstep(0.088 - behind, 0, 0.014) * smoothstep(up + 0.140, 0, 0.02)
@@ -56,7 +55,7 @@ def _normals() -> Float32[np.ndarray, "V 3"]:
 
 @lru_cache(maxsize=1)
 def _chin_side() -> Float32[np.ndarray, "V"]:
-    """1 on outer skin away from the lips, so that a beard fills neither the mouth nor its corners."""
+    """1 on outer skin away from the lips, 0 in the mouth and at its corners, where no beard grows."""
     mean, lips = head_model().mean, mouth()
     contact = mean[np.concatenate([lips.upper, lips.lower])]
     near = np.linalg.norm(mean[:, None] - contact[None], axis=-1).min(1)

@@ -1,7 +1,7 @@
-"""Haircuts: where hair grows, how it is combed, and the volume it adds to the scalp.
+"""Haircuts: where hair grows, how it is combed, and how much volume it adds to the scalp.
 
-Everything is written in the mean head's space (metres), so that a cut is a handful of numbers. `growth` is the hairline
-that painting and locks share; `strands` grows the locks.
+All lengths and places refer to the mean head (metres). `growth` is the hairline, which painting and locks share;
+`strands` grows the locks.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ _MORE = {
 }
 CUTS = {name: Haircut(name, *numbers, **_MORE.get(name, {})) for name, numbers in _CUTS.items()}
 
-# How often each cut is worn.
+# How often people have each cut.
 FEMININE = {
     "shaved": 0.02, "crop": 0.05, "sideswept": 0.06, "tousled": 0.06, "curls": 0.10, "bob": 0.17, "fringe": 0.14,
     "long": 0.16, "waves": 0.16, "tied": 0.16,
@@ -84,8 +84,8 @@ MASCULINE = {
 }  # fmt: skip
 
 
-def draw(generator: np.random.Generator, gender: float, african: float) -> Haircut:
-    """A haircut with odds that depend loosely on who wears it."""
+def sample(generator: np.random.Generator, gender: float, african: float) -> Haircut:
+    """A sampled haircut, whose odds depend loosely on gender and ancestry (both 0..1)."""
     lean = float(np.clip((gender - 0.35) / 0.3, 0, 1))
     odds = np.array([(1 - lean) * FEMININE.get(name, 0) + lean * MASCULINE.get(name, 0) for name in CUTS])
     names = list(CUTS)
@@ -120,7 +120,7 @@ def growth(position: Float[np.ndarray, "*n 3"], cut: Haircut) -> Float32[np.ndar
 
 
 def thicken(skin: Float32[np.ndarray, "V 3"], cut: Haircut) -> Float32[np.ndarray, "V 3"]:
-    """The neutral points with the scalp moved outwards by the roots' volume, tapering to nothing at the hairline."""
+    """The neutral points with the scalp moved outwards by the roots' volume, which ends smoothly at the hairline."""
     model = head_model()
     mean = model.mean
     outwards = mean - np.array([0, -0.045, 0.02], np.float32)

@@ -1,8 +1,8 @@
-"""The head model: reads `data/head_model.npz` and knows what its arrays mean.
+"""The head model: reads `data/head_model.npz` and names its arrays.
 
-One bust for everybody: V points in world axes (metres, x = the subject's left, y down, the face looks to −z, origin in
-the middle of the head), triangles with a part label, 52 facial actions as displacements, skin weights and pivots of the
-chain root → neck01 → neck02 → neck03 → head, and an identity space. `scripts/build_head_model.py` writes the file.
+All people share one bust: V points in world axes (metres, x = the subject's left, y down, the face looks to −z, origin
+in the middle of the head), triangles with a part label, 52 facial actions as displacements, skin weights and pivots of
+the chain root → neck01 → neck02 → neck03 → head, and an identity space. `scripts/build_head_model.py` writes the file.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ STORED = {
     "attribute_mean": Array("f", "A"), "attribute_mm": Array("f", "A P 3"), "identity_mm": Array("f", "K P 3"),
     **{f"mask_{name}": Array("u", "1024 1024") for name in ("lips", "eyelids", "ears", "mouth")},
 }  # fmt: skip
-"""What the file holds: P = V + 5 with the pivots last, lengths in millimetres."""
+"""Arrays of the file: P = V + 5 with the pivots last, lengths in millimetres."""
 INDEX = {name: index for index, name in enumerate(ACTIONS)}
 
 
@@ -82,7 +82,7 @@ class HeadModel:
 
 @lru_cache(maxsize=1)
 def head_model() -> HeadModel:
-    """The model that ships, read once a process. RafError naming the file when it is missing or damaged."""
+    """The model that ships, read once in a process. RafError naming the file when it is missing or damaged."""
     return read_head_model(runs.data_root() / "head_model.npz")
 
 

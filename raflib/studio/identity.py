@@ -1,8 +1,8 @@
-"""Who stands in front of the cameras: a person made from nothing but the subject's name.
+"""`Identity`: a person who is made from the subject's name alone.
 
-Face shape, colours, hair, clothes and a personal expression style are all drawn from a generator seeded by the subject
-string, so subject "422" is the same person on every machine. Shape comes from the head model's identity space; the
-painted texture and the ambient visibility are made when a picture is first asked for and kept in memory.
+Face shape, colours, hair, clothes and a personal expression style are sampled from a generator seeded by the subject
+string, so subject "422" is the same person on every machine. Shape comes from the head model's identity space. The
+painted texture and the ambient visibility are made for the first image of a person and kept in memory.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Identity:
     """
 
     def __new__(cls, subject: str | int) -> Identity:
-        """The person of that name (a string; a number is refused). The few made last are kept."""
+        """The person of that name (a string; a number is refused). The last few are kept in memory."""
         return _remembered(_checked(subject))
 
     @classmethod
@@ -38,11 +38,11 @@ class Identity:
         person = object.__new__(cls)
         person.subject = subject
         generator = named_generator("identity", subject)
-        attributes = _draw_attributes(generator)
-        skin, person.pivots, person.action_gain = shape.draw(generator, attributes)
+        attributes = _sample_attributes(generator)
+        skin, person.pivots, person.action_gain = shape.sample(generator, attributes)
         person.look = sample_look(generator, attributes)
-        person.haircut = hair.draw(generator, attributes["gender"], attributes["african"])
-        person.style = ExpressionStyle.draw(named_generator("style", subject))
+        person.haircut = hair.sample(generator, attributes["gender"], attributes["african"])
+        person.style = ExpressionStyle.sample(named_generator("style", subject))
         person.vertices = clothing.dress(hair.thicken(skin, person.haircut), person.look)
         person.strands = strands.grow(person.vertices, person.haircut, named_generator("hair", subject))
         return person
@@ -57,7 +57,7 @@ class Identity:
 
 
 def named_generator(*names: str) -> np.random.Generator:
-    """A generator that depends on nothing but `names`."""
+    """A random generator that depends on `names` only."""
     digest = hashlib.sha256("\x1f".join(("raflib studio 1", *names)).encode()).digest()
     return np.random.default_rng(np.frombuffer(digest, np.uint32))
 
@@ -76,7 +76,7 @@ def _checked(subject: object) -> str:
     return subject
 
 
-def _draw_attributes(generator: np.random.Generator) -> dict[str, float]:
+def _sample_attributes(generator: np.random.Generator) -> dict[str, float]:
     african, asian, caucasian = generator.dirichlet([0.45, 0.45, 0.6])
     masculine = generator.random() < 0.5
     gender = generator.beta(6, 1.3) if masculine else generator.beta(1.3, 6)

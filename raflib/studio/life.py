@@ -1,4 +1,4 @@
-"""What keeps a face alive while it does what it was asked: the head, the eyes, blinks, beats of speech, tremor.
+"""Motion that comes with any performance: head and eyes, blinks, brows and nods with stressed syllables, tremor.
 
 All curves are over `times` [T] (seconds, 0.01 apart). Angles are yaw, pitch, roll in degrees, as in `motion`.
 """
@@ -17,14 +17,14 @@ LIMITS = np.array([25.0, 12.0, 8.0])  # degrees of yaw, pitch, roll that people 
 # Standard deviations of head motion (degrees) by kind of sequence.
 HEAD_MOTION = {"EXP-1-head": (12.0, 6.5, 4.0), "FREE": (10.0, 5.5, 3.8), "SEN": (1.9, 1.5, 1.1), "EMO": (4.2, 3.4, 2.2)}
 STILL = (2.6, 2.2, 1.4)
-# HAIR after its shake: where the head goes (yaw, pitch, roll) to show one side, the other, the crown and the nape.
+# Sequence HAIR after its shake: head angles (yaw, pitch, roll) that show one side, the other, the crown and the nape.
 TILTS = np.array([[0, 0, 0], [17, -3, 7], [-17, -3, -7], [0, -11, 0], [0, 8, 0], [0, 0, 0]], float)
 SHAKE, SHAKES_A_SECOND = 17.0, 0.9
 
 TREMOR = 0.058  # standard deviation, in units of actions
 
-EYE_DEGREES = (20.0, 15.0)  # what a full eyeLook action turns the eye by, to a side and up or down
-HELD_GAZE = 0.7  # share of a head turn that the eyes make up for, to keep looking where they looked
+EYE_DEGREES = (20.0, 15.0)  # rotation of the eye by a full eyeLook action, to a side and up or down
+HELD_GAZE = 0.7  # share of a head turn that the eyes compensate, to hold their target
 # Standard deviation of glances (eyeLook actions) by sequence, and mean seconds between them.
 GLANCES = {"EXP-2-eyes": (0.5, 0.75), "FREE": (0.55, 1.0)}
 USUAL_GLANCES = (0.15, 1.2)
@@ -60,12 +60,12 @@ def head(
     beats: Float[np.ndarray, "T n"],
     generator: np.random.Generator,
 ) -> Float[np.ndarray, "T 3"]:
-    """Head angles: drift about the person's carriage, turns where the sequence asks for them, nods with the speech."""
+    """Head angles: drift about the person's usual pose, turns where a sequence has them, nods with the speech."""
     spread = np.array(HEAD_MOTION.get(sequence, HEAD_MOTION.get(sequence[:3], STILL))) * style.head_motion**0.5
     slow = {"EXP-1-head": 45, "FREE": 50}.get(sequence, 70)
     drift = smooth_noise(len(times), 3, slow, generator)
     if sequence in ("EXP-1-head", "FREE"):
-        drift = (drift - drift.mean(0)) / drift.std(0)  # everybody turns their head here
+        drift = (drift - drift.mean(0)) / drift.std(0)  # in these sequences all people turn their head
     angles = drift * spread + style.carriage + generator.normal(size=3) * [1.5, 1.5, 1.0]
     if sequence == HAIR:
         angles = 0.4 * angles + _show_hair(times, generator)
@@ -74,7 +74,7 @@ def head(
 
 
 def _show_hair(times: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """The head shaken, then turned and tilted this way and that."""
+    """Angles of a head that is shaken, then turned and tilted to all sides."""
     seconds = float(times[-1])
     shaken = 0.4 * seconds
     window = ease(np.clip(times / 0.4, 0, 1)) * ease(np.clip((shaken - times) / 0.4, 0, 1))
@@ -95,7 +95,7 @@ def gaze(
     angles: Float[np.ndarray, "T 3"],
     generator: np.random.Generator,
 ) -> Float32[np.ndarray, "T 52"]:
-    """eyeLook actions of both eyes: saccades about where the eyes rest, held there while the head moves."""
+    """eyeLook actions of both eyes: saccades about the person's usual gaze, held while the head moves."""
     spread, pause = GLANCES.get(sequence, USUAL_GLANCES)
     aim, now, target = np.zeros((len(times), 2)), 0.0, np.zeros(2)
     while now < times[-1]:
@@ -120,7 +120,7 @@ def blink(
     rate: float,
     generator: np.random.Generator,
 ) -> None:
-    """Spontaneous blinks, in place: 0.08 s to close, 0.14 s to open; `rate` a second."""
+    """Add spontaneous blinks to `intention`: 0.08 s to close, 0.14 s to open, `rate` a second."""
     now = float(generator.exponential(1 / rate))
     while now < times[-1]:
         closing = np.clip((times - now) / 0.08, 0, 1) * (1 - ease(np.clip((times - now - 0.10) / 0.14, 0, 1)))
@@ -130,7 +130,7 @@ def blink(
 
 
 def tremor(times: Float32[np.ndarray, "T"], generator: np.random.Generator) -> Float32[np.ndarray, "T 52"]:
-    """Faint slow drift of mouth and brows: nobody holds perfectly still."""
+    """Small slow drift of mouth and brows, because no person holds perfectly still."""
     noise = smooth_noise(len(times), len(ACTIONS), 30, generator)
     moving = np.array([name.startswith(("brow", "mouth", "cheekSquint")) for name in ACTIONS])
     return np.where(moving, TREMOR * noise, 0).astype(np.float32)

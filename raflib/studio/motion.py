@@ -1,4 +1,4 @@
-"""Where everything is: facial actions, then the neck chain. Angles are yaw, pitch, roll in degrees.
+"""Posed points and head pose: facial actions, then the neck chain. Angles are yaw, pitch, roll in degrees.
 
 Yaw turns the nose to the subject's left (image right), pitch raises it, roll tips the crown to the image's right. The
 neck shares the turn: each bone of the chain reaches a fraction of it, the head all of it.
@@ -47,10 +47,10 @@ def chain(pivots: Float32[np.ndarray, "5 3"], angles: Float[np.ndarray, "3"]) ->
 
 
 def head_pose(identity: Identity, angles: Float[np.ndarray, "angles"]) -> Float32[np.ndarray, "6"]:
-    """Rigid motion of the head against the neutral head: axis-angle then translation (world metres), zeros at rest.
+    """Rigid motion of the head against the neutral head: axis-angle, then translation (world metres).
 
-    A head point with neutral expression at x is shown at R @ x + t. Raises RafError unless `angles` is three finite
-    numbers.
+    All six are 0 for the neutral pose. A head point with neutral expression at x moves to R @ x + t. Raises
+    RafError unless `angles` is three finite numbers.
     """
     from scipy.spatial.transform import Rotation
 

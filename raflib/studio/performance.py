@@ -1,7 +1,7 @@
-"""What a person does in front of the cameras: NeRSemble's sequences as facial actions and head angles over time.
+"""Performances: NeRSemble's sequences as a person's facial actions and head angles over time.
 
-A performance depends only on (subject, sequence). The score of `script` becomes smooth curves; then life is added
-(`life`: the head, the eyes, blinks, tremor) and the person's own expression style. FREE is the held-out sequence.
+A performance depends only on (subject, sequence). The poses of `script` become smooth curves. `life` adds the motion of
+head and eyes, blinks and tremor, and the person's expression style is applied. FREE is the held-out sequence.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ TRAIN_SEQUENCES: tuple[str, ...] = (
     script.HAIR,
 )
 SEQUENCES: tuple[str, ...] = (*TRAIN_SEQUENCES, *TONGUE, FREE)
-"""NeRSemble's 24 directed sequences and FREE; as in its public preprocessing, tongues are not trained on."""
+"""NeRSemble's 24 directed sequences and FREE. As in its public preprocessing, no tongue sequence is for training."""
 SECONDS = {FREE: 12.0}
 READING = 0.22  # how much of an expression shows while a sentence is read aloud
-MOOD = 0.7  # how much of an expression stays through an exercise of the face: people are amused, strained, puzzled
+MOOD = 0.7  # how much of an expression stays during a facial exercise: people are amused, strained, puzzled
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +45,7 @@ class Performance:
 
 
 def act(subject: str, sequence: str, fps: float | int = 25) -> Performance:
-    """The person `subject` going through `sequence` (one of `SEQUENCES`), `fps` frames a second.
+    """The person `subject` performing `sequence` (one of `SEQUENCES`), at `fps` frames a second.
 
     Raises RafError for a sequence or subject name that does not exist, or fps outside 1 to 240.
     """
@@ -56,7 +56,7 @@ def act(subject: str, sequence: str, fps: float | int = 25) -> Performance:
     style = Identity(subject).style
     generator = named_generator("performance", subject, sequence)
     seconds = SECONDS.get(sequence, float(generator.uniform(4.2, 5.8)))
-    # Curves are written at a fixed fine rate and then sampled, so that fps changes nothing but the sampling.
+    # Curves are made at a fixed fine rate and then sampled, so that fps changes only the sampling.
     times = np.arange(0, seconds, 0.01, dtype=np.float32)
     intention, stresses = _score(times, sequence, style.speed, generator)
     beats = life.beats(times, stresses)
@@ -92,7 +92,7 @@ def _score(
 
 
 def _mood(times: np.ndarray, generator: np.random.Generator) -> Float32[np.ndarray, "T 52"]:
-    """One expression that comes at the start and stays, now weaker, now stronger."""
+    """One expression that starts at once and stays with varying strength."""
     accent = script.ACCENTS[generator.integers(len(script.ACCENTS))]
     drift = life.smooth_noise(len(times), 1, 80, generator)[:, 0]
     level = life.ease(np.clip(times / 0.8, 0, 1)) * np.clip(1 + 0.3 * drift, 0, 2)
@@ -111,7 +111,7 @@ def _pace(sequence: str, seconds: float, speed: float) -> float:
 def _free(
     times: np.ndarray, seconds: float, speed: float, generator: np.random.Generator
 ) -> tuple[Float32[np.ndarray, "T 52"], list[float]]:
-    """Talk with feeling, then improvised faces, then talk again; the two overlap."""
+    """Emotional speech and improvised expressions in random order, until the sequence ends."""
     total, stresses = np.zeros((len(times), len(ACTIONS)), np.float32), []
     begin = 0.3
     while begin < seconds - 1.0:

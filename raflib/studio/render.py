@@ -1,6 +1,6 @@
-"""Pictures of a person through any calibrated camera: 3×3 samples a pixel, z-buffer, soft shadow, white background.
+"""Images of a person through any calibrated camera: 3×3 samples a pixel, z-buffer, soft shadow, white background.
 
-Deterministic and single-threaded. Light is fixed in the world, with a small variation a person (their session).
+Rendering is deterministic and single-threaded. Lights are fixed in the world, with small variations between people.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SAMPLES = 3
 
 @dataclass
 class Buffers:
-    """Sample buffers of one picture size, reused between frames."""
+    """Sample buffers of one image size, reused between frames."""
 
     face: np.ndarray
     depth: np.ndarray
@@ -39,7 +39,7 @@ _scratch = threading.local()
 
 
 def _buffers(height: int, width: int) -> Buffers:
-    """Scratch space of this thread, kept for the picture size it rendered last; threads render side by side."""
+    """Scratch space of this thread, kept for the last image size; other threads have their own."""
     shape, square = (height * SAMPLES, width * SAMPLES), (SHADOW_SIZE, SHADOW_SIZE)
     kept = getattr(_scratch, "buffers", None)
     if kept is None or kept.face.shape != shape:
@@ -51,11 +51,14 @@ def _buffers(height: int, width: int) -> Buffers:
 def render(
     identity: Identity, actions: Float[np.ndarray, "actions"], angles: Float[np.ndarray, "angles"], camera: Camera
 ) -> tuple[UInt8[np.ndarray, "H W 3"], UInt8[np.ndarray, "H W"]]:
-    """One frame: picture on white and coverage 0..255.
+    """One frame: the image on white, and its coverage 0..255.
 
-    `actions` [52] in [0,1] are what the person shows (no style is applied here), `angles` yaw, pitch, roll in degrees;
-    extrinsic and intrinsic of `camera` are honoured exactly. Raises RafError for a camera over 2048 pixels a side, or
-    arrays of the wrong shape.
+    Args:
+        actions: [52] facial actions in [0,1] as they are shown; no style is applied.
+        angles: yaw, pitch, roll of the head in degrees.
+        camera: any calibrated camera; its extrinsic and intrinsic matrices are used exactly.
+
+    Raises RafError for a camera over 2048 pixels a side, or arrays of the wrong shape.
     """
     if not (1 <= camera.width <= 2048 and 1 <= camera.height <= 2048):
         size = f"{camera.width}×{camera.height}"
@@ -76,7 +79,7 @@ def render(
         bust = len(mesh.local) - len(tangents)
         to_eye = camera.centre.astype(np.float32) - points[bust:]
         away = (to_eye * normals[bust:]).sum(1) < -0.7 * np.linalg.norm(to_eye, axis=1)
-        nearness[bust:][away & identity.strands.lying] = 0  # behind the skull: left out
+        nearness[bust:][away & identity.strands.lying] = 0  # behind the skull, so not rendered
     buffers.face.fill(-1)
     buffers.depth.fill(0)
     zbuffer.fill(x, y, nearness, mesh.triangles, mesh.one_sided, len(mesh.skin), buffers.face, buffers.depth)
@@ -113,12 +116,13 @@ def render(
 def perform(
     subject: str, actions: Float[np.ndarray, "actions"], pose: Float[np.ndarray, "pose"], camera: Camera
 ) -> tuple[UInt8[np.ndarray, "H W 3"], UInt8[np.ndarray, "H W"]]:
-    """Anybody doing anything, also what another person did: the picture of `subject` showing `actions` [52] with the
-    head turned as `pose` says, and its coverage, as `render` gives them.
+    """The image of `subject` with given actions and head rotation, for example another person's, and its coverage.
 
-    `pose` [6] is axis-angle and translation against the neutral head, as in `Truth.pose`. The rotation is taken over;
-    where the head then is follows from the subject's own neck, so the translation is not used. Raises RafError for an
-    impossible subject, arrays of the wrong shape or with values that are not finite, and too large a camera.
+    Image and coverage are those of `render`. `pose` [6] is axis-angle and translation against the neutral head, as in
+    `Truth.pose`. Only its rotation is used: the head's place follows from the subject's own neck.
+
+    Raises RafError for an impossible subject, arrays of the wrong shape or with values that are not finite, and too
+    large a camera.
     """
     pose = np.asarray(pose, np.float64)
     if pose.shape != (6,) or not np.isfinite(pose).all():
@@ -127,7 +131,7 @@ def perform(
 
 
 def _project(points: np.ndarray, camera: Camera) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Sample coordinates and 1/z of world points; points behind the camera get 0, which leaves their triangles out."""
+    """Sample coordinates and 1/z of world points; 1/z is 0 behind the camera, so that such triangles are skipped."""
     local = points.astype(np.float64) @ camera.extrinsic[:3, :3].T + camera.extrinsic[:3, 3]
     image = local @ camera.intrinsic.T
     ahead = image[:, 2] > 0.02
@@ -137,13 +141,13 @@ def _project(points: np.ndarray, camera: Camera) -> tuple[np.ndarray, np.ndarray
 
 
 def _view_height(camera: Camera) -> float:
-    """Metres of the world that fill the picture's height at the world's origin."""
+    """Metres of the world, at its origin, that fill the image's height."""
     distance = max(float(camera.extrinsic[2, 3]), 0.05)
     return camera.height * distance / float(camera.intrinsic[1, 1])
 
 
 def _posed_strands(identity: Identity, angles: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Points, normals and tangents of the hair: it turns with the head, and the less the lower it hangs."""
+    """Points, normals and tangents of the hair, which turns with the head, and less where it hangs lower."""
     strands = identity.strands
     weights = np.zeros((len(strands.points), 5), np.float32)
     weights[:, 4], weights[:, 1] = strands.head_share, 1 - strands.head_share

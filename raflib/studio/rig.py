@@ -9,8 +9,8 @@ from raflib.geometry import Camera
 
 FRONTAL = "222200037"
 DISTANCE = 1.05  # metres from the optical centres to the world's origin
-VIEW_HEIGHT = 0.365  # metres of the world, at the origin, that fill a picture's height
-# (serial, yaw, elevation) in degrees; positive yaw stands at the image's right of the frontal camera.
+VIEW_HEIGHT = 0.365  # metres of the world, at the origin, that fill an image's height
+# (serial, yaw, elevation) in degrees; positive yaw: at the right in the frontal camera's image.
 STATIONS = (
     ("220700191", -50, 2), ("221501007", -38, -14), ("222200036", -24, 3), ("222200037", 0, 0),
     ("222200038", -12, -15), ("222200039", 24, 3), ("222200040", 38, -14), ("222200041", 50, 2),
@@ -20,9 +20,9 @@ STATIONS = (
 
 
 def rig(size: int = 256) -> list[Camera]:
-    """All 16 cameras for square pictures of `size` pixels, ordered by serial; "222200037" is the frontal one.
+    """All 16 cameras for square images of `size` pixels, ordered by serial; "222200037" is the frontal one.
 
-    Every camera looks at the world's origin (the middle of a head at rest), 0.365 m of which fill its picture.
+    Every camera looks at the world's origin (the middle of a neutral head), where 0.365 m fill its image.
     Raises RafError when `size` is not a whole number between 16 and 4096.
     """
     if isinstance(size, bool) or not isinstance(size, int | np.integer) or not 16 <= size <= 4096:
@@ -33,7 +33,7 @@ def rig(size: int = 256) -> list[Camera]:
 
 
 def station(yaw: float | int, elevation: float | int) -> np.ndarray:
-    """World→camera matrix [4,4] of a camera that looks at the origin from `DISTANCE` (degrees; elevation raises it)."""
+    """World→camera matrix [4,4] of a camera that looks at the origin from `DISTANCE`; angles in degrees."""
     turn, lift = np.deg2rad([yaw, elevation])
     about_y = np.array([[np.cos(turn), 0, np.sin(turn)], [0, 1, 0], [-np.sin(turn), 0, np.cos(turn)]])
     about_x = np.array([[1, 0, 0], [0, np.cos(lift), -np.sin(lift)], [0, np.sin(lift), np.cos(lift)]])

@@ -1,9 +1,9 @@
-"""What people are asked to do in each sequence: a score of intended facial actions over time.
+"""The poses of each sequence: intended facial actions, in order.
 
-An entry is a set of actions with strengths; they rise, stay and fall together, each a little early or late. EXP
-sequences go through one region of the face, EMO through two emotions with the co-activations that belong to them,
-SEN through a spoken sentence; HAIR shows the hair from all sides. FREE is what people do when left alone before a
-camera: talk, laugh, grimace, and combinations that no instruction asks for.
+A pose is a set of actions with strengths. They rise, stay and fall together, each a little early or late. EXP sequences
+move one region of the face, EMO sequences show two emotions with the actions that belong to them, and SEN sequences are
+spoken sentences. HAIR shows the hair from all sides. FREE is free motion: speech, laughter, grimaces, and combinations
+that no instruction asks for.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import numpy as np
 
 Pose = Mapping[str, float]
 
-# Asked for one region, people move others along: brows rise over puffed cheeks and a dropped jaw, eyes narrow over a
-# wrinkled nose, lips follow a jaw to its side.
+# People who are asked to move one region move others too: brows rise with puffed cheeks or an open jaw, eyes narrow
+# with a wrinkled nose, lips follow the jaw to its side.
 EXPRESSIONS: dict[str, tuple[Pose, ...]] = {
     "EXP-1-head": ({}, {"mouthSmile": 0.25}, {"browInnerUp": 0.3, "browOuterUp": 0.2}, {"mouthPress": 0.2}),
     "EXP-2-eyes": (
@@ -107,7 +107,7 @@ HAIR = "HAIR"
 CALM: tuple[Pose, ...] = ({}, {"mouthSmile": 0.12}, {}, {"browInnerUp": 0.10})
 """The face of `HAIR`, in which the head moves and the face does not."""
 
-# What nobody is asked for, but does: half-faces, mixed feelings, thinking, playing to the camera.
+# Poses that no instruction asks for: one half of the face, mixed emotions, thinking, grimaces.
 ODDITIES: tuple[Pose, ...] = (
     {"browOuterUpLeft": 0.9, "browDownRight": 0.5, "mouthLeft": 0.4},
     {"cheekPuff": 0.8, "eyeWide": 0.6, "browInnerUp": 0.5},
@@ -130,8 +130,7 @@ ODDITIES: tuple[Pose, ...] = (
     {"mouthPucker": 0.8, "eyeWide": 0.8, "browInnerUp": 0.8, "browOuterUp": 0.7},
     {"jawOpen": 0.6, "mouthSmile": 0.8, "eyeWide": 0.8, "browOuterUp": 0.9},
 )
-# What goes on in the upper face and at the corners of the mouth while somebody reads a sentence or does an
-# exercise of the face.
+# Actions of the upper face and the corners of the mouth while a person reads a sentence or does a facial exercise.
 ACCENTS: tuple[Pose, ...] = (
     {"browInnerUp": 0.6, "browOuterUp": 0.5},
     {"mouthSmile": 0.45, "cheekSquint": 0.3},
@@ -144,7 +143,7 @@ FEELINGS: tuple[Pose, ...] = (SMILE, LAUGH, SHOUT, SURPRISE, FEAR, ANGER, SADNES
 
 
 def blend(first: Pose, second: Pose, share: float) -> dict[str, float]:
-    """A mixture of two poses: `share` of the second on top of the rest of the first."""
+    """A mixture of two poses: the first one weakened, plus `share` of the second."""
     mixed = {name: value * (1 - 0.6 * share) for name, value in first.items()}
     for name, value in second.items():
         mixed[name] = min(1.0, mixed.get(name, 0.0) + value * share)
@@ -152,7 +151,7 @@ def blend(first: Pose, second: Pose, share: float) -> dict[str, float]:
 
 
 def improvise(generator: np.random.Generator) -> dict[str, float]:
-    """One moment of FREE: a feeling, an oddity, or both at once, at any strength."""
+    """One pose of FREE: an emotion, an unusual pose, or a mixture, of random strength."""
     kind = generator.random()
     feeling: Pose = FEELINGS[generator.integers(len(FEELINGS))]
     oddity: Pose = ODDITIES[generator.integers(len(ODDITIES))]

@@ -1,4 +1,4 @@
-"""What the shading kernel needs besides the pose: one mesh a person (bust and locks of hair) and the studio's lamps."""
+"""Inputs of the shading kernel besides the pose: one mesh for each person (bust and hair), and the studio's lamps."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from raflib.studio.identity import Identity, named_generator
 from raflib.studio.visibility import frame_along
 
 SHADOW_SIZE, SHADOW_SPAN = 256, 0.46  # samples and metres across the shadow map
-# How much each action bares the mouth, for blending between ambient visibility with the mouth shut and open.
+# How much each action opens the mouth, for blending between ambient visibility with the mouth shut and open.
 OPENERS = np.array(
     [{"jawOpen": 1.5, "mouthUpperUpLeft": 0.3, "mouthUpperUpRight": 0.3, "mouthFunnel": 0.4, "mouthLowerDownLeft": 0.3,
       "mouthLowerDownRight": 0.3, "mouthSmileLeft": 0.15, "mouthSmileRight": 0.15}.get(name, 0.0) for name in ACTIONS],
@@ -26,7 +26,7 @@ class ShadingMesh:
     """Arrays of one person for the kernel; N = V + H points, F triangles."""
 
     triangles: Int32[np.ndarray, "F 3"]
-    skin: Int32[np.ndarray, "B 3"]  # those of the bust alone
+    skin: Int32[np.ndarray, "B 3"]  # triangles of the bust alone
     part: Int32[np.ndarray, "F"]
     one_sided: Bool[np.ndarray, "F"]
     casting: Int32[np.ndarray, "C 3"]
@@ -43,7 +43,7 @@ class ShadingMesh:
 
 @lru_cache(maxsize=64)
 def mesh(identity: Identity) -> ShadingMesh:
-    """The mesh of a person, kept for the people shown last."""
+    """The mesh of a person, kept for the people rendered last."""
     model, look = head_model(), identity.look
     triangles, part, corners, local = model.triangles, model.part, model.uv_triangles, model.mean
     if (strands := identity.strands) is not None:
@@ -54,7 +54,7 @@ def mesh(identity: Identity) -> ShadingMesh:
         local = np.concatenate([local, flow])
     casts = part != LASHES
     if strands is not None:
-        # Locks lie many deep: every fourth casts nearly the same shadow. A single one beside the face would draw a bar.
+        # Locks lie in many layers, so every fourth casts nearly the same shadow. One beside the face would cast a bar.
         lock = strands.triangles[:, 0] // (2 * (identity.haircut.steps + 1))
         corner = strands.points[strands.triangles]
         casts[len(model.triangles) :] = (lock % 4 == 0) & ((corner[..., 1] < -0.03) | (corner[..., 2] > 0.01)).all(1)
@@ -92,7 +92,7 @@ class Lighting:
 
 @lru_cache(maxsize=64)
 def lighting(subject: str) -> Lighting:
-    """The lamps on the day this person came: bright and soft, with a small variation of place, strength and warmth."""
+    """The lamps for this person: bright and soft, with small variations of place, strength and warmth."""
     generator = named_generator("session", subject)
     key = np.array([-0.42, -0.62, -0.95]) + generator.normal(size=3) * [0.14, 0.07, 0.05]
     fill = np.array([0.75, -0.20, -0.70]) + generator.normal(size=3) * 0.05

@@ -1,4 +1,4 @@
-"""Face shapes: a draw from the head model's identity space, tidied so that lips meet and eyelids can close."""
+"""Face shapes: sampled from the head model's identity space, corrected so that lips meet and eyelids can close."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from jaxtyping import Float32, Int32
 
 from raflib.studio.head_model import ACTIONS, CHAIN, EYE, INDEX, LASHES, SKIN, head_model
 
-SPREAD = 1.15  # standard deviations of the sampled people; a little more, so that faces are easy to tell apart
+SPREAD = 1.15  # standard deviation of a component; above 1, so that faces are easy to tell apart
 LIMIT = 2.1  # standard deviations at which a component is cut
 
 
-def draw(
+def sample(
     generator: np.random.Generator, attributes: dict[str, float]
 ) -> tuple[Float32[np.ndarray, "V 3"], Float32[np.ndarray, "5 3"], Float32[np.ndarray, "52"]]:
-    """Neutral points and neck pivots (world metres), and a factor per action that fits it to this face."""
+    """Neutral points and neck pivots (world metres), and a factor for each action that fits it to this face."""
     model = head_model()
     values = np.array([attributes[name] for name in model.attribute_names]) - model.attribute_mean
     scores = np.clip(generator.normal(size=len(model.components)) * SPREAD, -LIMIT, LIMIT)
@@ -47,7 +47,7 @@ class Mouth:
 
 @lru_cache(maxsize=1)
 def mouth() -> Mouth:
-    """Contacts are upper and lower lip points that nearly coincide at rest and part when the jaw opens."""
+    """Contacts: upper and lower lip points that nearly coincide on the mean head and part when the jaw opens."""
     model = head_model()
     value = mask_at_points("lips")
     inner = mask_at_points("mouth")
@@ -76,18 +76,18 @@ def mouth() -> Mouth:
 
 
 def close_lips(skin: Float32[np.ndarray, "V 3"]) -> Float32[np.ndarray, "V 3"]:
-    """Move the lips so that they touch as they do on the mean head: identity changes pull them apart or through."""
+    """Move the lips so that they touch as on the mean head; changes of identity separate or cross them."""
     model, lips = head_model(), mouth()
     closed = skin.copy()
-    rest = model.mean[lips.lower, 1] - model.mean[lips.upper, 1]
+    usual = model.mean[lips.lower, 1] - model.mean[lips.upper, 1]
     for _ in range(4):  # the reach of a point is below one, so a few passes
-        gap = closed[lips.lower, 1] - closed[lips.upper, 1] - np.minimum(rest, 0.0006)
+        gap = closed[lips.lower, 1] - closed[lips.upper, 1] - np.minimum(usual, 0.0006)
         closed[lips.points, 1] += lips.share @ gap.astype(np.float32)
     return closed
 
 
 def trim_lashes(skin: Float32[np.ndarray, "V 3"], length: float) -> Float32[np.ndarray, "V 3"]:
-    """Shorten the lashes to `length` of what the source gives them (a third of that below the eye)."""
+    """Shorten the lashes to the share `length` of the head model's (a third of that below the eye)."""
     model, trimmed = head_model(), skin.copy()
     lashes = model.points_of(LASHES)
     middles, radius = model.eyes()

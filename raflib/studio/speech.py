@@ -1,8 +1,7 @@
 """Spoken sentences as mouth movement: phonemes with coarticulation.
 
-Every phoneme has a target of facial actions and a dominance that decays with distance in time; what is shown is the
-dominance-weighted mean of the targets (the model of Cohen and Massaro, "Modeling coarticulation in synthetic visual
-speech", 1993).
+Every phoneme has a target of facial actions and a dominance that decays with distance in time; the mouth shows the
+dominance-weighted mean of the targets (Cohen and Massaro, "Modeling coarticulation in synthetic visual speech", 1993).
 """
 
 from __future__ import annotations
@@ -89,7 +88,7 @@ def speak(
     lengths = usual / pace * np.exp(generator.normal(size=len(names)) * 0.12)
     ends = start + np.cumsum(lengths)
     middles = ends - lengths / 2
-    # Lip closures and rounding win over their neighbours; silence yields.
+    # Lip closures and rounding dominate their neighbours; silence does not.
     strength = np.array([DOMINANCE.get(name, 1.0) for name in names])
     distance = np.abs(times[:, None] - middles[None]) / (lengths[None] * 0.62)
     dominance = strength * np.exp(-(distance**1.4)) + 1e-6

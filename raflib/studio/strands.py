@@ -1,8 +1,8 @@
 """Hair that stands off the head: locks combed over the scalp, each a tapering ribbon.
 
-A lock starts on the skin, follows the comb direction of its cut, falls by its weight, curls, and is kept outside the
-head by a map of the head's radius in every direction. Locks lie at different heights, which is what gives the hair its
-volume. Positions of roots are judged in the mean head's space; locks grow in the person's own space (metres).
+A lock starts on the skin, follows the comb direction of its cut, falls by its weight, and curls. A map of the head's
+radius in every direction keeps it outside the head. Locks lie at different heights, which gives the hair its volume.
+Roots are chosen on the mean head; locks grow on the person's own head (metres).
 """
 
 from __future__ import annotations
@@ -25,9 +25,16 @@ REACH = 0.118  # metres from CENTRE within which hair is kept off the skin: shou
 
 @dataclass(frozen=True, eq=False)
 class Strands:
-    """Locks as one mesh: `points`, `normals`, `tangents` [H,3] at rest (world metres), `triangles`, `flow` [H,2] (place
-    across all locks, share of the way from the root), `head_share` [H] of the head bone, `open` [H] to the sky, whether
-    a point is `lying` [H] on the skull, which hides it from the other side."""
+    """Locks as one mesh of H points.
+
+    Attributes:
+        points, normals, tangents: on the neutral head, world metres.
+        triangles: corners of each triangle.
+        flow: place across all locks, and share of the way from the root to the tip.
+        head_share: skin weight of the head bone.
+        open: ambient visibility.
+        lying: whether a point lies on the skull, which hides it from the other side.
+    """
 
     points: Float32[np.ndarray, "H 3"]
     normals: Float32[np.ndarray, "H 3"]
@@ -48,7 +55,7 @@ def grow(skin: Float32[np.ndarray, "V 3"], cut: Haircut, generator: np.random.Ge
     start, comb = _combing(roots, outwards, cut, generator)
     height = cut.thickness * generator.uniform(0.25, 1.0, len(roots)) * np.clip(growth(roots, cut) / 0.02, 0.15, 1)
     line = _trace(own, start, comb, length, height, cut, radius_map(skin))
-    line = line[np.argsort(-height, kind="stable")]  # outermost first: what lies under it need not be drawn
+    line = line[np.argsort(-height, kind="stable")]  # outermost first, so that hidden locks need not be rasterized
     bun = _bun(skin, cut, generator, len(line) // 6) if cut.tied else line[:0]
     wound = np.arange(len(line) + len(bun)) >= len(line)
     return _ribbons(np.concatenate([line, bun]), wound, cut, generator)
@@ -57,7 +64,7 @@ def grow(skin: Float32[np.ndarray, "V 3"], cut: Haircut, generator: np.random.Ge
 def _roots(
     skin: Float32[np.ndarray, "V 3"], cut: Haircut, generator: np.random.Generator
 ) -> tuple[Float[np.ndarray, "K 3"], Float[np.ndarray, "K 3"], Float[np.ndarray, "K 3"]]:
-    """Evenly strewn places where hair grows: on the mean head, on the person, and the outward direction there."""
+    """Evenly spread roots of hair: on the mean head, on the person, and the outward direction there."""
     model = head_model()
     corners = model.triangles[model.part == SKIN]
     middle = model.mean[corners].mean(1)
@@ -141,7 +148,7 @@ def _trace(
     heading = start / np.linalg.norm(start, axis=1, keepdims=True)
     step = (length / cut.steps)[:, None]
     for number in range(1, cut.steps + 1):
-        grip = np.clip(1.3 - step * number / 0.085, 0, 1)  # a comb's direction is lost along the lock, weight is not
+        grip = np.clip(1.3 - step * number / 0.085, 0, 1)  # the combed direction fades along the lock, weight does not
         pull = comb * cut.hold * grip + cut.weight * (1.6 - 0.6 * grip) * np.array([0, 1.0, 0])
         if cut.tied:
             pull = KNOT - place
@@ -149,7 +156,7 @@ def _trace(
         heading = heading + step * 38 * pull
         heading /= np.linalg.norm(heading, axis=1, keepdims=True)
         out = (place - CENTRE) / np.linalg.norm(place - CENTRE, axis=1, keepdims=True)
-        above = np.clip((0.01 - place[:, 1]) / 0.04, 0, 1) * (1 - cut.lift)  # on the skull hair lies, below it hangs
+        above = np.clip((0.01 - place[:, 1]) / 0.04, 0, 1) * (1 - cut.lift)  # hair lies on the skull and hangs below it
         heading = heading - out * ((heading * out).sum(1) * above)[:, None]
         lift = height * min(1.0, number * length.mean() / cut.steps / 0.02)
         place = _clear_face(_outside(place + step * heading, lift, radii), cut)
@@ -235,8 +242,9 @@ def _outside(place: np.ndarray, lift: np.ndarray, radii: np.ndarray) -> np.ndarr
 
 
 def _ribbons(line: np.ndarray, wound: np.ndarray, cut: Haircut, generator: np.random.Generator) -> Strands:
-    """Ribbons along the centre lines [K, S, 3], some `wound` [K] in a bun: flat to the head, pointed at the tip, with
-    normals that make them look round."""
+    """Ribbons along the centre lines [K,S,3], some `wound` [K] in a bun.
+
+    They are flat on the head and pointed at the tip, and their normals make them look round."""
     count, steps = line.shape[:2]
     tangent = np.gradient(line, axis=1)
     tangent /= np.linalg.norm(tangent, axis=2, keepdims=True) + 1e-9

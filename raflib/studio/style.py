@@ -1,8 +1,8 @@
-"""How a person wears and moves their face: everyone shows the same intended expression differently.
+"""Personal expression style: people show the same intended expression differently.
 
-An intention [52] becomes what is shown by a gain a muscle, a left/right imbalance and cross-talk between muscles that
-belong together, on top of a habitual face at rest. Timing, carriage of the head and where the eyes rest are used when a
-performance is written.
+The shown actions follow from the intended ones [52] by a gain for each action, a left/right imbalance, and cross-talk
+between actions that belong together. They are added to the person's neutral face, which has habits too. Timing, head
+pose and gaze are used when a performance is made.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from jaxtyping import Float32
 
 from raflib.studio.head_model import ACTIONS, INDEX
 
-GAIN_SPREAD = 0.30  # standard deviation of the logarithm of a muscle's gain, between people
-SIDE_SPREAD = 0.10  # and of a left side against its right one
+GAIN_SPREAD = 0.30  # standard deviation, between people, of the logarithm of an action's gain
+SIDE_SPREAD = 0.10  # the same for a left side against its right one
 HABIT = 0.18  # typical size of a random cross-talk coefficient
 HABITS = 26
-TONE = 0.78  # size of the habits of a face at rest: how far apart resting faces are
+TONE = 0.78  # size of the habits of a neutral face: how different neutral faces are
 TONE_BOUND = 1.7  # no habit is stronger than this many times its usual size
-GAZE_SPREAD = (7.0, 3.5)  # degrees to the side and up to where the eyes rest: the lens, a prompter, the operator
-CARRIAGE = (4.4, 3.2, 3.6)  # degrees of yaw, pitch, roll between people's ways of sitting before the same cameras
+GAZE_SPREAD = (7.0, 3.5)  # degrees to the side and up, between people's usual gaze (lens, prompter, operator)
+CARRIAGE = (4.4, 3.2, 3.6)  # degrees of yaw, pitch, roll, between people's usual head pose
 
-# Muscles that tend to come along with others in everyone, and how strongly on average.
+# Actions that come with others in all people, and how strongly on average.
 COMPANIONS = (
     ("mouthSmile", "cheekSquint", 0.45), ("mouthSmile", "eyeSquint", 0.12), ("mouthSmile", "mouthDimple", 0.20),
     ("noseSneer", "mouthUpperUp", 0.30), ("noseSneer", "browDown", 0.25), ("browDown", "eyeSquint", 0.25),
@@ -31,8 +31,8 @@ COMPANIONS = (
     ("eyeBlink", "cheekSquint", 0.10), ("mouthFrown", "mouthShrugLower", 0.25), ("cheekPuff", "mouthPress", 0.30),
     ("mouthPucker", "mouthFunnel", 0.20), ("mouthStretch", "mouthLowerDown", 0.20),
 )  # fmt: skip
-# Habits of a face at rest, each a pair of poses: brows worn high or low, worried or arched; cheerful or grave; eyes
-# wide or narrow; heavy lids; lips parted or pressed; pursed or drawn out; chin tense or slack.
+# Habits of a neutral face, each a pair of poses: brows high or low, worried or arched; cheerful or grave; eyes wide or
+# narrow; lids low or high; lips parted or pressed, pursed or stretched; chin tense or loose.
 HABITUAL = (
     ({"browInnerUp": 0.80, "browOuterUp": 0.62}, {"browDown": 0.45}),
     ({"browInnerUp": 0.45}, {"browOuterUp": 0.45}),
@@ -43,7 +43,7 @@ HABITUAL = (
     ({"mouthPucker": 0.45}, {"mouthStretch": 0.16, "mouthDimple": 0.35}),
     ({"mouthShrugLower": 0.30, "mouthShrugUpper": 0.15}, {"mouthLowerDown": 0.15, "jawOpen": 0.04}),
 )
-# A habit gives way to its opposite: corners pulled down end a resting smile.
+# A habit ends with its opposite: corners of the mouth pulled down end a habitual smile.
 OPPOSITES = (
     ("mouthSmile", "mouthFrown"), ("mouthSmile", "mouthPucker"), ("browInnerUp", "browDown"),
     ("browOuterUp", "browDown"), ("eyeWide", "eyeSquint"), ("eyeWide", "eyeBlink"), ("mouthPress", "jawOpen"),
@@ -65,22 +65,22 @@ def sides(name: str) -> tuple[int, ...]:
 
 @dataclass(frozen=True, eq=False)
 class ExpressionStyle:
-    """Personal habits: `mixing` [52,52] maps intention to what is shown, the rest shapes timing and rest pose."""
+    """Personal habits: `mixing` [52,52] maps intended to shown actions; the others change timing and neutral face."""
 
     mixing: Float32[np.ndarray, "52 52"]
-    resting: Float32[np.ndarray, "52"]  # tone kept at rest
-    gaze: Float32[np.ndarray, "2"]  # degrees to the left of the lens and above it, where the eyes rest
+    resting: Float32[np.ndarray, "52"]  # actions of the neutral face
+    gaze: Float32[np.ndarray, "2"]  # degrees of the usual gaze, to the left of the lens and above it
     carriage: Float32[np.ndarray, "3"]  # degrees of yaw, pitch, roll at which the head is held
-    speed: float  # factor on the pace of everything
-    expressivity: float  # factor on the size of everything
+    speed: float  # factor on the pace of all motion
+    expressivity: float  # factor on the size of all actions
     blink_rate: float  # blinks a second
     head_motion: float  # factor on head movement
     nod: float  # degrees that the chin drops with a stressed syllable
     brow_beat: float  # how far brows rise with one
 
     @classmethod
-    def draw(cls, generator: np.random.Generator) -> ExpressionStyle:
-        """A person's habits from `generator`."""
+    def sample(cls, generator: np.random.Generator) -> ExpressionStyle:
+        """A person's habits, sampled from `generator`."""
         gain = np.exp(generator.normal(size=len(ACTIONS)) * GAIN_SPREAD)
         for name in [name[:-4] for name in ACTIONS if name.endswith("Left")]:
             left, right = INDEX[name + "Left"], INDEX[name + "Right"]
@@ -102,7 +102,7 @@ class ExpressionStyle:
         gaze = [index for index, name in enumerate(ACTIONS) if name.startswith("eyeLook")]
         mixing[gaze] = np.eye(len(ACTIONS))[gaze]
         blinks = list(sides("eyeBlink"))
-        mixing[blinks] = np.eye(len(ACTIONS))[blinks]  # everybody's eyes close fully
+        mixing[blinks] = np.eye(len(ACTIONS))[blinks]  # all people's eyes close fully
         return cls(
             mixing=mixing.astype(np.float32),
             resting=_resting(generator),
@@ -117,7 +117,7 @@ class ExpressionStyle:
         )
 
     def show(self, intention: Float32[np.ndarray, "*t 52"]) -> Float32[np.ndarray, "*t 52"]:
-        """What this person shows when they mean `intention`: habits applied, kept within [0,1]."""
+        """The actions that this person shows for the intended ones, in [0,1]."""
         shown = intention @ self.mixing.T * self.expressivity
         free = [i for i, name in enumerate(ACTIONS) if name.startswith(("eyeLook", "eyeBlink"))]
         shown[..., free] = intention[..., free]
@@ -127,11 +127,11 @@ class ExpressionStyle:
             for index in sides(habit):
                 against = [other for other in sides(opposite) if _same_side(index, other)]
                 kept[..., index] *= 1 - shown[..., against].mean(-1)
-        return (shown + kept * (1 - shown)).astype(np.float32)  # a muscle already at work has less left to add
+        return (shown + kept * (1 - shown)).astype(np.float32)  # an action that is already strong adds less
 
 
 def _resting(generator: np.random.Generator) -> Float32[np.ndarray, "52"]:
-    """A face at rest: how far each habit of `HABITUAL` goes, one way or the other, a little more on one side."""
+    """A neutral face: each habit of `HABITUAL` in one of its two poses, a little stronger on one side."""
     resting = np.zeros(len(ACTIONS), np.float32)
     for poses in HABITUAL:
         size = float(np.clip(generator.normal(), -TONE_BOUND, TONE_BOUND))

@@ -1,4 +1,4 @@
-"""What a person's surface looks like: a painted texture over the atlas and the ambient visibility of every point.
+"""A person's appearance: a painted texture over the atlas, and the ambient visibility of every point.
 
 The texture is uint8 RGBA: colour stored as the square root of linear reflectance, alpha as specular strength. All
 features are formulas of position on the mean head, so they are sharp at any size and follow the face when it moves.
@@ -26,7 +26,7 @@ Layer = tuple[np.ndarray, np.ndarray, np.ndarray | float]
 
 
 class Appearance:
-    """How a person's surface looks; each part is made on first use (about 0.2 s for small images).
+    """Texture and ambient visibility of a person; each texture is made on first use (0.2 s for small images).
 
     `half` [512,512,4] and `full` [1024,1024,4] are the texture for small and large images; `shut` and `open` [P] are
     the ambient visibility of bust and hair with the mouth shut and open.
@@ -105,7 +105,7 @@ def _skin(maps: Atlas, at: Places, look: Look) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _moles(maps: Atlas, look: Look) -> np.ndarray:
-    """Small dark spots at places of the mean head that the person's numbers choose."""
+    """Small dark spots on the mean head, at places that depend on the person."""
     places = np.random.default_rng(int(look.moles * 1e6)).uniform([-0.06, -0.03], [0.06, 0.09], (12, 2))
     across, down = maps.position[..., 0], maps.position[..., 1]
     total = np.zeros(across.shape)

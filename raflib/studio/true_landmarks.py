@@ -1,8 +1,8 @@
-"""Where the face tracker's 478 landmarks truly are on a studio head.
+"""True places of the face tracker's 478 landmarks on a studio head.
 
 Each landmark is bound to a point of one triangle of the head model: three corners and their shares. Eye landmarks lie
-on the eyeball and follow the gaze. `scripts/build_landmarks.py` found the binding by watching studio people with the
-tracker, so the landmarks sit where the tracker puts them on average; what it adds on one face or in one frame is error.
+on the eyeball and follow the gaze. `scripts/build_landmarks.py` found the binding by tracking studio people, so the
+landmarks are where the tracker places them on average. Its deviations on one face or in one frame are errors.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Binding:
 
 @lru_cache(maxsize=1)
 def binding() -> Binding:
-    """The binding that ships, read once a process. RafError naming the file when it is missing or damaged."""
+    """The binding that ships, read once in a process. RafError naming the file when it is missing or damaged."""
     return read_binding(PATH)
 
 

@@ -1,7 +1,7 @@
-"""Folds of the skin that come and go with the expression: where they lie on the face and what draws them.
+"""Folds of the skin that depend on the expression: their places on the face, and the actions that cause them.
 
 Each group of folds is a map over the texture atlas, negative in a groove and positive on the bulge beside it; the
-shading kernel adds the groups, weighted by what the face shows, and darkens or lightens the skin by the sum.
+shading kernel adds the groups, weighted by the shown actions, and darkens or lightens the skin by the sum.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from raflib.studio.head_model import ACTIONS, EYE_LEVEL, FACE_FRONT, INDEX
 
 Map = Float[np.ndarray, "R C"]
 EYE_CORNER, NOSE_WING = (0.0475, -0.002), (0.0195, -0.034)  # across, up from the eyes (metres, mean head)
-# Group: the actions that draw it, and how strongly.
-DRAWN_BY: dict[str, dict[str, float]] = {
+# For each group, the actions that cause it, and how strongly.
+CAUSED_BY: dict[str, dict[str, float]] = {
     "forehead": {"browInnerUp": 0.5, "browOuterUpLeft": 0.3, "browOuterUpRight": 0.3},
     "frown": {"browDownLeft": 0.45, "browDownRight": 0.45, "noseSneerLeft": 0.1, "noseSneerRight": 0.1},
     "nose": {"noseSneerLeft": 0.45, "noseSneerRight": 0.45},
@@ -30,19 +30,19 @@ DRAWN_BY: dict[str, dict[str, float]] = {
     "cheekRight": {"mouthSmileRight": 0.75, "noseSneerRight": 0.5, "mouthUpperUpRight": 0.4, "mouthDimpleRight": 0.3,
                    "mouthStretchRight": 0.3},
 }  # fmt: skip
-GROUPS = tuple(DRAWN_BY)
-AGEING = np.array([0.5, 0.5, 0.1, 0.2, 0.45, 0.45, 0.8, 0.8], np.float32)  # how much of each group age leaves for good
+GROUPS = tuple(CAUSED_BY)
+AGEING = np.array([0.5, 0.5, 0.1, 0.2, 0.45, 0.45, 0.8, 0.8], np.float32)  # share of each group that stays on old faces
 _MIXING = np.zeros((len(GROUPS), len(ACTIONS)), np.float32)
-for _row, _drawn in enumerate(DRAWN_BY.values()):
-    for _name, _amount in _drawn.items():
+for _row, _causes in enumerate(CAUSED_BY.values()):
+    for _name, _amount in _causes.items():
         _MIXING[_row, INDEX[_name]] = _amount
 
 
 def depths(actions: Float32[np.ndarray, "52"], age: float) -> Float32[np.ndarray, "G"]:
-    """How deep each group of folds is for shown `actions` on a person of `age` (0.6 young .. 0.84 elderly)."""
+    """Depth of each group of folds for shown `actions` on a person of `age` (0.6 young .. 0.84 elderly)."""
     older = np.float32(np.clip((age - 0.6) / 0.24, 0, 1))
-    drawn = np.minimum(_MIXING @ actions, 1) * (0.50 + 0.35 * older)
-    return (drawn + AGEING * (0.04 + 0.22 * older * older)).astype(np.float32)
+    folded = np.minimum(_MIXING @ actions, 1) * (0.50 + 0.35 * older)
+    return (folded + AGEING * (0.04 + 0.22 * older * older)).astype(np.float32)
 
 
 @lru_cache(maxsize=2)

@@ -1,6 +1,6 @@
 """Compiled kernels under the studio's renderer: triangles to depth, vertex normals, soft shadow maps.
 
-Everything is float32 and single-threaded, so pictures are the same on every run. Screen coordinates are in samples:
+Everything is float32 and single-threaded, so images are the same in every run. Screen coordinates are in samples:
 sample (row, column) is taken at (column + 0.5, row + 0.5). Depth buffers hold a nearness that is positive and larger
 where nearer: 1/z in perspective, `FAR` + distance along the axis in orthographic maps. 0 means empty.
 """
@@ -18,7 +18,7 @@ FAR = 10.0  # metres, added to orthographic nearness to keep it positive
 
 @njit
 def behind(depth, x, y, nearness):
-    """Whether something nearer was drawn at (x, y); False outside the buffer."""
+    """Whether the buffer holds something nearer at (x, y); False outside it."""
     column, row = int(x), int(y)
     if column < 0 or row < 0 or column >= depth.shape[1] or row >= depth.shape[0]:
         return False
@@ -30,8 +30,8 @@ def fill(x, y, nearness, triangles, one_sided, locks, face, depth):
     """Keep in `face` [H,W] the nearest triangle of every sample and in `depth` its interpolated nearness.
 
     `x`, `y`, `nearness` [V]; `one_sided` [F] marks triangles seen only from their front (counter-clockwise with y
-    down means front here: negative signed area). Triangles from index `locks` on are hair, many layers of it: one whose
-    corners and middle are hidden by what was drawn before is taken to be hidden.
+    down means front here: negative signed area). Triangles from index `locks` on are hair in many layers: a triangle
+    whose corners and middle are hidden by earlier ones counts as hidden.
     """
     height, width = depth.shape
     half, zero = np.float32(0.5), np.float32(0.0)

@@ -16,7 +16,7 @@ from raflib.tracking.multiview import Sighting, track_views
 
 VERSION = 1
 """Raised with every change after which features, landmarks or poses of the same images come out differently. Caches of
-tracks and the recipe of a bank are named by it; `tests/test_golden.py` tells when it is due."""
+tracks and the recipe of a bank are named by it; `tests/test_golden.py` fails when it must be raised."""
 
 __all__ = [
     "ARKIT52",

@@ -1,16 +1,16 @@
-"""Basel Face Models, read from files the user has (they may not be shipped): `read_basel(path)`.
+"""Basel Face Models, read from the user's own files (they may not be shipped): `read_basel(path)`.
 
-Three layouts are known by their content:
+Three layouts are recognised by their content:
 
-* `BFM_model_front.mat`, the merged model most reconstruction codes use: `meanshape`, `idBase`, `exBase` (decimetres, a
-  deviation a coefficient), `tri` and 68 `keypoints`, counted from 1.
+* `BFM_model_front.mat`, the merged model that most reconstruction codes use: `meanshape`, `idBase`, `exBase`
+  (decimetres for a coefficient of one standard deviation), `tri` and 68 `keypoints`, counted from 1.
 * `01_MorphableModel.mat`, the Basel Face Model of 2009: `shapeMU`, `shapePC`, `shapeEV` (deviations), `tl`, in
   micrometres. It has no expressions; the basis in `Exp_Pca.bin` (a count, a mean, then the components, for the 53,215
   vertices that `BFM_exp_idx.mat` lists as `trimIndex`) with its deviations in `std_exp.txt` comes from the same folder.
 * `model2017-1_….h5` and `model2019_….h5`: groups `shape` and `expression` with `model/mean`, `pcaBasis`, `pcaVariance`
   in millimetres, and named landmarks in `metadata/landmarks/json`. Reading them needs h5py.
 
-All have x to the subject's left, y up and z out of the face; here y points down and the face looks to −z.
+All have x to the subject's left, y up and z out of the face. In `raflib`, y points down and the face looks to −z.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ MICROMETRES, MILLIMETRES, DECIMETRES = 1e-5, 1e-2, 1.0
 MODEL, REMEDY = "Basel Face Model", "download it again"
 MERGED, OF_2009 = ("meanshape", "idBase", "exBase", "tri", "keypoints"), ("shapeMU", "shapePC", "shapeEV", "tl")
 NAMES_2009 = ("Exp_Pca.bin", "std_exp.txt", "BFM_exp_idx.mat")
-"""Where the model of 2009 has its expressions from."""
+"""Files with the expressions for the model of 2009."""
 NAMED = {
     "center.chin.tip": 8, "center.nose.tip": 30, "center.nose.attachement_to_philtrum": 33,
     "right.nose.wing.outer": 31, "left.nose.wing.outer": 35,
@@ -42,7 +42,7 @@ NAMED = {
     "right.lips.corner": 48, "center.lips.upper.outer": 51, "left.lips.corner": 54, "center.lips.lower.outer": 57,
     "center.lips.upper.inner": 62, "center.lips.lower.inner": 66,
 }  # fmt: skip
-"""Which of iBUG's 68 points a named landmark is."""
+"""Number among iBUG's 68 points of each named landmark."""
 
 Parts = tuple[np.ndarray, list[np.ndarray], np.ndarray | None, np.ndarray | dict[int, int] | None]
 """Mean [V,3], bases of identity and expression [K,V,3], triangles [F,3] and landmark vertices by iBUG number; None
@@ -86,21 +86,22 @@ def read_basel(
         return LinearFaceModel("bfm", mean, *bases, rows, tracker, triangles)
 
 
-def _house(values: np.ndarray, unit: float) -> Float[np.ndarray, "*k V 3"]:
-    """Flat x y z x y z … in a file's unit to [.., V, 3] in decimetres and house axes."""
+def _converted(values: np.ndarray, unit: float) -> Float[np.ndarray, "*k V 3"]:
+    """Flat x y z x y z … in a file's unit, as [.., V, 3] in decimetres and the axes of `raflib`."""
     return values.reshape(*values.shape[:-1], -1, 3) * (AXES * unit)
 
 
 def _basis(columns: np.ndarray, deviations: np.ndarray, unit: float) -> Float[np.ndarray, "K V 3"]:
     """Columns [3V,K] of unit length (or not) times their deviations."""
-    with np.errstate(over="ignore"):  # infinite ones are refused by the model
-        return _house((columns.astype(np.float32) * deviations.ravel().astype(np.float32)).T, unit).astype(np.float32)
+    with np.errstate(over="ignore"):  # the model refuses infinite values
+        columns = columns.astype(np.float32) * deviations.ravel().astype(np.float32)
+        return _converted(columns.T, unit).astype(np.float32)
 
 
 def _read_mat(path: Path, counts: tuple[int, int]) -> Parts:
     stored = read_matlab(path, (*MERGED, *OF_2009), MODEL, REMEDY)
     if "meanshape" in stored:
-        mean, names = _house(stored["meanshape"].ravel(), DECIMETRES), ("idBase", "exBase")
+        mean, names = _converted(stored["meanshape"].ravel(), DECIMETRES), ("idBase", "exBase")
         parts = [stored[name][:, :count] for name, count in zip(names, counts, strict=True)]
         bases = [_basis(part, np.ones(1), DECIMETRES) for part in parts]
         return mean, bases, _triangles(stored.get("tri"), 1), stored["keypoints"].ravel().astype(int) - 1
@@ -110,7 +111,7 @@ def _read_mat(path: Path, counts: tuple[int, int]) -> Parts:
 
 
 def _of_2009(path: Path, stored: dict[str, np.ndarray], counts: tuple[int, int]) -> Parts:
-    mean, kept = _house(stored["shapeMU"].ravel(), MICROMETRES), slice(counts[0])
+    mean, kept = _converted(stored["shapeMU"].ravel(), MICROMETRES), slice(counts[0])
     identity = _basis(stored["shapePC"][:, kept], stored["shapeEV"].ravel()[kept], MICROMETRES)
     components, trimmed = _expressions(path.parent, len(mean), counts[1])
     expression = np.zeros((len(components), *mean.shape), np.float32)
@@ -157,7 +158,7 @@ def _read_h5(path: Path, counts: tuple[int, int]) -> Parts:
         if (variances < 0).any():
             raise ValueError(f"variances of {part} are negative")
         bases.append(_basis(stored[f"{part}/model/pcaBasis"], np.sqrt(variances), MILLIMETRES))
-    mean = _house(stored["shape/model/mean"].astype(np.float64) + stored["expression/model/mean"], MILLIMETRES)
+    mean = _converted(stored["shape/model/mean"].astype(np.float64) + stored["expression/model/mean"], MILLIMETRES)
     return mean, bases, _triangles(stored.get(cells), 0), _nearest(stored[text], mean) if text in stored else None
 
 
@@ -176,7 +177,7 @@ def _nearest(text: object, mean: Float[np.ndarray, "V 3"]) -> dict[int, int]:
 
 
 def _triangles(cells: np.ndarray | None, first: int) -> np.ndarray | None:
-    """[F,3] corners counted from 0, whichever way the file lists them."""
+    """Corners [F,3] counted from 0; a file lists them by row or by column."""
     if cells is None:
         return None
     cells = np.asarray(cells).astype(np.int32) - first

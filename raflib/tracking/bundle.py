@@ -1,8 +1,8 @@
-"""Where points of one head are, and how it moved: bundle adjustment and resection (Gauss-Newton, robust).
+"""Points on one head and the head's motion, estimated together: bundle adjustment and resection (robust Gauss-Newton).
 
-A pose carries points [M,3] on the head (metres) into the world; each point is watched by one camera. `seen` [F,M,2] is
-where frame F shows it in pixels, NaN where it was lost. Residuals count with Geman-McClure weights whose tolerance
-shrinks from round to round.
+A pose moves points [M,3] on the head (metres) into the world. One camera sees each point. `seen` [F,M,2] holds its
+pixel in each frame, NaN where it was lost. Residuals have Geman-McClure weights, and their tolerance shrinks from round
+to round.
 """
 
 from __future__ import annotations
@@ -18,22 +18,25 @@ from raflib.geometry import Camera, axis_angle_to_matrix, matrix_to_axis_angle
 
 ROUNDS = 10
 COARSE, FINE = 3.0, 0.4
-"""Pixels: how far a corner may typically lie from its place on the head. The rounds tighten it from one to the other,
-so that rough starting poses do not decide which corners count."""
+"""Typical distance (pixels) of a corner from its place on the head, in the first round and in the last.
+
+The tolerance shrinks between them, so that rough starting poses do not decide which corners count."""
 PLACE_PRIOR = 0.012
-"""Metres that a corner may lie off the landmarks' depth."""
+"""Standard deviation (metres) of a corner's distance from the landmarks' depth."""
 ENOUGH = 12
-"""Corners without which a frame keeps the pose it came with."""
+"""Fewest corners for a new pose; a frame with fewer keeps its first pose."""
 
 
 def extrinsics_of(cameras: Sequence[Camera]) -> Float[np.ndarray, "V 3 4"]:
+    """World-to-camera matrices."""
     return np.stack([camera.extrinsic[:3] for camera in cameras])
 
 
 def common_lens(cameras: Sequence[Camera]) -> Float[np.ndarray, "3 3"]:
+    """The cameras' common intrinsic matrix; RafError if they differ."""
     first = cameras[0].intrinsic
     if any(np.abs(camera.intrinsic - first).max() > 1e-6 for camera in cameras):
-        raise RafError("map_head: the cameras have different lenses; give pictures cropped to one")
+        raise RafError("map_head: the cameras have different lenses; give images cropped to one")
     return first
 
 
@@ -92,10 +95,16 @@ def adjust(
     views: Float[np.ndarray, "M 3 4"],
     lens: Float[np.ndarray, "3 3"],
 ) -> tuple[Float[np.ndarray, "M 3"], Float[np.ndarray, "F 3 3"], Float[np.ndarray, "F 3"]]:
-    """Points and poses that agree with what was seen, starting from rough ones; `views` [M,3,4] is each point's camera.
+    """Points and poses that agree with the pixels `seen`, starting from rough ones.
 
-    Poses are eliminated from the normal equations (Schur complement). Points are held to their start by a prior, which
-    also keeps the frame of the poses where it was.
+    Args:
+        points: places on the head, metres.
+        rotations, places: poses of the frames.
+        seen: pixels, NaN where a point was lost.
+        views: the extrinsic matrix of each point's camera; `lens` is their common intrinsic matrix.
+
+    Poses are eliminated from the normal equations (Schur complement). A prior holds the points near their start, and
+    so keeps the poses' frame of reference.
     """
     start, count = points, len(points)
     hold = (FINE / PLACE_PRIOR) ** 2
@@ -132,7 +141,13 @@ def resected(
     views: Float[np.ndarray, "M 3 4"],
     lens: Float[np.ndarray, "3 3"],
 ) -> tuple[Float[np.ndarray, "T 6"], Bool[np.ndarray, "T"]]:
-    """Poses of the `known` rows given the points, and which were found; the other rows keep the pose they came with."""
+    """Poses of the `known` rows, given the points, and which were found. Other rows keep their pose.
+
+    Args:
+        poses: rough poses.
+        known: rows to estimate.
+        seen, points, views, lens: as in `adjust`.
+    """
     rotations, places = split(poses[known])
     for tolerance in _tolerances():
         residual, weight, by_pose, _ = _linearised(points, rotations, places, seen[known], views, lens, tolerance)

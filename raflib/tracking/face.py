@@ -1,8 +1,8 @@
 """`FaceTracker`: one image → 52 expression scores, 478 landmarks and a head matrix, or None where there is no face.
 
-MediaPipe's FaceLandmarker behind one function call. Every image is looked at on its own (mode "image"), so results do
-not depend on order; mode "video" lets MediaPipe smooth over consecutive frames. The model file ships in `data` and is
-checked by its hash; nothing is downloaded. No face is None: nothing is ever filled in.
+MediaPipe's FaceLandmarker behind one function call. Every image is tracked on its own (mode "image"), so results do not
+depend on order; mode "video" lets MediaPipe smooth over consecutive frames. The model file ships in `data` and is
+checked by its hash; nothing is downloaded. An image without a face gives None; nothing is filled in.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ class Observation:
 
     @property
     def rotation(self) -> Float[np.ndarray, "3"]:
-        """How the head is turned: axis-angle (radians) in the camera's axes of `raflib.geometry`, 0 for a face that
-        looks straight into it. The tracker's own estimate, with its own bias for every person."""
+        """Rotation of the head: axis-angle (radians) in the camera's axes of `raflib.geometry`, 0 for a face that looks
+        into the camera. It is the tracker's own estimate, with a bias for every person."""
         from scipy.spatial.transform import Rotation
 
         turn = Rotation.from_matrix(self.matrix[:3, :3].astype(np.float64)).as_rotvec()
@@ -105,7 +105,7 @@ def checked_model(path: str | Path | None = None) -> Path:
 def search_windows(height: int, width: int) -> Iterator[tuple[int, int, int]]:
     """Square windows (x, y, side) to look for a small face in: halves of the shorter side, then quarters, overlapping.
 
-    A face detector shrinks its input to 128 pixels, so a face smaller than about a tenth of the picture is lost to it.
+    A face detector shrinks its input to 128 pixels, so it misses a face smaller than about a tenth of the image.
     """
     shorter = min(height, width)
     for divisor in (1, 2, 4):
@@ -135,7 +135,7 @@ class FaceTracker:
         self._answered = False
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the process)
         self._process = subprocess.Popen(
-            [sys.executable, "-P", worker.__file__, str(self._model)],  # -P: our folder must not shadow other packages
+            [sys.executable, "-P", worker.__file__, str(self._model)],  # -P: no module of this folder shadows others
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -146,9 +146,9 @@ class FaceTracker:
     def __call__(self, image: np.ndarray) -> Observation | None:
         """The face in an RGB image (uint8 [H,W,3]), or None.
 
-        A face too small to be found in the whole picture is searched in ever smaller windows and looked at again in a
-        window around it; its coordinates are those of the whole picture. Raises RafError for an image of another kind
-        or without pixels, and when MediaPipe fails on it; the tracker goes on with the next image.
+        A face too small to be found in the whole image is searched in smaller windows, then tracked in a window around
+        it; its coordinates refer to the whole image. Raises RafError for an image of another kind or without pixels,
+        and if MediaPipe fails on it; the tracker continues with the next image.
         """
         image = np.asarray(image)
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
@@ -211,14 +211,14 @@ class FaceTracker:
         return data
 
     def _why_it_ended(self, image: np.ndarray) -> str:
-        """What ended the process, as one line: a signal is named, since the log cannot know of it."""
+        """The reason why the process ended, as one line; a signal is named, because it is not in the log."""
         status = self._process.wait(timeout=10)
         self._log.seek(0)
         lines = self._log.read().decode(errors="replace").strip().splitlines()
         words = f", last words: {lines[-1]}" if lines else ""
         if status == -signal.SIGKILL:
             words, remedy = "", "systems kill when memory runs out: close other programs or use smaller images"
-        elif -status in _OF_ANOTHER:
+        elif -status in _FROM_OUTSIDE:
             words, remedy = "", "another program ended it: run this again"
         else:
             remedy = "leave this image out" if self._answered else "check its installation, or leave this image out"
@@ -239,7 +239,7 @@ class FaceTracker:
             self._log.close()
 
     def close(self) -> None:
-        """Ends MediaPipe's process; the tracker cannot be used afterwards. Closing twice is fine."""
+        """End MediaPipe's process; the tracker cannot be used afterwards. A second call does nothing."""
         self._closed = True
         self._stop()
 
@@ -254,8 +254,8 @@ class FaceTracker:
             self.close()
 
 
-_OF_ANOTHER = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
-"""Signals that a process gets from another one, not from its own fault."""
+_FROM_OUTSIDE = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+"""Signals that come from another process and mean no fault of this one."""
 
 
 def _signal_name(number: int) -> str:

@@ -1,8 +1,8 @@
 """Linear face models (3DMM): a mean, an identity basis and an expression basis.
 
-A model speaks the house conventions whatever file it comes from: canonical head space (x = the subject's left, y down,
-the face looks to −z) in decimetres, and bases scaled so that a coefficient of 1 is one standard deviation.
-`open_model()` ships and is free; Basel Face Models are read from files the user has (`raflib.tracking.basel`).
+Every model has the same conventions: canonical head space (x = the subject's left, y down, the face looks to −z) in
+decimetres, and bases scaled so that a coefficient of 1 is one standard deviation. `open_model()` ships and is free;
+Basel Face Models are read from the user's own files (`raflib.tracking.basel`).
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ STORED = {
     "triangles": Array("iu", "F 3", optional=True), "seen_mean": Array("f", "L 3", optional=True),
     "seen_identity": Array("f", "I L 3", optional=True), "seen_expression": Array("f", "E L 3", optional=True),
 }  # fmt: skip
-"""What a file of `write_model` holds."""
+"""Arrays of a file of `write_model`."""
 REMEDY = "restore the file or make it again"
 FEWEST = 6
-"""Landmarks a model needs; with fewer, pose and shape cannot be told apart."""
+"""Fewest landmarks of a model; with fewer, pose and shape cannot be separated."""
 
 
 @dataclass(frozen=True, eq=False)
 class Landmarks:
-    """Landmarks of a model: `mean` [L,3], `identity` [I,L,3] and `expression` [E,L,3], decimetres a deviation."""
+    """Landmarks of a model: `mean` [L,3], bases `identity` [I,L,3] and `expression` [E,L,3], in decimetres."""
 
     mean: Float[np.ndarray, "L 3"]
     identity: Float[np.ndarray, "I L 3"]
@@ -47,12 +47,12 @@ class LinearFaceModel:
     Attributes:
         name: family, such as "open" or "bfm"; with the number of expressions it is the `feature_space` ("bfm64").
         mean: [V,3] canonical decimetres.
-        identity, expression: [I,V,3], [E,V,3] decimetres a standard deviation.
+        identity, expression: [I,V,3], [E,V,3] decimetres for one standard deviation.
         vertices: [L] rows of `mean` that are landmarks.
-        tracker: [L] which of the tracker's points (MediaPipe's 478, or whatever is fitted) each of them is.
-        triangles: [F,3] for drawing, or None.
-        seen: the landmarks as the face tracker sees them, where that was learned. The same coefficients mean the same
-            face; the tracker pulls it towards faces it knows and moves it less.
+        tracker: [L] number of each landmark among the fitted points (MediaPipe's 478, for the face tracker).
+        triangles: [F,3] for rendering, or None.
+        seen: the landmarks as the face tracker places them, if that was learned. The same coefficients mean the same
+            face, but the tracker pulls it towards usual faces and moves it less.
 
     Raises RafError when shapes do not fit together or an index is out of range.
     """
@@ -102,7 +102,7 @@ class LinearFaceModel:
 
     @property
     def feature_space(self) -> str:
-        """Tag of its expression coefficients."""
+        """The feature space of the model's expression coefficients."""
         return f"{self.name}{len(self.expression)}"
 
     def truncated(self, identity: int, expression: int) -> LinearFaceModel:
@@ -114,7 +114,7 @@ class LinearFaceModel:
         return replace(self, identity=self.identity[:identity], expression=self.expression[:expression], seen=seen)
 
     def landmarks(self) -> Landmarks:
-        """Mean and bases at the landmarks, as they are."""
+        """Mean and bases at the landmarks, at their true places."""
         bases = (basis[:, self.vertices].astype(np.float64) for basis in (self.identity, self.expression))
         return Landmarks(self.mean[self.vertices].astype(np.float64), *bases)
 

@@ -1,13 +1,13 @@
 """Fitting a linear face model to landmarks: Gauss-Newton over all frames of one person at once.
 
-Unknowns are the person's identity and size, shared by all frames, and each frame's expression and rigid pose. Whatever
-was seen (pixels in any number of calibrated views, or points in space) is boiled down to one quadratic a landmark, its
-3×3 information and gradient in the head's frame; the rest of the solver does not know the difference. Shared unknowns
-are separated from the frames' own by a Schur complement, so a step costs one small solve a frame.
+Unknowns are the person's identity and size, shared by all frames, and each frame's expression and rigid pose.
+Observations are pixels in any number of calibrated views, or points in space. Both are reduced to one quadratic for
+each landmark, its 3×3 information and gradient in the head's frame, so that the rest of the solver treats them alike. A
+Schur complement separates shared unknowns from those of the frames, so a step costs one small solve for each frame.
 
-Landmarks far off weigh less (Geman-McClure, scaled by the median residual). Coefficients have a normal prior. Landmark
-errors are alike in neighbouring points and in all frames of a face, so counting each as new evidence would be too sure
-of itself: the prior is multiplied by `PRIOR`, and for what frames share by their number.
+Landmarks with large residuals weigh less (Geman-McClure, scaled by the median residual). Coefficients have a normal
+prior. Landmark errors are alike in neighbouring points and in all frames of a face, so they are not independent
+evidence. For this reason the prior is multiplied by `PRIOR`, and for shared unknowns by the number of frames too.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from tqdm import tqdm
 from raflib.geometry import Camera, axis_angle_to_matrix, matrix_to_axis_angle, rigid_align, triangulate
 
 UNIT = 0.1
-"""Metres a unit of canonical head space: the size of a head as the model has it."""
+"""Metres of a unit of canonical head space, in which models are written (decimetres)."""
 PRIOR = 4.0
-"""Weight of the prior in squared median residuals. Landmarks of tracked studio faces are found best near it: 1 and 20
-are a twentieth worse."""
+"""Weight of the prior in squared median residuals. It is about the best for landmarks of tracked studio faces: with 1
+and with 20 they are a twentieth worse."""
 SIZE_DEVIATION = 0.01
-"""Deviation of the logarithm of a person's size against the model's, beyond what identity says."""
+"""Standard deviation of the logarithm of a person's size, relative to the model with the person's identity."""
 REACH = 3.0
-"""Residuals of this many medians weigh a quarter."""
+"""A residual of this many medians has a quarter of the weight."""
 SHARED_FRAMES = 96
-"""Most frames that identity and size are found from, evenly spaced; the others are fitted to that person."""
+"""Most frames from which identity and size are found, evenly spaced; the others are then fitted to that person."""
 CHUNK = 64
-"""Frames in memory at once."""
+"""Number of frames in memory at once."""
 ITERATIONS, ENOUGH = 12, 0.02
-"""Most Gauss-Newton steps; fewer when no coefficient moves by more than `ENOUGH` deviations."""
+"""Most Gauss-Newton steps; they end when no coefficient moves by more than `ENOUGH` standard deviations."""
 SMALLEST = 1e-9
-"""Residual below which nothing is weighed against anything: data without error."""
+"""Smallest median residual, for data without error."""
 
 Quadratics = tuple[Float[np.ndarray, "T L 3 3"], Float[np.ndarray, "T L 3"], Float[np.ndarray, "T O L"]]
-"""Per landmark: information, gradient (towards what was seen), and residual lengths of O observations (NaN: unseen)."""
+"""Per landmark: information, gradient (towards the observation), and residual lengths of O observations (NaN: none)."""
 Observe = Callable[[Int[np.ndarray, "T"], Float[np.ndarray, "T L 3"], float], Quadratics]
-"""(frames, world points there, residual that weighs a quarter) → the quadratics of robustly weighted squares."""
+"""(frames, world points, residual with a quarter of the weight) → the quadratics of robustly weighted squares."""
 
 
 def pixels_seen(points: Float[np.ndarray, "T V L 2"], cameras: Sequence[Camera]) -> Observe:
@@ -85,8 +85,10 @@ def _weight(length: np.ndarray, reach: float) -> np.ndarray:
 class Solver:
     """The unknowns of one person's recording and their improvement.
 
-    `mean` [L,3], `identity` [I,L,3], `expression` [E,L,3] are the model's at the landmarks, in decimetres (a deviation
-    a coefficient); `rotation` [T,3,3] and `place` [T,3] start the poses.
+    Args:
+        mean, identity, expression: the model at the landmarks, in decimetres for one standard deviation.
+        observe: the quadratics of the observations, from `pixels_seen` or `points_seen`.
+        rotation, place: first poses of the frames; places in metres.
     """
 
     def __init__(
@@ -116,7 +118,7 @@ class Solver:
         return UNIT * turned + self.place[frames][:, None]
 
     def residuals(self, frames: np.ndarray) -> Float[np.ndarray, "t O L"]:
-        """Lengths of what is left, in pixels or metres."""
+        """Lengths of the residuals, in pixels or metres."""
         return np.concatenate([self.observe(part, self.world(part), 1.0)[2] for part in chunks(frames)])
 
     def improve(self, frames: Int[np.ndarray, "t"], with_shared: bool, bar: tqdm) -> None:
@@ -161,7 +163,11 @@ class Solver:
     def _normal(
         self, frames: Int[np.ndarray, "t"], with_shared: bool, prior: float
     ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
-        """Per frame: its block of the normal equations, the border to the shared unknowns, their corner, both sides."""
+        """For each frame, the parts of the normal equations.
+
+        These are the frame's own block, the border to the shared unknowns, the shared block, and the right-hand sides
+        of the frame's own and of the shared unknowns.
+        """
         world, canonical = self.world(frames), self.canonical(frames)
         information, gradient, _ = self.observe(frames, world, self.reach)
         rotation, scale = self.rotation[frames], UNIT * np.exp(self.size)
@@ -195,7 +201,7 @@ def _cross(vectors: Float[np.ndarray, "L 3"]) -> Float[np.ndarray, "L 3 3"]:
 
 
 def chunks(frames: np.ndarray) -> list[np.ndarray]:
-    """`frames` in parts that fit in memory."""
+    """`frames` in parts of at most `CHUNK`."""
     return [frames[start : start + CHUNK] for start in range(0, len(frames), CHUNK)]
 
 
@@ -225,8 +231,10 @@ def solve(
 def first_poses(
     mean: Float[np.ndarray, "L 3"], points: Float[np.ndarray, "T V L 2"], cameras: Sequence[Camera]
 ) -> tuple[Float[np.ndarray, "T 3 3"], Float[np.ndarray, "T 3"], Bool[np.ndarray, "T"]]:
-    """Rough poses of the mean face (decimetres): by triangulation, or from the fullest view where several share too few
-    landmarks; NaN and False without any."""
+    """Rough poses of the mean face (decimetres), and which frames have one; NaN in the others.
+
+    Poses come from triangulated landmarks, or from the view with most landmarks where views share too few.
+    """
     rotations, places = np.full((len(points), 3, 3), np.nan), np.full((len(points), 3), np.nan)
     for row, seen in enumerate(points):
         count = np.isfinite(seen).all(2).sum(1)
@@ -244,7 +252,7 @@ def first_poses(
 def first_poses_of_points(
     mean: Float[np.ndarray, "L 3"], landmarks: Float[np.ndarray, "T L 3"]
 ) -> tuple[Float[np.ndarray, "T 3 3"], Float[np.ndarray, "T 3"], Bool[np.ndarray, "T"]]:
-    """Rough poses of the mean face (decimetres) at points in space (metres); NaN and False without any."""
+    """Rough poses of the mean face (decimetres) at points in space (metres), and which frames have one; else NaN."""
     rotations, places = np.full((len(landmarks), 3, 3), np.nan), np.full((len(landmarks), 3), np.nan)
     for row, solid in enumerate(landmarks):
         rotations[row], places[row] = align(mean, solid)
@@ -252,7 +260,7 @@ def first_poses_of_points(
 
 
 def align(mean: Float[np.ndarray, "L 3"], solid: Float[np.ndarray, "L 3"]) -> tuple[np.ndarray, np.ndarray]:
-    """Rotation and place of the mean face (decimetres) at points in space (metres; NaN where unseen)."""
+    """Rotation and place of the mean face (decimetres) at points in space (metres; NaN where there is none)."""
     known = np.isfinite(solid).all(1)
     if known.sum() < 4:
         return np.full((3, 3), np.nan), np.full(3, np.nan)
@@ -278,5 +286,5 @@ def _scaled_orthography(
 
 
 def join_poses(rotation: Float[np.ndarray, "T 3 3"], place: Float[np.ndarray, "T 3"]) -> Float[np.ndarray, "T 6"]:
-    """House poses: axis-angle, then translation."""
+    """Poses as in `raflib.geometry`: axis-angle, then translation."""
     return np.concatenate([matrix_to_axis_angle(torch.from_numpy(rotation)).numpy(), place], 1)

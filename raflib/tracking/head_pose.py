@@ -1,13 +1,12 @@
 """Landmarks over time → head poses and the person's neutral landmarks.
 
 Head pose is the rigid motion of the points that do not move with expression (`landmarks.RIGID`), found by generalised
-Procrustes analysis: the frames are aligned to their own mean until it stands still. No population model takes part, so
-nobody's skull is measured with another's. The canonical frame is fixed by the recording: its origin is the centroid of
-the mean rigid points, its axes are those of the world when the head is turned as it is on average (the half of the
-frames that strays farthest does not count), which for someone facing the camera is upright.
+Procrustes analysis: all frames are aligned to their mean until it stops changing. No population model is used. The
+recording fixes the canonical frame: its origin is the centroid of the mean rigid points, and its axes are the world's
+axes at the mean head rotation of the half of the frames nearest to it. It is upright for a person who faces the camera.
 
-One view sees no distances. `landmarks_from_matrix` puts the tracker's points and relative depth in front of a pinhole
-camera whose field of view is assumed; whatever the assumption, the landmarks project onto the points they came from.
+One view shows no distances. `landmarks_from_matrix` puts the tracker's points and relative depth in front of a pinhole
+camera with an assumed field of view. With any assumption, the landmarks project onto the tracker's points.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ def _upright(rotations: Float[np.ndarray, "T 3 3"]) -> Float[np.ndarray, "3 3"]:
 def _procrustes(
     observed: Float[np.ndarray, "T R 3"], rounds: int = 12
 ) -> tuple[Float[np.ndarray, "R 3"], Float[np.ndarray, "R"], Float[np.ndarray, "T 3 3"], Float[np.ndarray, "T 3"]]:
-    """(shape, weights, rotations, centroids): the mean rigid shape and its motion; points that wobble weigh less."""
+    """(shape, weights, rotations, centroids): the mean rigid shape and its motion; unsteady points weigh less."""
     weights = np.full(observed.shape[1], 1 / observed.shape[1])
     shape = observed[0] - weights @ observed[0]
     for _ in range(rounds):
@@ -111,10 +110,13 @@ def neutral_face(
 ) -> tuple[Float[np.ndarray, "478 3"], Float[np.ndarray, "T 6"], Float[np.ndarray, "T"]]:
     """The person's neutral landmarks, the poses about their origin, and the scale of every frame.
 
-    `poses` may be those of `head_poses` or finer ones; rows with NaN are ignored. `world_scale` is metres a canonical
-    unit. Returns neutral [478,3] float32 in canonical units, the median of the quarter of frames nearest to the median
-    face, with the rigid points' centroid at 0; pose [T,6] float32 moved to that origin, world = R(pose[:3]) @ (scale ·
-    x) + pose[3:]; and scale [T].
+    `poses` come from `head_poses`, or are refined ones; rows with NaN are ignored. `world_scale` is the metres of a
+    canonical unit.
+
+    Returns:
+        neutral [478,3] float32 in canonical units, with the rigid points' centroid at 0: the median of the quarter of
+        frames nearest to the median face; pose [T,6] float32 about that origin, world = R(pose[:3]) @ (scale · x) +
+        pose[3:]; and scale [T].
     """
     rows = np.flatnonzero(np.isfinite(poses).all(1))
     pose = np.array(poses, dtype=np.float64)
@@ -129,7 +131,7 @@ def neutral_face(
 
 
 def single_view_camera(size: int, distance: float, fov_degrees: float = SINGLE_VIEW_FOV, name: str = "video") -> Camera:
-    """The assumed camera of a square `size` picture, `distance` metres in front of the world's origin."""
+    """The assumed camera of a square `size` image, `distance` metres in front of the world's origin."""
     focal = size / 2 / np.tan(np.radians(fov_degrees) / 2)
     extrinsic = np.eye(4)
     extrinsic[2, 3] = distance
@@ -142,7 +144,7 @@ def landmarks_from_matrix(
     """Metric landmarks in the camera's frame (OpenCV, metres) from one square view of `size` pixels.
 
     The head's distance is the matrix's, carried from MediaPipe's field of view to the assumed one so that the head
-    keeps its size in the picture; a point's depth is that distance plus its relative depth at the same scale; its x
+    keeps its size in the image; a point's depth is that distance plus its relative depth at the same scale; its x
     and y follow from its pixel, so `single_view_camera(size, 0, fov_degrees)` projects it back exactly.
     """
     focal = size / 2 / np.tan(np.radians(fov_degrees) / 2)
@@ -156,8 +158,10 @@ def landmarks_from_matrix(
 def constant_size(
     landmarks: Float[np.ndarray, "T 478 3"], detected: Bool[np.ndarray, "T"]
 ) -> Float[np.ndarray, "T 478 3"]:
-    """Single-view landmarks (camera frame) of a head that does not grow: each frame is scaled about the optical centre
-    until its rigid points have the recording's median size. Projections stay as they are; distances become steady.
+    """Single-view landmarks (camera frame) of a head of constant size.
+
+    Each frame is scaled about the optical centre until its rigid points have the recording's median size. Projections
+    do not change; distances become steady.
     """
     rows = np.flatnonzero(detected)
     rigid = landmarks[rows][:, RIGID]

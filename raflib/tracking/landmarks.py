@@ -1,8 +1,8 @@
-"""Which of MediaPipe's 478 face points is what.
+"""Numbers of MediaPipe's 478 face points, by part of the face.
 
-Index tables only. "Left" and "right" are the subject's own. Points 0–467 are the face mesh, 468–472 the right iris
+"Left" and "right" are the subject's own. Points 0–467 are the face mesh, 468–472 the right iris
 (centre first) and 473–477 the left one. The sets MediaPipe names itself (oval, lips, eyes) are equal to its
-`FaceLandmarksConnections`; the others follow from where the points lie on its canonical face and how far they move.
+`FaceLandmarksConnections`; the others were chosen by the points' places on its canonical face and by how far they move.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ FACE_OVAL = (
     10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377,
     152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109,
 )  # fmt: skip
-"""The outline, clockwise in the picture from the middle of the hairline."""
+"""The outline, clockwise in the image from the middle of the hairline."""
 
 LIPS_OUTER = (61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291, 375, 321, 405, 314, 17, 84, 181, 91, 146)
 LIPS_INNER = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95)
 MOUTH = LIPS_OUTER + LIPS_INNER
-"""Both lip contours, each from the right corner along the upper lip and back: the box the mouth's inside lies in."""
+"""Both lip contours, each from the right corner along the upper lip and back. Their box contains the mouth's inside."""
 
 RIGHT_EYE = (33, 246, 161, 160, 159, 158, 157, 173, 133, 155, 154, 153, 145, 144, 163, 7)
 LEFT_EYE = (263, 466, 388, 387, 386, 385, 384, 398, 362, 382, 381, 380, 374, 373, 390, 249)

@@ -25,11 +25,12 @@ class FaceFit:
 
     Attributes:
         identity: [I] coefficients of the person.
-        expression: [T,E] coefficients; pose: [T,6] axis-angle and place in world metres; NaN where nothing was seen.
-        scale: metres a canonical unit, the person's size included.
+        expression: [T,E] coefficients, NaN where the frame is not fitted.
+        pose: [T,6] axis-angle and place in world metres, NaN where the frame is not fitted.
+        scale: metres of a canonical unit, the person's size included.
         landmarks: [T,L,3] the model's landmarks in world metres.
-        residual: [T] median distance to what was seen, in pixels (`fit_views`) or metres (`fit_points`).
-        fitted: [T] whether anything was seen.
+        residual: [T] median distance to the observed landmarks, in pixels (`fit_views`) or metres (`fit_points`).
+        fitted: [T] whether enough landmarks were observed.
     """
 
     identity: Float[np.ndarray, "I"]
@@ -48,16 +49,16 @@ def fit_views(
     tracked: bool = True,
     progress: bool = True,
 ) -> FaceFit:
-    """Fits one person's recording seen in pixels by V calibrated cameras.
+    """Fit a model to one person's recording in pixels of V calibrated cameras.
 
     Args:
         points: [T,V,P,2] the tracker's landmarks, NaN where a view has none; with one camera V may be left out.
-        tracked: whether they come from the face tracker, whose ways some models know (`LinearFaceModel.seen`); False
-            for landmarks that are where they should be, such as the studio's true ones.
+        tracked: whether they come from the face tracker, whose errors some models know (`LinearFaceModel.seen`); False
+            for landmarks at their true places, such as the studio's.
 
-    One view hardly knows how large a face is: size and distance then lean on the priors and can be a tenth off, both
-    alike in all frames, while turn and expression are found. Raises RafError for arrays that do not fit the model or
-    the cameras, and when no frame shows enough landmarks.
+    One view says little about the size of a face. Size and distance then follow the priors and can be wrong by a tenth,
+    alike in all frames; rotation and expression are still found. Raises RafError for arrays that do not fit the model
+    or the cameras, and when no frame shows enough landmarks.
     """
     points = np.asarray(points, np.float64)
     points = points[:, None] if points.ndim == 3 else points
@@ -74,9 +75,10 @@ def fit_views(
 def fit_points(
     model: LinearFaceModel, landmarks: Float[np.ndarray, "*shape"], tracked: bool = True, progress: bool = True
 ) -> FaceFit:
-    """Fits one person's recording seen as landmarks [T,P,3] in world metres (triangulated), NaN where there is none.
+    """Fit a model to one person's triangulated landmarks [T,P,3] (world metres), NaN where there is none.
 
-    `tracked` as in `fit_views`. Raises RafError for arrays that do not fit the model, and when no frame shows enough.
+    `tracked` is as in `fit_views`. Raises RafError for arrays that do not fit the model, and when no frame shows
+    enough.
     """
     landmarks = np.asarray(landmarks, np.float64)
     if landmarks.ndim != 3 or landmarks.shape[-1] != 3:
@@ -91,10 +93,10 @@ def refit(capture: Capture, model: LinearFaceModel, one_view: bool = False, prog
     """`capture` with the model's expression coefficients as its features, tagged with the model's feature space.
 
     Args:
-        one_view: for captures tracked by a single camera, whose landmarks know no depth: they are projected into the
-            capture's first camera and fitted there. Otherwise landmarks were triangulated and are fitted in space.
+        one_view: for captures tracked by a single camera, whose landmarks have no reliable depth: they are projected
+            into the capture's first camera and fitted there. Otherwise landmarks are fitted in space.
 
-    Frames without a face stay without, and so does one whose landmarks are too few to fit. Nothing else changes.
+    Frames without a face, or with too few landmarks to fit, are marked as not detected. Nothing else changes.
     """
     if one_view:
         seen = np.where(capture.detected[:, None, None], capture.cameras[0].project(capture.landmarks), np.nan)

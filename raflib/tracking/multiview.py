@@ -1,7 +1,7 @@
 """One moment seen by several calibrated cameras → expression and metric landmarks.
 
 Each view is tracked on its own; the landmarks are triangulated from the views that agree with each other. A view that
-does not (a misplaced face) is left out after a reprojection check. Where nothing reliable is left the answer is None.
+disagrees (a misplaced face) is left out after a reprojection check. The result is None if no two views agree.
 """
 
 from __future__ import annotations
@@ -17,14 +17,20 @@ from raflib.geometry import Camera, triangulate
 from raflib.tracking.face import Observation
 
 MAX_ERROR = 0.03
-"""Largest median reprojection error of a view that counts as agreeing, in face sizes (diagonal of the face's box);
-it is 0.005 on studio heads."""
+"""Largest median reprojection error of a view that agrees, in face sizes (diagonal of the face's box). Typical errors
+on studio heads are 0.005."""
 
 
 @dataclass(frozen=True, eq=False)
 class Sighting:
-    """One tracked moment: `expression` [52] of the frontal view, `landmarks` [478,3] in world metres, which `views` [V]
-    they come from, and the largest median reprojection `error` among those views in face sizes."""
+    """One tracked moment.
+
+    Attributes:
+        expression: [52] scores of the frontal view.
+        landmarks: [478,3] world metres.
+        views: [V] the views that the landmarks come from.
+        error: the largest median reprojection error among those views, in face sizes.
+    """
 
     expression: Float[np.ndarray, "52"]
     landmarks: Float[np.ndarray, "478 3"]
@@ -76,8 +82,13 @@ def track_views(
     tracker: Callable[[np.ndarray], Observation | None],
     frontal: int,
 ) -> Sighting | None:
-    """Tracks one moment. `images` are V pictures (uint8 [H,W,3]) of the V `cameras`; `frontal` is the view whose scores
-    become the expression.
+    """Expression and landmarks of one moment.
+
+    Args:
+        images: V images, uint8 [H,W,3].
+        cameras: their V cameras.
+        tracker: finds the face in an image.
+        frontal: the view whose scores become the expression.
 
     Returns None if the frontal view has no face, if fewer than two views have one, or if the frontal view disagrees
     with the others. Raises RafError for a wrong number of images or a frontal index out of range.

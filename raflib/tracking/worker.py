@@ -1,11 +1,11 @@
-"""The process MediaPipe lives in: images come in on stdin, observations go out on stdout, until stdin closes.
+"""The process that runs MediaPipe: images come in on stdin, observations go out on stdout, until stdin closes.
 
 MediaPipe's wheel writes to stderr from C++ and (since 0.10.35) reports its own use to play.googleapis.com. In a process
 of its own it can do neither: `FaceTracker` starts this module with stderr in a file and with web proxies that lead
 nowhere, without touching the environment of the program that uses the tracker. Nothing is pickled: a request is
 `REQUEST` then H·W·3 bytes of RGB, a reply is one byte, `NOTHING`, `FOUND` or `FAILED`. After `FOUND` come
 `REPLY_FLOATS` float32: 52 scores, 478 × (x, y, z) with x and y in pixels and z in pixels of the image's width, and the
-4×4 matrix, row by row. After `FAILED` come `LENGTH` and that many bytes of UTF-8: what MediaPipe said.
+4×4 matrix, row by row. After `FAILED` come `LENGTH` and that many bytes of UTF-8: MediaPipe's message.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ OFFLINE = {
     **dict.fromkeys(("http_proxy", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"), "http://127.0.0.1:9"),
     **dict.fromkeys(("no_proxy", "NO_PROXY"), ""),
 }
-"""Environment in which no web request leaves the machine: every one goes to a local port nobody listens on."""
+"""Environment in which no web request leaves the machine: each goes to a local port without a listener."""
 
 
 def _landmarker(model: str, video: bool) -> FaceLandmarker:
@@ -59,9 +59,9 @@ def _reply(result: FaceLandmarkerResult, height: int, width: int) -> bytes:
 
 
 def main(model: str) -> None:
-    """Serves requests until stdin closes. `model` is the path of the face_landmarker.task bundle."""
+    """Serve requests until stdin closes. `model` is the path of the face_landmarker.task bundle."""
     source, sink = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever a library prints must not get between two replies
+    os.dup2(2, 1)  # output of libraries must not get between two replies
     import mediapipe as mp
 
     landmarkers, frame = {}, 0
@@ -78,7 +78,7 @@ def main(model: str) -> None:
             else:
                 result = landmarkers[stream].detect(image)
             reply = _reply(result, height, width)
-        except Exception as error:  # whatever it is, it concerns this image: the caller is told and the next one comes
+        except Exception as error:  # it concerns this image only: the caller is told, and the next image follows
             words = " ".join(str(error).split()).encode()
             reply = FAILED + LENGTH.pack(len(words)) + words
             landmarkers.pop(stream)  # its graph may be left in an error; the next image gets a fresh one
