@@ -42,12 +42,11 @@ def face_box(landmarks: Float[np.ndarray, "L 3"], camera: Camera, margin: float 
     return x, y, width, height
 
 
-def shrunk(image: np.ndarray, size: int) -> np.ndarray:
-    if image.shape[:2] == (size, size):
-        return image
+def shrunk(image: UInt8[np.ndarray, "h w 3"], size: int) -> UInt8[np.ndarray, "size size 3"]:
+    """A square image at `size` × `size` pixels, Lanczos filter. RafError where it is not square."""
     if image.shape[0] != image.shape[1]:
         raise RafError(f"training needs square images, got {image.shape[1]}×{image.shape[0]}; crop them in the source")
-    return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.LANCZOS))
+    return lanczos(image, size, size)
 
 
 def resized(images: Float[Tensor, "B h w C"], height: int, width: int, smooth: bool = True) -> Tensor:
