@@ -3,6 +3,7 @@
 import hashlib
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from raflib import studio
 from raflib.errors import RafError
 from raflib.geometry import Camera
 from raflib.studio import head_model as head
+from raflib.studio import jit, zbuffer
 
 SIZE = 128
 STILL = np.zeros(3)
@@ -39,6 +41,15 @@ def digest(person, camera) -> str:
     image, mask = studio.render(person, performance.actions[40], performance.angles[40], camera)
     parts = (person.vertices, performance.actions, performance.angles, image, mask)
     return hashlib.sha256(b"".join(np.ascontiguousarray(part).tobytes() for part in parts)).hexdigest()
+
+
+def test_kept_kernels_are_out_of_date_after_a_change_of_any_file_of_the_studio():
+    from raflib.studio.shade import shade
+
+    files = sorted(Path(jit.__file__).parent.glob("*.py"))
+    assert hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest() == jit.STAMP
+    stamps = {kernel._cache._cache_file._source_stamp for kernel in (shade, zbuffer.fill, zbuffer.openness)}
+    assert stamps == {jit.STAMP}
 
 
 def test_model_file_matches_its_provenance():
