@@ -80,6 +80,7 @@ class AvatarConfig:
     colour_channels: int = 32  # rendered channels, the first three are RGB
     frequencies: int = 4  # of the positional encoding of positions
     pose_frequencies: int = 4  # of the positional encoding of the head pose
+    exp_linear: bool = False  # a linear decoder of the expression in place of the three exp_… MLPs
     exp_color: tuple[int, ...] = (256, 256)  # hidden widths: colour from feature and expression
     pose_color: tuple[int, ...] = (128,)  # hidden widths: colour from feature and head pose
     exp_attributes: tuple[int, ...] = (256, 256, 256)  # hidden widths: scale, rotation, opacity from expression

@@ -9,7 +9,7 @@ from synthetic import RADIUS, ball_capture
 
 from raflib.avatar import GaussianAvatar
 from raflib.avatar import fused_mlp as blocks
-from raflib.avatar.networks import ConditionedMLP, encode
+from raflib.avatar.networks import ConditionedMLP, LinearDecoder, encode
 from raflib.config import AvatarConfig, train_config
 from raflib.errors import RafError
 from raflib.geometry import axis_angle_to_matrix, matrix_to_quaternion, quaternion_multiply
@@ -20,6 +20,8 @@ from raflib.training.start import initialise
 ROWS = 64
 """Points per block in tests with small blocks."""
 TINY = replace(train_config("tiny").avatar, points=300, mouth_points=20)
+DECODERS = {"linear": {"exp_linear": True}, "networks": {"exp_linear": False}}
+"""What turns expressions into changes: one linear decoder, or the published three networks."""
 
 
 @pytest.fixture(scope="module")
@@ -27,10 +29,11 @@ def capture():
     return ball_capture()
 
 
-@pytest.fixture
-def avatar(capture):
+@pytest.fixture(params=DECODERS)
+def avatar(capture, request):
     torch.manual_seed(0)
-    return GaussianAvatar(TINY, initialise(capture, TINY, [0, 1, 2, 3]))
+    config = replace(TINY, **DECODERS[request.param])
+    return GaussianAvatar(config, initialise(capture, config, [0, 1, 2, 3]))
 
 
 def frame(capture, rows=1):
@@ -195,6 +198,29 @@ def test_every_parameter_gets_a_gradient(avatar, capture):
     assert empty == []
 
 
+@torch.no_grad()
+def test_a_linear_decoder_gives_each_gaussian_its_feature_times_one_matrix():
+    decoder = LinearDecoder(4, 6, 3)
+    features, codes = torch.randn(7, 4), torch.randn(2, 6)
+    values = decoder(features, codes)
+    for b, code in enumerate(codes):
+        matrix = (decoder.bases.weight @ code + decoder.bases.bias).view(4, 3)
+        for n, feature in enumerate(features):
+            torch.testing.assert_close(values[b, n], sum(feature[k] * matrix[k] for k in range(4)))
+    torch.testing.assert_close(decoder(2 * features, codes), 2 * values)
+
+
+@torch.no_grad()
+def test_parts_of_the_change_by_expression_are_what_the_whole_has(avatar, capture):
+    code = avatar.code(frame(capture, 2)[0])
+    near = avatar._blend.near
+    whole = avatar.by_expression(avatar.feature[near], avatar._blend.near_encoded, code)
+    moved = avatar.displacement(avatar.feature[near], avatar._blend.near_encoded, code)
+    torch.testing.assert_close(moved, whole[..., :3])
+    torch.testing.assert_close(avatar.colour_change(avatar.feature[near], code), whole[..., 11:])
+    assert moved.abs().max() > 0
+
+
 def test_wrong_expression_width_is_named(avatar, capture):
     _expression, pose, scale = frame(capture)
     with pytest.raises(RafError, match=r"64 channels.*trained on 52"):
@@ -242,10 +268,11 @@ def test_landmarks_teach_the_displacement_network(avatar, capture):
     guide = LandmarkGuide(avatar, capture, lambda t, generator: torch.from_numpy(capture.expression)[t])
     generator = torch.Generator().manual_seed(1)
     before = guide.distances(64, generator)[:, lips].mean()
-    others = [parameter.detach().clone() for parameter in (avatar.xyz, avatar.feature, *avatar.exp_color.parameters())]
+    taught = {id(parameter) for parameter in avatar.expression_networks[0].parameters()}
+    others = [(p, p.detach().clone()) for p in avatar.parameters() if id(p) not in taught]
     guide.fit(300, 4e-3, seed=0, progress=False)
     assert guide.distances(64, generator)[:, lips].mean() < 0.3 * before
-    for parameter, old in zip((avatar.xyz, avatar.feature, *avatar.exp_color.parameters()), others, strict=True):
+    for parameter, old in others:
         torch.testing.assert_close(parameter, old, atol=0, rtol=0)
 
 

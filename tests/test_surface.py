@@ -246,14 +246,19 @@ def test_pictures_shape_the_surface(capture, monkeypatch):
     assert (mesh.vertices[side].norm(dim=1) - RADIUS).abs().mean() < 0.12
 
 
-def test_the_avatar_lends_four_of_its_networks(capture):
-    avatar, images, guide = stage(capture, CONFIG)
+@pytest.mark.parametrize(
+    ("linear", "lent"), [(False, {"exp_color", "exp_deform", "pose_color", "pose_deform"}),
+                         (True, {"exp_linear", "pose_color", "pose_deform"})]
+)  # fmt: skip
+def test_the_avatar_lends_the_networks_that_move_and_colour(capture, linear, lent):
+    config = replace(CONFIG, avatar=replace(CONFIG.avatar, exp_linear=linear))
+    avatar, images, guide = stage(capture, config)
     before = {name: value.clone() for name, value in avatar.state_dict().items()}
-    guided.learn_surface(avatar, capture, images, guide, CONFIG, VIEWS, progress=False)
+    guided.learn_surface(avatar, capture, images, guide, config, VIEWS, progress=False)
     changed = {
         name.split(".")[0] for name, value in avatar.state_dict().items() if not torch.equal(value, before[name])
     }
-    assert changed == {"exp_color", "exp_deform", "pose_color", "pose_deform"}
+    assert changed == lent
 
 
 def test_gaussians_are_planted_on_the_surface(capture):

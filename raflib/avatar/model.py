@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from raflib.avatar.canonical import Canonical
 from raflib.avatar.interop import avatar_to_official, config_of, copy_official
-from raflib.avatar.networks import ConditionedMLP, encode
+from raflib.avatar.networks import ConditionedMLP, LinearDecoder, encode
 from raflib.avatar.official import official_state
 from raflib.avatar.ply import write_ply
 from raflib.config import AvatarConfig
@@ -74,11 +74,14 @@ class GaussianAvatar(nn.Module):
         self.register_buffer("median_scale", canonical.median_scale.clone())
         position, pose = 3 * (1 + 2 * c.frequencies), 6 * (1 + 2 * c.pose_frequencies)
         e, f, k = c.expression_dim, c.feature_dim, c.colour_channels
-        self.exp_color = ConditionedMLP(f, e, c.exp_color, k)
+        if c.exp_linear:
+            self.exp_linear = LinearDecoder(f, e, 11 + k)
+        else:
+            self.exp_color = ConditionedMLP(f, e, c.exp_color, k)
+            self.exp_attributes = ConditionedMLP(f, e, c.exp_attributes, 8)
+            self.exp_deform = ConditionedMLP(position, e, c.exp_deform, 3, bounded=True)
         self.pose_color = ConditionedMLP(f, pose, c.pose_color, k)
-        self.exp_attributes = ConditionedMLP(f, e, c.exp_attributes, 8)
         self.pose_attributes = ConditionedMLP(f, pose, c.pose_attributes, 8)
-        self.exp_deform = ConditionedMLP(position, e, c.exp_deform, 3, bounded=True)
         self.pose_deform = ConditionedMLP(position, pose, c.pose_deform, 3, bounded=True)
         self._blend: Blend | None = None
         self.blend_points: Float[Tensor, "N 3"] | None = None
@@ -144,15 +147,9 @@ class GaussianAvatar(nn.Module):
         blend = self.blend(self.xyz) if self._blend is None else self._blend
         code = self.code(expression)
         pose_code = self.pose_code(pose)
-        near_f, far_f = (self.feature.index_select(0, rows).tanh() for rows in (blend.near, blend.far))
-        by_expression = torch.cat(
-            [
-                c.deform_scale * self.exp_deform(blend.near_encoded, code),
-                c.attribute_scale * self.exp_attributes(near_f, code),
-                self.exp_color(near_f, code),
-            ],
-            -1,
-        )
+        near_f, far_f = (self.feature.index_select(0, rows) for rows in (blend.near, blend.far))
+        far_f = far_f.tanh()
+        by_expression = self.by_expression(near_f, blend.near_encoded, code)
         by_pose = torch.cat(
             [
                 c.deform_scale * self.pose_deform(blend.far_encoded, pose_code),
@@ -175,6 +172,45 @@ class GaussianAvatar(nn.Module):
             opacities=(self.opacity_logit + opacity).sigmoid()[..., 0],
             features=colour if self.colour is None else self.colour + colour,
         )
+
+    def by_expression(
+        self, feature: Float[Tensor, "n f"], encoded: Float[Tensor, "n e"], code: Float[Tensor, "B d"]
+    ) -> Float[Tensor, "B n o"]:
+        """What an expression changes at points with these features and encoded positions: displacement (3, dm), log
+        scale (3), quaternion (4), opacity logit (1), then the colour channels."""
+        c = self.config
+        if c.exp_linear:
+            scales = [c.deform_scale] * 3 + [c.attribute_scale] * 8 + [1.0] * c.colour_channels
+            return feature @ (self.exp_linear.matrix(code) * feature.new_tensor(scales))
+        feature = feature.tanh()
+        return torch.cat(
+            [
+                c.deform_scale * self.exp_deform(encoded, code),
+                c.attribute_scale * self.exp_attributes(feature, code),
+                self.exp_color(feature, code),
+            ],
+            -1,
+        )
+
+    def displacement(
+        self, feature: Float[Tensor, "n f"], encoded: Float[Tensor, "n e"], code: Float[Tensor, "B d"]
+    ) -> Float[Tensor, "B n 3"]:
+        """The displacement (dm) in `by_expression`, alone."""
+        c = self.config
+        if c.exp_linear:
+            return feature @ (c.deform_scale * self.exp_linear.matrix(code)[..., :3])
+        return c.deform_scale * self.exp_deform(encoded, code)
+
+    def colour_change(self, feature: Float[Tensor, "n f"], code: Float[Tensor, "B d"]) -> Float[Tensor, "B n C"]:
+        """The colour in `by_expression`, alone."""
+        if self.config.exp_linear:
+            return feature @ self.exp_linear.matrix(code)[..., 11:]
+        return self.exp_color(feature.tanh(), code)
+
+    @property
+    def expression_networks(self) -> list[nn.Module]:
+        """The networks behind `displacement` and `colour_change`, the displacing one first."""
+        return [self.exp_linear] if self.config.exp_linear else [self.exp_deform, self.exp_color]
 
     def code(self, expression: Float[Tensor, "B d"]) -> Float[Tensor, "B d"]:
         """The expression as the MLPs see it, centred and scaled."""

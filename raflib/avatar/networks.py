@@ -59,3 +59,29 @@ class ConditionedMLP(nn.Module):
         skip = (None, None) if self.point_skip is None else (self.point_skip.weight, self.code_skip.weight)
         weights = Weights(self.point_in.weight, self.point_in.bias, self.code_in.weight, *skip, layers)
         return evaluate(points, code, weights, self.skip, self.bounded, self.scratch)
+
+
+class LinearDecoder(nn.Module):
+    """Values that are linear in a point's feature and in the code: feature [f] times a matrix [f,o] that follows the
+    code.
+
+    The matrix is made once a frame, so a point costs f · o multiplications. Its rows are expression bases that all
+    points share; the feature says how much a point takes of each. So a Gaussian on the eyelid and its neighbour on the
+    eye can move apart, which a network of the position can hardly learn.
+    """
+
+    def __init__(self, point_dim: int, code_dim: int, out_dim: int):
+        super().__init__()
+        self.shape = point_dim, out_dim
+        self.bases = nn.Linear(code_dim, point_dim * out_dim)
+        with torch.no_grad():  # the untrained avatar is close to its canonical self
+            self.bases.weight.mul_(0.1)
+            self.bases.bias.zero_()
+
+    def matrix(self, code: Float[Tensor, "B c"]) -> Float[Tensor, "B f o"]:
+        """The matrix of each code."""
+        return self.bases(code).view(len(code), *self.shape)
+
+    def forward(self, points: Float[Tensor, "N f"], code: Float[Tensor, "B c"]) -> Float[Tensor, "B N o"]:
+        """Values for every point under every code of the batch."""
+        return points @ self.matrix(code)

@@ -48,20 +48,39 @@ class LandmarkGuide:
         self.frames, self.wanted = torch.from_numpy(rows), unposed(capture, rows).to(device)
         self.neutral = torch.from_numpy(capture.neutral.astype(np.float32)).to(device)
         self.encoded = encode(self.neutral, avatar.config.frequencies)
+        self._nearest: Int[Tensor, "L"] | None = None
+        self._nearest_of: Float[Tensor, "N 3"] | None = None
 
-    def distances(self, count: int, generator: torch.Generator) -> Float[Tensor, "B L"]:
-        """How far the avatar carries each landmark from its place (canonical units), for `count` sampled frames."""
-        a, c = self.avatar, self.avatar.config
+    def _features(self) -> Float[Tensor, "L f"]:
+        """Features of the Gaussians nearest to the landmarks: by them a linear decoder moves the landmarks.
+
+        The nearest are found anew whenever the blend is; with `live_blend` they stay those of the start.
+        """
+        points = self.avatar.xyz if self.avatar.blend_points is None else self.avatar.blend_points
+        if self._nearest_of is not points:
+            self._nearest, self._nearest_of = torch.cdist(self.neutral, points.detach()).argmin(1), points
+        return self.avatar.feature[self._nearest]
+
+    def distances(
+        self, count: int, generator: torch.Generator, features: Float[Tensor, "L f"] | None = None
+    ) -> Float[Tensor, "B L"]:
+        """Distances (dm) between where the avatar carries each landmark and where it was tracked, in `count` frames.
+
+        `features` are those of the surface at the landmarks, by default of the Gaussians nearest to them.
+        """
+        a = self.avatar
         rows = torch.randint(len(self.frames), (count,), generator=generator)
         expression = self.condition(self.frames[rows], generator).to(a.xyz.device)
-        code = a.code(expression)
-        carried = self.neutral + c.deform_scale * a.exp_deform(self.encoded, code)
+        features = self._features() if features is None else features
+        carried = self.neutral + a.displacement(features, self.encoded, a.code(expression))
         return (carried - self.wanted[rows.to(a.xyz.device)]).square().sum(-1).add(1e-8).sqrt()
 
     def fit(self, steps: int, rate: float, seed: int, progress: bool = True) -> float:
         """Train the displacement network alone, Adam from `rate` down; returns the mean distance of the last step."""
         generator = torch.Generator().manual_seed(seed * 1_000_003 + 500_009)
-        optimiser = torch.optim.Adam(self.avatar.exp_deform.parameters(), lr=rate, betas=(0.9, 0.99), fused=True)
+        optimiser = torch.optim.Adam(
+            self.avatar.expression_networks[0].parameters(), lr=rate, betas=(0.9, 0.99), fused=True
+        )
         mean = float("nan")
         for step in tqdm(range(steps), desc="landmarks", disable=not progress, mininterval=1.0, leave=False):
             optimiser.param_groups[0]["lr"] = rate * DECAY ** (step / steps)

@@ -85,7 +85,7 @@ def learn_surface(
     surface = Surface(avatar, grid, s, float(capture.neutral[:, 1].max()))
     generator = torch.Generator().manual_seed(config.seed * 1_000_003 + 700_001)
     surface.field.start(*first_distances(capture, grid, around, config.seed), guide.neutral, generator)
-    networks = [avatar.exp_deform, avatar.pose_deform, avatar.exp_color, avatar.pose_color]
+    networks = [*avatar.expression_networks, avatar.pose_deform, avatar.pose_color]
     rates = s.rate_field, s.rate_mlp
     groups = [list(surface.field.parameters()), [p for network in networks for p in network.parameters()]]
     optimiser = torch.optim.Adam([{"params": group} for group in groups], betas=(0.9, 0.99), fused=True)
@@ -118,12 +118,13 @@ def losses(
     gaussians, moved = surface.splats(mesh, expression, shot.pose, shot.scale, camera)
     render, alpha = rasterize(gaussians, [camera], size, blur=surface.avatar.config.blur)
     both = (alpha * alpha_true).sum()
+    at_landmarks = surface.field.at(guide.neutral)
     return {
         "rgb": (render - image).abs().mean(),
         "silhouette": 1 - both / (alpha.sum() + alpha_true.sum() - both),
-        "landmarks": guide.distances(BESIDE, generator).mean(),
+        "landmarks": guide.distances(BESIDE, generator, at_landmarks[2]).mean(),
         "offset": moved.square().sum(-1).mean(),
-        "distance": surface.field.at(guide.neutral)[0].abs().mean(),
+        "distance": at_landmarks[0].abs().mean(),
         "laplacian": uniform_laplacian(mesh.vertices, mesh.faces).square().sum(-1).mean(),
     }
 

@@ -89,7 +89,7 @@ class Surface(nn.Module):
             shown = torch.nonzero((towards * normals).sum(1) > TURNED_AWAY)[:, 0]
             quaternion, size = flat(normals[shown], self.config.spread * width[shown], self.config.flatness)
         vertices, features = mesh.vertices[shown], mesh.features[shown]
-        moved, colour = self._networks(vertices, features[:, : c.feature_dim].tanh(), expression, pose)
+        moved, colour = self._networks(vertices, features[:, : c.feature_dim], expression, pose)
         if self.colours:
             colour = colour + features[:, c.feature_dim :]
         follow_logit = None if a.follow_logit is None else self.follows_head(vertices.detach())
@@ -116,13 +116,13 @@ class Surface(nn.Module):
         a, c = self.avatar, self.avatar.config
         with torch.no_grad():
             blend = a.blend(vertices)
+        code, pose_code = a.code(expression), a.pose_code(pose)
+        near, far = features[blend.near], features[blend.far]
+        by_expression = a.displacement(near, blend.near_encoded, code), a.colour_change(near, code)[..., :3]
+        by_pose = c.deform_scale * a.pose_deform(blend.far_encoded, pose_code), a.pose_color(far.tanh(), pose_code)
         change = vertices.new_zeros(1, len(vertices), 6)
-        for rows, share, encoded, deform, paint, given in (
-            (blend.near, blend.by_expression, blend.near_encoded, a.exp_deform, a.exp_color, a.code(expression)),
-            (blend.far, blend.by_pose, blend.far_encoded, a.pose_deform, a.pose_color, a.pose_code(pose)),
-        ):
-            one = torch.cat([c.deform_scale * deform(encoded, given), paint(features[rows], given)[..., :3]], -1)
-            change = change.index_add(1, rows, share * one)
+        change = change.index_add(1, blend.near, blend.by_expression * torch.cat(by_expression, -1))
+        change = change.index_add(1, blend.far, blend.by_pose * torch.cat([by_pose[0], by_pose[1][..., :3]], -1))
         return change.split(3, -1)
 
 
