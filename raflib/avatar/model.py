@@ -6,10 +6,12 @@ the pose. They are blended by the squared distance d of a Gaussian to the neares
 ``w_exp = clamp((far − d) / (far − near), 0, 1)``, ``w_pose = 1 − w_exp``, and each is evaluated only where its weight
 is not zero. The result is scaled, turned and moved with the head.
 
-Four settings depart from the published model. `body = "blend"` learns per Gaussian how far it follows the head; for the
-rest it stays where the median training pose puts it. `canonical_colour` gives each Gaussian a colour of its own. The
-expression is centred and scaled before the MLPs, and the translation of the pose scaled (`centre_expression`,
-`expression_gain`, `pose_gain`). Without `live_blend`, blend weights and encodings are computed anew only now and then.
+Five settings depart from the published model. With `exp_linear` the expression acts through one linear decoder instead
+of three MLPs (compare the blendshapes of Ma et al., "3D Gaussian Blendshapes for Head Avatar Animation", 2024). `body =
+"blend"` learns per Gaussian how far it follows the head; for the rest it stays where the median training pose puts it.
+`canonical_colour` gives each Gaussian a colour of its own. The expression is centred and scaled before the MLPs, and
+the translation of the pose scaled (`centre_expression`, `expression_gain`, `pose_gain`). Without `live_blend`, blend
+weights and encodings are computed anew only now and then.
 """
 
 from __future__ import annotations
