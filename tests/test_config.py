@@ -38,7 +38,15 @@ def test_paper_profile_has_the_published_sizes():
     assert (config.weight_l1, config.weight_fine, config.weight_perceptual, config.perceptual_crop) == (1, 1, 0.1, 512)
     rates = (config.rate_upsampler, config.rate_opacity, config.rate_feature, config.rate_rotation, config.rate_pose)
     assert rates == (1e-4, 1e-4, 1e-5, 1e-5, 1e-5) and config.perceptual_net == "vgg"
+    assert (config.epochs, config.steps) == (500, None) and train_config("paper", steps=9).total_steps(100) == 9
+    assert (config.betas, config.epsilon, config.warm_up, config.decay) == ((0.9, 0.999), 1e-8, 0, 1)
     assert all(train_config(profile).avatar.upsampling == 1 for profile in ("tiny", "demo"))
+
+
+def test_an_epoch_shows_every_frame_once():
+    """The published code takes one camera of each frame, sampled anew in every epoch, and has a batch of 1."""
+    for changes in ({}, {"cameras": 8, "views_per_frame": 4}, {"views_per_frame": 4, "views_per_step": 2}):
+        assert train_config("paper", **changes).total_steps(frames=3_000) == 1_500_000
 
 
 @pytest.mark.parametrize(
@@ -48,6 +56,9 @@ def test_paper_profile_has_the_published_sizes():
         ({"zoom": (0.0, 1.0)}, "zoom"),
         ({"cache_gib": -1.0}, "cache_gib"),
         ({"precision": "half"}, "precision"),
+        ({"betas": (0.9, 1.0)}, "betas"),
+        ({"epochs": 0}, "epochs"),
+        ({"warm_up": -1}, "warm_up"),
     ],
 )
 def test_impossible_settings_are_named(changes, named):
