@@ -264,7 +264,7 @@ _GPU_AVATAR = replace(
 )  # fmt: skip
 # 12,000 steps are ten minutes at 20 steps a second. This speed is an assumption for one A100 or better, not measured.
 _GPU = replace(
-    _DEMO, avatar=_GPU_AVATAR, size=512, steps=12_000, views_per_frame=4, rate_mlp=1e-3, landmark_steps=1_000,
+    _DEMO, avatar=_GPU_AVATAR, size=512, steps=12_000, views_per_frame=4, rate_mlp=5e-4, landmark_steps=1_000,
     perceptual_net="vgg", perceptual_every=8, perceptual_crop=256, weight_perceptual=0.1,
 )  # fmt: skip
 _TRAIN = {
