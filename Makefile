@@ -34,7 +34,7 @@ STAMP := $(VENV)/.raf-lab
 
 help:  ## show this list
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
-	@echo "  variables: SUBJECT=$(SUBJECT) METHOD=$(METHOD) (vanilla, noise, raf, …) PROFILE=$(PROFILE) (tiny, demo, paper)" \
+	@echo "  variables: SUBJECT=$(SUBJECT) METHOD=$(METHOD) (vanilla, noise, raf, …) PROFILE=$(PROFILE) (tiny, demo, gpu, paper)" \
 		"THREADS=$(THREADS) VENV=$(VENV)"
 
 env: $(STAMP)  ## make the Python environment in .venv (every other target does this when needed)
@@ -67,8 +67,8 @@ beyond: $(STAMP)  ## run notebook 09 and train its avatars: every sampler, every
 bank: $(STAMP)  ## make data/bank_arkit52.npz again, 415 people x 200 frames (half an hour on 2 cores; BANK_ARGS)
 	$(PY) scripts/build_bank.py --cores $(THREADS) $(BANK_ARGS)
 
-bench: $(STAMP)  ## run every benchmark, one line "figure name = number" each (20 minutes on an idle machine)
-	@set -e; for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(PY) $$file; done
+bench: $(STAMP)  ## run every benchmark of the CPU, one line "figure name = number" each (20 minutes on an idle machine)
+	@set -e; for file in $(filter-out benchmarks/gpu.py,$(wildcard benchmarks/[a-z]*.py)); do echo "== $$file"; $(PY) $$file; done
 
 lint: $(STAMP)  ## check code and notebooks with ruff, and that notebooks have no outputs
 	$(PY) -m ruff check .

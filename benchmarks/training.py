@@ -1,22 +1,26 @@
-"""Training steps a second, the time of each part of a step, and images a second of the trained avatar.
+"""A training step's parts, each beside the limit of this machine, and images a second of the trained avatar.
 
-    python benchmarks/training.py [--device auto] [--size 512 --upsampling 4 --points 30000] [--quick]
+    python benchmarks/training.py [--quick] [--profile demo] [--device auto] [--threads 1]
 
-The capture is synthetic: a shaded ball with noise, from a fixed seed. Networks, learning rates and losses are those of
-the profile `paper`. Without size options, a GPU gets the published sizes (512 × 4, 30,000 Gaussians). A CPU gets small
-sizes (64 × 4, 4,000 Gaussians), and always narrow networks. Each part of the training step is timed where it is called;
-the rest of a step is backward and optimiser. Times are medians of wall-clock times. On CUDA, every part waits for the
-device, but steps a second are measured without these waits.
+The capture is synthetic: a shaded ball with noise, from a fixed seed. A CPU trains the profile `demo` in its own sizes
+and `paper` in small ones (64 × 4, 4,000 Gaussians, narrow networks); a GPU trains `gpu` and `paper` in their own. The
+first stage of `paper` is left out. Each part of a step is timed where it is called, forward and backward. With one
+thread, times are CPU time; with more threads or on CUDA, they are elapsed time, and on CUDA every part waits for the
+device. Steps a second are measured without these clocks.
 
-The last lines are `figure <name> = <number>`: steps a second, milliseconds of each part, and images a second at the
-rendered size (features only) and at full size (with the upsampler).
+Two parts have a limit, measured in the same run. The networks' matrix operations a second are divided by those of one
+large matrix product. Pairs of Gaussian and pixel a second are divided by those of the renderer's inner loop on data
+that stays in the cache, where no vector is partly empty (CPU, one thread).
+
+The last lines are `figure <name> = <number>`.
 """
 
 import argparse
-import statistics
+import importlib.util
+import os
 import sys
 import tempfile
-import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -31,13 +35,12 @@ import torch  # noqa: E402
 from raflib.capture import Capture  # noqa: E402
 from raflib.config import TrainConfig, train_config  # noqa: E402
 from raflib.geometry import Camera, axis_angle_to_matrix  # noqa: E402
-from raflib.render import rasterize  # noqa: E402
 from raflib.sampler import Vanilla  # noqa: E402
-from raflib.training.run import Run, choose_device  # noqa: E402
+from raflib.training.process import use_threads  # noqa: E402
+from raflib.training.run import choose_device  # noqa: E402
 from raflib.training.trainer import Trainer  # noqa: E402
 
 FRAMES, VIEWS, WIDTH = 12, 4, 52
-PARTS = ("data", "networks", "raster", "upsampler", "losses", "backward_optimiser")
 NARROW = {
     "feature_dim": 32, "exp_color": (64,), "pose_color": (32,), "exp_attributes": (64,), "pose_attributes": (32,),
     "exp_deform": (64, 64), "pose_deform": (32,), "upsampler_capacity": 8,
@@ -93,121 +96,128 @@ def ball_capture(size: int) -> Capture:
     )  # fmt: skip
 
 
-def configuration(options: argparse.Namespace, device: torch.device) -> TrainConfig:
-    """Return the profile `paper` with these sizes; on a CPU with narrow networks and the cheaper perceptual network."""
-    changes = {"size": options.size, "views_per_frame": VIEWS, "precision": options.precision}
-    made = train_config("paper", initialisation="simple", **changes)  # stage 1 is not part of a step
-    sizes = {"points": options.points, "mouth_points": options.points // 10, "upsampling": options.upsampling}
-    if device.type == "cpu":
-        sizes |= NARROW
-        made = replace(made, perceptual_net="alex", perceptual_crop=min(128, options.size * options.upsampling))
-    return replace(made, avatar=replace(made.avatar, **sizes), steps=10**9)
+def load(name: str):
+    """Return the module `<name>.py` of this folder."""
+    spec = importlib.util.spec_from_file_location(name, _HERE / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
-class Clock:
-    """Wall-clock milliseconds of parts, one list each; on CUDA it waits until the device has finished."""
-
-    def __init__(self, device: torch.device):
-        self.device, self.spent, self.inside = device, {}, []
-
-    def now(self) -> float:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
-        return 1e3 * time.perf_counter()
-
-    @contextmanager
-    def part(self, name: str):
-        """Add the time of the block, without that of parts inside it."""
-        self.inside.append(0.0)
-        started = self.now()
-        yield
-        whole = self.now() - started
-        self.spent.setdefault(name, []).append(whole - self.inside.pop())
-        if self.inside:
-            self.inside[-1] += whole
-
-    def watch(self, owner: object, method: str, name: str) -> None:
-        """Count calls of `owner.method` as `name` from now on."""
-        function = getattr(owner, method)
-
-        def timed(*args, **kwargs):
-            with self.part(name):
-                return function(*args, **kwargs)
-
-        setattr(owner, method, timed)
+def configuration(profile: str, options: argparse.Namespace, device: torch.device) -> TrainConfig:
+    """Return a profile's settings without end and without a first stage; `paper` on a CPU with narrow networks."""
+    made = train_config(profile, initialisation="simple", landmark_steps=0, steps=10**9)
+    sizes, changes = {}, {"views_per_frame": min(VIEWS, made.views_per_frame), "precision": options.precision}
+    if profile == "paper" and device.type == "cpu":
+        sizes = {**NARROW, "points": 4_000}
+        changes |= {"size": 64, "perceptual_net": "alex", "perceptual_crop": 128}
+    sizes |= {name: value for name in ("points", "upsampling") if (value := getattr(options, name)) is not None}
+    avatar = replace(made.avatar, **sizes)
+    avatar = replace(avatar, mouth_points=min(avatar.mouth_points, avatar.points // 10))
+    changes |= {"size": options.size} if options.size else {}
+    return replace(made, **changes, avatar=avatar)
 
 
-def split(trainer, device: torch.device, steps: int) -> dict[str, float]:
-    """Return the median milliseconds of each part of a training step."""
-    clock = Clock(device)
-    clock.watch(trainer.images, "shot", "data")
-    clock.watch(trainer, "gaussians", "networks")
-    clock.watch(trainer, "render", "raster")
-    clock.watch(trainer.comparison, "terms", "losses")
-    if trainer.upsampler is not None:
-        clock.watch(trainer.comparison, "upsampled", "upsampler")
-    for _ in range(steps):
-        with clock.part("backward_optimiser"):  # everything that is not a separate part
-            trainer.one_step()
-    return {name: statistics.median(clock.spent.get(name, [0.0])) for name in PARTS}
-
-
-def rate(job, device: torch.device, repeats: int) -> float:
-    """Return the calls of `job` a second, without pauses."""
-    clock = Clock(device)
-    started = clock.now()
-    for _ in range(repeats):
-        job()
-    return 1e3 * repeats / (clock.now() - started)
-
-
-def main():
-    """Train and render for a short time, then print the figures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", type=int, help="rendered pixels (default 512 on CUDA, 64 on a CPU)")
-    parser.add_argument("--upsampling", type=int, default=4, choices=(1, 2, 4))
-    parser.add_argument("--points", type=int, help="Gaussians (default 30,000 on CUDA, 4,000 on a CPU)")
-    parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16"))
-    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
-    parser.add_argument("--quick", action="store_true", help="fewer repeats")
-    options = parser.parse_args()
-    device = choose_device(options.device)
-    large = device.type == "cuda"
-    options.size = options.size or (512 if large else 64)
-    options.points = options.points or (30_000 if large else 4_000)
-    repeats = 8 if options.quick else 30
-    config = configuration(options, device)
-    capture = ball_capture(options.size * options.upsampling)
+@contextmanager
+def trainer_of(config: TrainConfig, device: torch.device) -> Iterator[Trainer]:
+    """A training of the ball, ready for steps, in a folder that goes away with it."""
     with tempfile.TemporaryDirectory() as folder:
-        info = {"subject": "ball", "method": "vanilla", "seconds": 0.0}
-        trainer = Trainer(capture, Vanilla(), config, Path(folder), info, False, device)
+        info = {"subject": "ball", "method": "vanilla", "seconds": 0.0, "finished": False}
+        full = config.size * config.avatar.upsampling
+        trainer = Trainer(ball_capture(full), Vanilla(), config, Path(folder), info, False, device)
         trainer.start()
         for _ in range(3):  # compile, and allocate memory
             trainer.one_step()
-        figures = {"training_steps_per_second": rate(trainer.one_step, device, repeats)}
-        parts = split(trainer, device, repeats)
-        trainer.save()
+        yield trainer
         trainer.images.close()
-        run = Run.load(folder, options.device)
-    given = [values[:1] for values in (capture.expression, capture.pose, capture.scale)]
-    coarse = capture.cameras[1].resized(options.size)
 
-    @torch.no_grad()
+
+def rate(job: Callable[[], object], now: Callable[[], float], repeats: int) -> float:
+    """Return the calls of `job` a second, without pauses."""
+    started = now()
+    for _ in range(repeats):
+        job()
+    return 1e3 * repeats / (now() - started)
+
+
+def measured(profile: str, config: TrainConfig, device: torch.device, quick: bool, peak: float) -> dict[str, float]:
+    """Return the figures of one profile, and print its table. `peak` is the matrix products' operations a second."""
+    parts_module, limits = load("_parts"), load("_limits")
+    now, name = parts_module.clock(device), f"training_{profile}"
+    # The perceptual term comes every few steps: whole rounds of it, so that the mean has its share.
+    steps = config.perceptual_every * max(1, round((8 if quick else 32) / config.perceptual_every))
+    with trainer_of(config, device) as trainer:
+        plain = rate(trainer.one_step, now, steps)
+        parts = parts_module.split(trainer, steps)
+        pairs, flops = parts_module.work(trainer, limits.pairs_of)
+        figures = {f"{name}_steps_per_second": plain}
+        figures |= {f"{name}_{part}_ms": value for part, value in parts.items() if value}
+        # The work of a part a second, its unit, and what the machine can do at most.
+        spent = parts["networks_forward"] + parts["networks_backward"]
+        done = {"networks": (1e3 * flops / spent, "flops", peak)}
+        if device.type == "cpu" and torch.get_num_threads() == 1:
+            bare = limits.bare_rates(now, config.avatar.colour_channels)
+            for way, most in zip(("raster_forward", "raster_backward"), bare, strict=True):
+                done[way] = 1e3 * pairs / parts[way], "pairs", most
+        for part, (speed, unit, most) in done.items():
+            figures |= {f"{name}_{part}_giga_{unit}": speed / 1e9, f"{name}_{part}_of_limit": speed / most}
+        figures |= {f"{name}_{key}": value for key, value in images_per_second(trainer, now, steps).items()}
+    whole = sum(parts.values())
+    print(f"{profile}: {config.size}² × {config.avatar.upsampling}, {config.avatar.points} Gaussians, {device}")
+    print(f"  {plain:.2f} steps a second; a step with clocks takes {whole:.1f} ms:")
+    for part, value in parts.items():
+        if value:
+            print(f"  {part:20} {value:8.2f} ms {value / whole:6.1%}")
+    for part, (speed, unit, most) in done.items():
+        print(f"  {part}: {speed / 1e9:.3g} of {most / 1e9:.3g} G{unit}/s, {speed / most:.0%} of the limit")
+    return figures
+
+
+@torch.no_grad()
+def images_per_second(trainer: Trainer, now: Callable[[], float], repeats: int) -> dict[str, float]:
+    """Return images a second of the avatar: rendered features, and with the upsampler final images."""
+    shot, config = trainer.images.shot(0), trainer.config
+    generator = torch.Generator().manual_seed(0)
+
     def features():
-        return rasterize(run.avatar(*(torch.from_numpy(v).to(device) for v in given)), [coarse], options.size)
+        view = replace(shot, cameras=shot.cameras[:1])
+        return trainer.render(view, trainer.gaussians(view, generator))
 
-    jobs = {options.size: features}
-    jobs[options.size * options.upsampling] = lambda: run.render(*given, [capture.cameras[1]])
-    figures |= {f"{name}_ms": value for name, value in parts.items()}
+    jobs = {config.size: features}
+    if trainer.upsampler is not None:
+        jobs[config.size * config.avatar.upsampling] = lambda: trainer.comparison.upsampled(features())
+    result = {}
     for size, job in jobs.items():
         job()
-        figures[f"pictures_per_second_{size}"] = rate(job, device, repeats)
-    print(
-        f"{device}, {options.size}² × {options.upsampling}, {options.points} Gaussians, {options.precision}: "
-        + ", ".join(f"{name} {value:.1f} ms" for name, value in parts.items())
-    )
+        result[f"images_per_second_{size}"] = rate(job, now, repeats)
+    return result
+
+
+def main():
+    """Measure the profiles, then print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--profile", choices=("demo", "gpu", "paper"), help="only this one")
+    parser.add_argument("--size", type=int, help="rendered pixels, instead of the profile's")
+    parser.add_argument("--upsampling", type=int, choices=(1, 2, 4), help="instead of the profile's")
+    parser.add_argument("--points", type=int, help="Gaussians, instead of the profile's")
+    parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16"))
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default 1)")
+    parser.add_argument("--quick", action="store_true", help="fewer repeats: less than a minute")
+    options = parser.parse_args()
+    device = choose_device(options.device)
+    figures = {}
+    with use_threads(options.threads):
+        peak = load("_limits").matmul_flops(load("_parts").clock(device), device)
+        figures["matmul_gflops"] = peak / 1e9
+        every = ("demo", "paper") if device.type == "cpu" else ("gpu", "paper")
+        for profile in (options.profile,) if options.profile else every:
+            config = configuration(profile, options, device)
+            figures |= measured(profile, config, device, options.quick, peak)
+    if hasattr(os, "getloadavg"):
+        print(f"load of the machine over the last minute: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     for name, value in figures.items():
-        print(f"figure {name} = {value:.2f}")
+        print(f"figure {name} = {value:.3g}")
 
 
 if __name__ == "__main__":

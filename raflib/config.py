@@ -1,7 +1,8 @@
 """All settings: a frozen dataclass for each stage, and named profiles.
 
 Profiles: `tiny` runs in seconds and proves that the code path works; `demo` is sized for a laptop CPU and gives numbers
-worth reading; `paper` holds the sizes of the published avatar (Xu et al. 2024; RAF §5) and needs a GPU and real images.
+worth reading; `gpu` trains networks of the published sizes on 512² images in about ten minutes on one data-centre GPU;
+`paper` holds the settings of the published avatar (Xu et al. 2024; RAF §5) and needs a GPU and days.
 """
 
 from __future__ import annotations
@@ -13,23 +14,24 @@ from typing import Any
 
 from raflib.errors import RafError, finite, whole
 
-PROFILES = ("tiny", "demo", "paper")
+PROFILES = ("tiny", "demo", "gpu", "paper")
 SEEDS = (0, 2**32 - 1)
 """Smallest and largest seed: what NumPy and PyTorch both take, also multiplied by a number of steps."""
 MANY = 10**9
+NETWORKS = ("exp_color", "pose_color", "exp_attributes", "pose_attributes", "exp_deform", "pose_deform")
+"""Fields of `AvatarConfig` with the hidden widths of the six networks."""
 WIDTH = (1, 4096)
 RANGES: dict[str, tuple[float, float]] = {
     "points": (1, 10**7), "mouth_points": (0, 10**7), "expression_dim": WIDTH, "feature_dim": WIDTH,
     "colour_channels": (3, 512), "frequencies": (0, 32), "pose_frequencies": (0, 32), "upsampler_capacity": WIDTH,
-    **dict.fromkeys(
-        ("exp_color", "pose_color", "exp_attributes", "pose_attributes", "exp_deform", "pose_deform", "hidden"), WIDTH
-    ),
+    **dict.fromkeys((*NETWORKS, "hidden"), WIDTH),
     "near": (0, MANY), "far": (0, MANY), "initial_opacity": (1e-6, 1 - 1e-6), "initial_spread": (1e-6, MANY),
     "face_share": (0, 1), "blur": (0, MANY), "pose_gain": (-MANY, MANY), "expression_gain": (-MANY, MANY),
     "grid": (4, 1024), "focus": (1, 100), "batch": (1, MANY), "refresh": (1, MANY), "opacity": (1e-6, 1),
     "size": (1, 16_384), "steps": (0, MANY), "cameras": (1, MANY), "views_per_frame": (1, MANY),
     "views_per_step": (1, MANY), "favour_expressive": (0, 1), "seed": SEEDS, "decay": (1e-12, 1e12),
     "perceptual_every": (1, MANY), "perceptual_crop": (1, 16_384), "checkpoint_every": (1, MANY),
+    "epochs": (1, 10**6), "betas": (0, 1 - 1e-6),
 }  # fmt: skip
 """Smallest and largest value of numeric fields, the same in all stages; fields not listed are 0 or more and finite."""
 
@@ -45,8 +47,12 @@ def check_ranges(config: Any) -> None:
         name = f"{type(config).__name__}.{entry.name}"
         if kind == "float":
             value = finite(name, value, low, high)
-        elif kind == "int":
+        elif kind == "int" or (kind == "int | None" and value is not None):
             value = whole(name, value, low, None if math.isinf(high) else high)
+        elif kind == "tuple[float, float]":
+            if len(value) != 2:
+                raise RafError(f"{name} is {value!r}; expected two numbers")
+            value = tuple(finite(name, item, low, high) for item in value)
         elif kind == "tuple[int, ...]":
             value = tuple(whole(name, item, low, None if math.isinf(high) else high) for item in value)
         else:
@@ -158,8 +164,10 @@ class SurfaceConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How an avatar is trained. Rates are Adam's, decayed geometrically to `decay` of themselves over `steps`.
+    """How an avatar is trained. Rates are Adam's, decayed geometrically to `decay` of themselves over all steps.
 
+    `steps` is the number of training steps. None follows `epochs`, which are counted as in the published code: an epoch
+    shows each training frame once, in one step (`total_steps`).
     `size` is the rendered one in pixels; images are `avatar.upsampling` times as large. `cameras` are chosen "spread"
     over the rig or nearest to the front ("frontal"). A step looks at one frame through `views_per_step` of its
     `views_per_frame` cameras: the networks run once for all of them. The landmark term comes alone first, for
@@ -173,7 +181,8 @@ class TrainConfig:
     avatar: AvatarConfig = field(default_factory=AvatarConfig)  # sizes of the avatar
     surface: SurfaceConfig | None = None  # a learned start, or None
     size: int = 512  # rendered pixels; images are `avatar.upsampling` times larger
-    steps: int = 300_000  # training steps; the paper says 500 epochs
+    steps: int | None = None  # training steps; None: as many as `epochs` make
+    epochs: int = 500  # where steps is None: how often each training frame is shown; published 500
     cameras: int = 16  # how many cameras are used
     camera_choice: str = "spread"  # "spread" over the rig or "frontal"
     views_per_frame: int = 16  # cameras sampled for each frame
@@ -191,7 +200,10 @@ class TrainConfig:
     rate_body: float = 1e-2  # how far a Gaussian follows the head
     rate_pose: float = 1e-5  # per-frame pose corrections; published
     rate_background: float = 5e-3  # the image behind the person
-    decay: float = 1.0  # rate at the end over rate at the start
+    decay: float = 1.0  # rate at the end over rate at the start; published: no decay
+    warm_up: int = 0  # steps over which the rates rise from zero; published: none
+    betas: tuple[float, float] = (0.9, 0.999)  # Adam's memory of gradients and of their squares; published
+    epsilon: float = 1e-8  # added to the root of Adam's squared gradients; published
     zoom: tuple[float, float] = (0.8, 1.25)  # smallest and largest factor of the augmentation; published
     weight_l1: float = 1.0  # L1 of the rendered channels
     weight_fine: float = 1.0  # L1 of the upsampled image
@@ -215,7 +227,7 @@ class TrainConfig:
             raise RafError(f"TrainConfig.camera_choice is {self.camera_choice!r}; choose 'spread' or 'frontal'")
         if self.perceptual_net not in ("vgg", "alex"):
             raise RafError(f"TrainConfig.perceptual_net is {self.perceptual_net!r}; choose 'vgg' or 'alex'")
-        if len(self.zoom) != 2 or not 0 < self.zoom[0] <= self.zoom[1]:
+        if not 0 < self.zoom[0] <= self.zoom[1]:
             raise RafError(f"TrainConfig.zoom is {self.zoom!r}; expected two scales above 0, the smaller first")
         if not 1 <= self.views_per_step <= self.views_per_frame:
             raise RafError(
@@ -226,6 +238,10 @@ class TrainConfig:
             raise RafError(f"TrainConfig.precision is {self.precision!r}; choose 'float32' or 'bfloat16'")
         if self.compile and self.avatar.upsampling == 1:
             raise RafError("TrainConfig.compile is for the upsampler, and avatar.upsampling is 1; leave it off")
+
+    def total_steps(self, frames: int) -> int:
+        """The number of training steps on a capture of `frames` training frames: `steps`, or `epochs` · `frames`."""
+        return self.epochs * frames if self.steps is None else self.steps
 
 
 _DEMO_AVATAR = AvatarConfig(
@@ -239,17 +255,27 @@ _DEMO = TrainConfig(
     avatar=_DEMO_AVATAR, size=192, steps=8_000, cameras=8, camera_choice="frontal", views_per_frame=2, views_per_step=2,
     favour_expressive=1.0,
     rate_mlp=6e-3, rate_xyz=8e-3, rate_feature=1e-2, rate_rotation=2e-2, rate_scale=4e-2, rate_opacity=0.12,
-    rate_colour=2e-2, rate_body=3e-2, rate_pose=0.0, decay=0.02,
+    rate_colour=2e-2, rate_body=3e-2, rate_pose=0.0, decay=0.02, warm_up=50, betas=(0.9, 0.99), epsilon=1e-15,
     weight_face=15.0, weight_gradient=0.5, weight_landmarks=0.5, landmark_steps=300,
     weight_perceptual=0.05, perceptual_net="alex", perceptual_every=64, perceptual_crop=96, relocate_every=200,
 )  # fmt: skip
 _TINY_AVATAR = replace(_DEMO_AVATAR, points=1_500, mouth_points=100)
+_GPU_AVATAR = replace(
+    _DEMO_AVATAR, points=40_000, mouth_points=3_000,
+    **{name: getattr(AvatarConfig(), name) for name in ("feature_dim", *NETWORKS)},
+)  # fmt: skip
+# 12,000 steps are ten minutes at 20 steps a second. This speed is an assumption for one A100 or better, not measured.
+_GPU = replace(
+    _DEMO, avatar=_GPU_AVATAR, size=512, steps=12_000, views_per_frame=4, rate_mlp=5e-4, landmark_steps=1_000,
+    perceptual_net="vgg", perceptual_every=8, perceptual_crop=256, weight_perceptual=0.1,
+)  # fmt: skip
 _TRAIN = {
     "tiny": replace(
         _DEMO, avatar=_TINY_AVATAR, size=64, steps=60, cameras=4, perceptual_crop=64,
         relocate_every=30, checkpoint_every=25, landmark_steps=20,
     ),
     "demo": _DEMO,
+    "gpu": _GPU,
     "paper": TrainConfig(),
 }  # fmt: skip
 _DEMO_SURFACE = SurfaceConfig(
@@ -259,9 +285,10 @@ _DEMO_SURFACE = SurfaceConfig(
 _GUIDED = {
     "tiny": {"surface": replace(_DEMO_SURFACE, grid=16, steps=20, size=48)},
     "demo": {"surface": _DEMO_SURFACE, "steps": 7_870},  # fewer, so that either start takes as long
+    "gpu": {"surface": replace(_DEMO_SURFACE, grid=48, steps=500, size=192)},
     "paper": {"surface": SurfaceConfig()},
 }
-_OWN = {"tiny": "simple", "demo": "simple", "paper": "guided"}
+_OWN = {"tiny": "simple", "demo": "simple", "gpu": "simple", "paper": "guided"}
 
 
 def train_config(profile: str, initialisation: str = "", **changes: Any) -> TrainConfig:

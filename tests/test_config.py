@@ -1,12 +1,15 @@
 """Configurations round-trip; notebook parameters are strict."""
 
 import json
+import re
 from dataclasses import asdict, fields
 from pathlib import Path
 
+import nbformat
 import pytest
 
 from raflib.config import (
+    NETWORKS,
     PROFILES,
     AvatarConfig,
     SurfaceConfig,
@@ -17,7 +20,9 @@ from raflib.config import (
 )
 from raflib.errors import RafError
 from raflib.lab.parameters import NOTEBOOKS, TrainParameters, notebook_parameters
+from raflib.sources import studio, video
 
+ROOT = Path(__file__).parents[1]
 DEFAULTS = asdict(TrainParameters())
 
 
@@ -38,7 +43,36 @@ def test_paper_profile_has_the_published_sizes():
     assert (config.weight_l1, config.weight_fine, config.weight_perceptual, config.perceptual_crop) == (1, 1, 0.1, 512)
     rates = (config.rate_upsampler, config.rate_opacity, config.rate_feature, config.rate_rotation, config.rate_pose)
     assert rates == (1e-4, 1e-4, 1e-5, 1e-5, 1e-5) and config.perceptual_net == "vgg"
+    assert (config.epochs, config.steps) == (500, None) and train_config("paper", steps=9).total_steps(100) == 9
+    assert (config.betas, config.epsilon, config.warm_up, config.decay) == ((0.9, 0.999), 1e-8, 0, 1)
     assert all(train_config(profile).avatar.upsampling == 1 for profile in ("tiny", "demo"))
+
+
+def test_the_gpu_profile_has_the_published_networks_and_no_upsampler():
+    made, published = train_config("gpu").avatar, train_config("paper").avatar
+    assert all(getattr(made, name) == getattr(published, name) for name in (*NETWORKS, "feature_dim"))
+    assert (made.upsampling, train_config("gpu").size) == (1, 512)
+    for source in (studio, video):
+        assert set(PROFILES) <= set(source.PROFILES) and source.PROFILES["gpu"].size >= 512
+
+
+def test_the_notebook_names_settings_that_exist():
+    """Notebook 04 has a table of what differs from the paper; its first column names fields."""
+    cells = nbformat.read(ROOT / "notebooks" / "04_train.ipynb", 4).cells
+    (text,) = [cell.source for cell in cells if cell.id == "paper-text"]
+    rows = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
+    known = {entry.name for cls in (AvatarConfig, SurfaceConfig, TrainConfig) for entry in fields(cls)}
+    named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    assert len(rows) > 10 and named - {"initialisation"} <= known
+    for words in ("5,500 steps", "12,000 steps", "500 epochs"):
+        assert words in text
+    assert [train_config(name).steps for name in ("demo", "gpu")] == [5_500, 12_000]
+
+
+def test_an_epoch_shows_every_frame_once():
+    """The published code takes one camera of each frame, sampled anew in every epoch, and has a batch of 1."""
+    for changes in ({}, {"cameras": 8, "views_per_frame": 4}, {"views_per_frame": 4, "views_per_step": 2}):
+        assert train_config("paper", **changes).total_steps(frames=3_000) == 1_500_000
 
 
 @pytest.mark.parametrize(
@@ -48,6 +82,9 @@ def test_paper_profile_has_the_published_sizes():
         ({"zoom": (0.0, 1.0)}, "zoom"),
         ({"cache_gib": -1.0}, "cache_gib"),
         ({"precision": "half"}, "precision"),
+        ({"betas": (0.9, 1.0)}, "betas"),
+        ({"epochs": 0}, "epochs"),
+        ({"warm_up": -1}, "warm_up"),
     ],
 )
 def test_impossible_settings_are_named(changes, named):
@@ -64,7 +101,7 @@ def test_an_upsampler_has_a_factor_of_2_or_4():
 
 
 def test_unknown_profile_or_setting_is_named():
-    with pytest.raises(RafError, match=r"huge.*tiny, demo, paper"):
+    with pytest.raises(RafError, match=r"huge.*tiny, demo, gpu, paper"):
         train_config("huge")
     with pytest.raises(RafError, match="stepz"):
         train_config("demo", stepz=3)
@@ -126,7 +163,7 @@ def test_every_parameter_is_a_plain_literal(notebook):
 
 
 def test_every_setting_is_explained_beside_it():
-    lines = (Path(__file__).parents[1] / "raflib" / "config.py").read_text().splitlines()
+    lines = (ROOT / "raflib" / "config.py").read_text().splitlines()
     for cls in (AvatarConfig, SurfaceConfig, TrainConfig):
         for entry in fields(cls):
             told = [line for line in lines if line.startswith(f"    {entry.name}: ") and "  # " in line]

@@ -143,7 +143,7 @@ def test_what_changes_a_result_is_in_the_name_and_nothing_else_is(notebook, valu
 OTHER = {
     "source": ("video",), "subject": ("443", "422_demo", "422-demo", "a_raf"),
     "method": ("vanilla", "noise", "raf_pose"),
-    "profile": ("tiny", "paper"), "bank": ("half1", "half2", "small"), "p": (0.25, 1.0), "top_k": (5, 51),
+    "profile": ("tiny", "gpu", "paper"), "bank": ("half1", "half2", "small"), "p": (0.25, 1.0), "top_k": (5, 51),
     "sigma": (0.5, 0.081), "initialisation": ("guided",), "steps": (20_000, 2), "seed": (1, 12), "repeats": (3, 31),
     "drivers": ("E03", "E03 E04", "E04 E03", "E03_E04"), "drive": ("relative", "nearest"),
     "metric": ("psnr/whole", "ssim/face"), "people": (40,), "frames": (100,), "rebuild": (True,),

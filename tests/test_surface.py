@@ -9,7 +9,7 @@ import torch
 from synthetic import RADIUS, ball_capture, dying_at, training
 
 from raflib.avatar import GaussianAvatar
-from raflib.config import SurfaceConfig, to_dict, train_config, train_config_from_dict
+from raflib.config import PROFILES, SurfaceConfig, to_dict, train_config, train_config_from_dict
 from raflib.errors import RafError
 from raflib.geometry import quaternion_to_matrix
 from raflib.runs import load_tensors
@@ -373,7 +373,7 @@ def test_the_simple_start_is_another_configuration(capture, trained):
         fit(capture, Vanilla(), replace(CONFIG, surface=None), trained.path, progress=False)
 
 
-@pytest.mark.parametrize("profile", ["tiny", "demo", "paper"])
+@pytest.mark.parametrize("profile", PROFILES)
 def test_profiles_know_both_starts(profile):
     simple, learnt = (train_config(profile, initialisation=choice) for choice in ("simple", "guided"))
     assert simple.surface is None and isinstance(learnt.surface, SurfaceConfig)

@@ -389,8 +389,46 @@ def test_background_of_a_static_camera_is_learned(capture, tmp_path):
     assert run.background[:5].mean() > 0.5  # the first rows went from 0.25 towards the white around the ball
 
 
+def test_epochs_make_the_steps_where_none_are_given(capture, tmp_path, monkeypatch):
+    config = replace(CONFIG, steps=None, epochs=1, landmark_steps=0, checkpoint_every=5)
+    frames = int(capture.train.sum())
+    assert config.total_steps(frames) == frames and replace(config, steps=7).total_steps(frames) == 7
+    whole = fit(capture, Vanilla(), config, tmp_path / "whole", progress=False)
+    assert whole.finished and whole.info["steps"] == whole.info["total_steps"] == frames
+    monkeypatch.setattr(training.Trainer, "one_step", dying_at(7))
+    with pytest.raises(KeyboardInterrupt):
+        fit(capture, Vanilla(), config, tmp_path / "part", progress=False)
+    monkeypatch.undo()
+    with pytest.raises(RafError, match=rf"after 5 of {frames} steps"):
+        evaluate(Run.load(tmp_path / "part"), capture=capture, metrics=["psnr/face"], progress=False)
+    again = fit(capture, Vanilla(), config, tmp_path / "part", progress=False)
+    assert torch.equal(again.avatar.xyz, whole.avatar.xyz)
+
+
+def test_the_profile_gpu_trains_on_a_cpu_too(tmp_path):
+    config = train_config("gpu", size=64, steps=3, landmark_steps=2, perceptual_net="alex", perceptual_crop=48)
+    config = replace(config, avatar=replace(config.avatar, points=300, mouth_points=30))
+    run = fit(ball_capture(size=64), Vanilla(), config, tmp_path / "run", progress=False)
+    assert run.info["steps"] == 3 and torch.isfinite(run.avatar.xyz).all()
+
+
+def test_optimisers_follow_their_settings(capture, tmp_path):
+    """Adam's first step moves by the rate, whatever its betas; the warm-up makes the first steps smaller."""
+    moved = {}
+    for warm_up in (0, 10):
+        config = replace(CONFIG, steps=1, landmark_steps=0, warm_up=warm_up, betas=(0.5, 0.6), epsilon=1e-20)
+        trainer = training.Trainer(capture, Vanilla(), config, tmp_path, {"seconds": 0.0}, False, torch.device("cpu"))
+        assert trainer.optimisers.adam.defaults["betas"] == (0.5, 0.6)
+        assert trainer.optimisers.adam.defaults["eps"] == 1e-20
+        before = trainer.avatar.xyz.detach().clone()
+        trainer.one_step()
+        trainer.images.close()
+        moved[warm_up] = (trainer.avatar.xyz - before).abs().max().item()
+    assert moved[0] == pytest.approx(CONFIG.rate_xyz, rel=1e-3) and moved[10] == pytest.approx(moved[0] / 10, rel=1e-3)
+
+
 @pytest.mark.parametrize(("views", "together", "steps"), [(2, 1, 2), (2, 2, 1), (3, 2, 2), (4, 3, 2)])
-def test_pictures_visit_every_pair_once_an_epoch_and_depend_on_the_step_alone(capture, views, together, steps):
+def test_pictures_visit_every_pair_once_a_cycle_and_depend_on_the_step_alone(capture, views, together, steps):
     config = replace(CONFIG, views_per_frame=views, views_per_step=together)
     images = TrainingImages(capture, choose_cameras(capture, 4), config)
     assert len(images) == steps * capture.train.sum()

@@ -19,13 +19,12 @@ from torch import Tensor
 
 from raflib.avatar.networks import ConditionedMLP
 from raflib.avatar.official import WHAT, listed
-from raflib.config import AvatarConfig
+from raflib.config import NETWORKS, AvatarConfig
 from raflib.errors import RafError
 
 if TYPE_CHECKING:
     from raflib.avatar.model import GaussianAvatar
 
-NETWORKS = ("exp_color", "pose_color", "exp_attributes", "pose_attributes", "exp_deform", "pose_deform")
 POINTS = {
     "xyz": "xyz", "feature": "feature", "scales": "log_scale", "rotation": "rotation", "opacity": "opacity_logit",
 }  # fmt: skip

@@ -111,7 +111,7 @@ def _check(
     if capture.subject != run.subject:
         raise RafError(f"evaluate: the run is of subject {run.subject} but the capture of {capture.subject}")
     if not getattr(run, "finished", True):
-        steps = f"{run.info['steps']} of {run.config.steps} steps"
+        steps = f"{run.info['steps']} of {run.info['total_steps']} steps"
         raise RafError(f"evaluate: {run.path} holds an avatar after {steps}; train it to the end first (run 04 again)")
     if protocol == "cross" and not drivers:
         raise RafError("evaluate: cross-driving needs drivers, captures of other people")

@@ -36,6 +36,7 @@ SIGNALS = ("expression", "landmarks", "pose", "scale", "neutral", "detected")
 PROFILES = {
     "tiny": StudioProfile(size=96, sequences=4, per_sequence=6, free=12),
     "demo": StudioProfile(),
+    "gpu": StudioProfile(size=512, per_sequence=40),
     "paper": StudioProfile(size=2048, per_sequence=None, free=None),
     "driver": StudioProfile(sequences=0, free=40, cameras=(FRONTAL,), tracked=TRACKING_CAMERAS[:3], refined=False),
 }

@@ -77,6 +77,7 @@ class VideoProfile:
 PROFILES = {
     "tiny": VideoProfile(size=96, max_frames=60, clips=4, probes=6),
     "demo": VideoProfile(),
+    "gpu": VideoProfile(size=512, tracking_size=512, max_frames=3_000),
     "paper": VideoProfile(size=2048, tracking_size=512, max_frames=10_000),
 }
 

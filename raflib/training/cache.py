@@ -1,6 +1,6 @@
 """`ImageCache`: as many images in memory as a limit allows, the others read shortly before they are needed.
 
-Training visits images in a new random order every epoch. Dropping the least recently used image would then drop one
+Training visits images in a new random order every cycle. Dropping the least recently used image would then drop one
 that is needed soon. So a fixed part is kept for good, and every image beyond it is read each time. The caller says
 which images come next, and one background thread reads them ahead. The returned images never depend on that thread.
 """

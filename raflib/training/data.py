@@ -1,9 +1,9 @@
 """Training images: which (frame, camera) pairs, at which size, in which order.
 
-Pairs are sampled once from the seed, and the order of an epoch from (seed, epoch). The images of step s are therefore a
-function of s alone: a resumed run continues exactly, and images of the next steps can be read ahead. An epoch visits
-each pair once. With `favour_expressive` it visits expressive frames more often, because most frames of a recording are
-nearly neutral.
+Pairs are sampled once from the seed, and the order of a cycle from (seed, cycle). The images of step s are therefore a
+function of s alone: a resumed run continues exactly, and images of the next steps can be read ahead. A cycle visits
+each pair once, so it is as many epochs of `TrainConfig` as a frame has steps in it. With `favour_expressive` it visits
+expressive frames more often, because most frames of a recording are nearly neutral.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class TrainingImages:
         self._orders: dict[int, np.ndarray] = {}
 
     def __len__(self) -> int:
-        """Number of steps in an epoch."""
+        """Number of steps in a cycle."""
         return len(self.groups)
 
     def shot(self, step: int) -> Shot:
@@ -119,11 +119,11 @@ class TrainingImages:
         self.cache.close()
 
     def _group(self, step: int) -> list[int]:
-        epoch, place = divmod(step, len(self.groups))
-        if epoch not in self._orders:
-            self._orders = {e: order for e, order in self._orders.items() if e == epoch - 1}
-            self._orders[epoch] = self._shuffled(epoch)
-        return self.groups[self._orders[epoch][place]]
+        cycle, place = divmod(step, len(self.groups))
+        if cycle not in self._orders:
+            self._orders = {e: order for e, order in self._orders.items() if e == cycle - 1}
+            self._orders[cycle] = self._shuffled(cycle)
+        return self.groups[self._orders[cycle][place]]
 
     def _read(self, index: int) -> UInt8[np.ndarray, "F F 3"]:
         t, c = self.pairs[index]
@@ -138,16 +138,16 @@ class TrainingImages:
                 where = f"{path(t, c)} ({where})"
             raise RafError(f"{where}: the image cannot be read ({type(error).__name__}: {error})") from error
 
-    def _shuffled(self, epoch: int) -> Int[np.ndarray, "G"]:
-        """Systematic sampling: a group's number of visits is its share of the epoch, rounded up or down at random."""
-        rng = np.random.default_rng([self.seed, 8, epoch])
+    def _shuffled(self, cycle: int) -> Int[np.ndarray, "G"]:
+        """Systematic sampling: a group's number of visits is its share of the cycle, rounded up or down at random."""
+        rng = np.random.default_rng([self.seed, 8, cycle])
         visits = np.diff(np.floor(np.cumsum(self.share) + rng.random()), prepend=0).astype(int)
         order = np.repeat(np.arange(len(self.groups)), visits)
         return rng.permutation(np.resize(order, len(self.groups)))  # rounding may make it one too short
 
 
 def _expressiveness(capture: Capture, frames: list[int], strength: float) -> Float[np.ndarray, "G"]:
-    """Visits of each group in an epoch, 1 on average: (1 − s) + s · (distance from the mean expression / its mean)."""
+    """Visits of each group in a cycle, 1 on average: (1 − s) + s · (distance from the mean expression / its mean)."""
     expression = capture.expression[frames]
     distance = np.linalg.norm(expression - expression.mean(0), axis=1)
     return (1 - strength) + strength * distance / max(distance.mean(), 1e-9)

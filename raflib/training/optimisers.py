@@ -17,16 +17,17 @@ from raflib.avatar import GaussianAvatar, Upsampler
 from raflib.config import TrainConfig
 from raflib.training.pose_corrections import PoseCorrections, by_name
 
-WARM_UP = 50
-"""Steps over which the rates rise from zero."""
-
 
 class Optimisers:
-    """Optimisers of an avatar and, where they exist, of its upsampler, background and pose corrections."""
+    """Optimisers of an avatar and, where they exist, of its upsampler, background and pose corrections.
+
+    `steps` is the length of the training, over which the rates decay.
+    """
 
     def __init__(
         self,
         config: TrainConfig,
+        steps: int,
         avatar: GaussianAvatar,
         upsampler: Upsampler | None,
         background: Float[Tensor, "H W C"] | None,
@@ -41,17 +42,17 @@ class Optimisers:
             ([None] if upsampler is None else list(upsampler.parameters()), c.rate_upsampler),
         ]  # fmt: skip
         used = [{"params": params, "lr": rate} for params, rate in groups if params[0] is not None]
-        self.adam = torch.optim.Adam(used, betas=(0.9, 0.99), eps=1e-15, fused=True)
+        self.adam = torch.optim.Adam(used, betas=c.betas, eps=c.epsilon, fused=True)
         self._each: dict[str, torch.optim.Optimizer] = {"adam": self.adam}
         self._poses = poses
         if poses is not None:
             self._each["pose"] = torch.optim.SparseAdam(poses.parameters(), lr=c.rate_pose)
         self._rates = {name: [group["lr"] for group in o.param_groups] for name, o in self._each.items()}
-        self._decay, self._steps = c.decay, c.steps
+        self._warm_up, self._decay, self._steps = max(c.warm_up, 1), c.decay, steps
 
     def step(self, number: int) -> None:
         """Make step `number` of the training along the gradients, then clear them."""
-        ramp = min(1.0, (number + 1) / WARM_UP) * self._decay ** (number / self._steps)
+        ramp = min(1.0, (number + 1) / self._warm_up) * self._decay ** (number / self._steps)
         for name, optimiser in self._each.items():
             for group, rate in zip(optimiser.param_groups, self._rates[name], strict=True):
                 group["lr"] = rate * ramp

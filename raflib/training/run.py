@@ -45,9 +45,9 @@ class Run:
     """A trained (or training) avatar on disk.
 
     `info` is `run.json`: subject, recording (`Capture.fingerprint`), method, sampler, bank, configuration, seed,
-    threads, device, commit, versions, machine, steps, seconds, whether it is finished, and under `continued` who made
-    later steps, where that is another commit, version or machine. `log` holds step, seconds, the terms of the loss and
-    the PSNR of the step's image, a row every 50 steps.
+    threads, device, commit, versions, machine, steps (made so far) and total steps, seconds, whether it is finished,
+    and under `continued` who made later steps, where that is another commit, version or machine. `log` holds step,
+    seconds, the terms of the loss and the PSNR of the step's image, a row every 50 steps.
     `background` has the renderer's channels at the rendered size. `pose_corrections` holds the learned correction
     of each frame's tracked pose, by "<sequence>/<frame>" (axis-angle in radians, translation in metres).
     """

@@ -53,7 +53,8 @@ class Trainer:
 
     Args:
         capture, sampler, config, out: as `raflib.training.fit` takes them.
-        info: entries of run.json; the trainer updates "steps", "seconds", "finished" and who made the steps.
+        info: entries of run.json; the trainer updates "steps", "total_steps", "seconds", "finished" and who made the
+            steps.
         progress: whether to show progress bars and messages.
         device: where avatar and images are.
     """
@@ -65,6 +66,7 @@ class Trainer:
         self.config, self.out, self.info, self.step, self.rows = config, out, info, 0, []
         self.progress, self.device = progress, device
         torch.manual_seed(config.seed)
+        self.steps = config.total_steps(int(capture.train.sum()))
         cameras = choose_cameras(capture, config.cameras, config.camera_choice)
         self.images = TrainingImages(capture, cameras, config, device)
         # Held-out frames are hidden, so that nothing a sampler learns from the subject's frames comes from them.
@@ -84,7 +86,7 @@ class Trainer:
         self.poses = None
         if config.rate_pose > 0:
             self.poses = PoseCorrections(frame_names(capture), capture.train).to(device)
-        self.optimisers = Optimisers(config, self.avatar, self.upsampler, self.background, self.poses)
+        self.optimisers = Optimisers(config, self.steps, self.avatar, self.upsampler, self.background, self.poses)
         self.comparison = Comparison(config, self.upsampler, device)
         self.capture, self.around, self.saved = capture, around, time.monotonic()
 
@@ -93,7 +95,7 @@ class Trainer:
         c = self.config
         if stored is not None:
             self._restore(*stored)
-            self._say(f"resumed at step {self.step} of {c.steps}")
+            self._say(f"resumed at step {self.step} of {self.steps}")
         elif self.guide is not None:
             started = time.perf_counter()
             self.guide.fit(c.landmark_steps, c.rate_mlp, c.seed, self.progress)
@@ -105,25 +107,25 @@ class Trainer:
         """Make all steps that are left; returns the final checkpoint, which is also written."""
         started, before = time.perf_counter(), self.info["seconds"]
         bar = tqdm(
-            total=self.config.steps, initial=self.step, desc=f"{self.info['subject']} {self.info['method']}",
+            total=self.steps, initial=self.step, desc=f"{self.info['subject']} {self.info['method']}",
             disable=not self.progress, mininterval=1.0,
         )  # fmt: skip
         with bar, closing(self.images), until_interrupted() as asked:
-            while self.step < self.config.steps:
+            while self.step < self.steps:
                 if time.monotonic() - self.saved > SAVE_SECONDS:
                     self.save()
                 measured = self.one_step()
                 self.info["seconds"] = before + time.perf_counter() - started
-                if self.step % LOG_EVERY == 0 or self.step == self.config.steps:
+                if self.step % LOG_EVERY == 0 or self.step == self.steps:
                     numbers = {name: value.item() for name, value in measured.items()}
                     self.rows.append({"step": self.step, "seconds": self.info["seconds"], **numbers})
                     bar.set_postfix(l1=f"{numbers['l1']:.4f}", psnr=f"{numbers['psnr']:.1f}", refresh=False)
                 bar.update()
-                if self.step < self.config.steps:
+                if self.step < self.steps:
                     if asked.is_set() or self.step % self.config.checkpoint_every == 0:
                         self.save()
                     if asked.is_set():
-                        self._say(f"interrupted at step {self.step} of {self.config.steps}; run again to go on")
+                        self._say(f"interrupted at step {self.step} of {self.steps}; run again to go on")
                         raise KeyboardInterrupt
         return self.save(finished=True)
 
@@ -148,7 +150,7 @@ class Trainer:
         if self.poses is not None and self.step % len(self.images) == 0:
             self.poses.centre()
         if c.relocate_every and self.step % c.relocate_every == 0:
-            if self.step < 0.7 * c.steps:
+            if self.step < 0.7 * self.steps:
                 relocate(self.avatar, self.optimisers.adam, generator)
             self.avatar.refresh_blend()
         means = {name: value.detach().mean() for name, value in parts.items()}
@@ -186,7 +188,7 @@ class Trainer:
                 f"{self.out}: {odd[0]} is not finite after step {self.step} and is not saved; the last checkpoint is "
                 "kept, lower the learning rates"
             )
-        self.info |= {"steps": self.step, "finished": finished}
+        self.info |= {"steps": self.step, "total_steps": self.steps, "finished": finished}
         stored = save_tensors(self.out / CHECKPOINT, tensors, {**header, "info": self.info})
         write_copies(self.out, stored[1])
         self.saved = time.monotonic()
