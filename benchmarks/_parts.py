@@ -11,7 +11,7 @@ from unittest.mock import patch
 
 import torch
 
-from raflib.avatar import networks
+from raflib.avatar import GaussianAvatar, networks
 from raflib.render import cpu
 from raflib.training.trainer import Trainer
 
@@ -126,6 +126,7 @@ def work(trainer: Trainer, pairs_of: Callable[..., int], steps: int = 4) -> tupl
     """
     pairs, flops, inside = 0, 0, False
     prepare, evaluate, gaussians = cpu._prepare, networks.evaluate, trainer.gaussians
+    by_expression = GaussianAvatar.by_expression
 
     def counted_frame(*args):
         nonlocal pairs
@@ -141,6 +142,14 @@ def work(trainer: Trainer, pairs_of: Callable[..., int], steps: int = 4) -> tupl
         flops += inside * 2 * len(points) * times
         return evaluate(points, code, weights, *rest)
 
+    def counted_decoder(avatar, feature, encoded, code):
+        nonlocal flops
+        if avatar.config.exp_linear:
+            bases = avatar.exp_linear.bases
+            matrices = bases.weight.numel() + len(feature) * bases.out_features
+            flops += inside * 2 * 3 * len(code) * matrices
+        return by_expression(avatar, feature, encoded, code)
+
     def counted_gaussians(*args):
         nonlocal inside
         inside = True
@@ -151,6 +160,7 @@ def work(trainer: Trainer, pairs_of: Callable[..., int], steps: int = 4) -> tupl
     with (
         patch.object(cpu, "_prepare", counted_frame),
         patch.object(networks, "evaluate", counted_network),
+        patch.object(GaussianAvatar, "by_expression", counted_decoder),
         patch.object(trainer, "gaussians", counted_gaussians),
     ):
         for _ in range(steps):
