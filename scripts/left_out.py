@@ -1,0 +1,106 @@
+"""Compare settings on training sequences that are left out of training: FREE stays unseen while settings are chosen.
+
+    python scripts/left_out.py --subjects 422 443 --set steps=8000
+    python scripts/left_out.py --subjects 422 443 --set steps=5500 avatar.exp_linear=false avatar.deform_scale=0.3
+
+Each avatar is trained with `vanilla` on all training sequences but `LEFT_OUT`, in one thread, and scored on those and
+on 40 training frames. A line for each avatar says its settings, CPU seconds, PSNR and LPIPS of the face, and the same
+for its control (expression held at the training mean). Trained avatars stay in `--out`; the next time they are only
+scored.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from raflib import evaluate, fit, open_capture
+from raflib.capture import HELD_OUT, Capture
+from raflib.config import AvatarConfig, TrainConfig, train_config
+from raflib.errors import RafError
+from raflib.evaluation import EvaluateOptions
+from raflib.runs import runs_root
+from raflib.sampler import Vanilla
+
+LEFT_OUT = ("EXP-2-eyes", "EXP-4-lips", "EMO-2-surprise+fear", "SEN-04-two_plus_seven")
+METRICS = ("psnr/face", "lpips/stlpips-alex/face")
+
+
+def leave_out(capture: Capture, names: Sequence[str] = LEFT_OUT) -> Capture:
+    """The capture with the sequences `names` held out in place of FREE, whose frames count as not detected.
+
+    Raises RafError for a sequence that the capture does not have.
+    """
+    sequence = np.asarray(capture.sequence).astype(str)
+    if missing := sorted(set(names) - set(sequence)):
+        raise RafError(f"capture {capture.subject} has no sequence {', '.join(missing)}; choose others with --left-out")
+    free = sequence == HELD_OUT
+    renamed = np.where(np.isin(sequence, names), HELD_OUT, np.where(free, "unused", sequence))
+    return replace(capture, sequence=renamed, detected=capture.detected & ~free)
+
+
+def changed(config: TrainConfig, settings: Sequence[str]) -> TrainConfig:
+    """`config` with settings like "steps=8000" or "avatar.blur=0.3", values as in JSON; RafError for unknown ones."""
+    training: dict[str, Any] = {}
+    avatar: dict[str, Any] = {}
+    for setting in settings:
+        name, _, text = setting.partition("=")
+        into, cls = (avatar, AvatarConfig) if name.startswith("avatar.") else (training, TrainConfig)
+        name = name.removeprefix("avatar.")
+        if name not in {field.name for field in fields(cls)}:
+            raise RafError(f"--set {setting}: {cls.__name__} has no setting {name!r}")
+        try:
+            value = json.loads(text)
+        except json.JSONDecodeError:
+            raise RafError(
+                f"--set {setting}: expected name=value with a value as in JSON, e.g. true, 0.5 or [64]"
+            ) from None
+        into[name] = tuple(value) if isinstance(value, list) else value
+    return replace(config, avatar=replace(config.avatar, **avatar), **training)
+
+
+def score(subject: str, seed: int, options: argparse.Namespace) -> str:
+    """Train one avatar and return its line."""
+    capture = leave_out(open_capture("studio", subject, options.profile), options.left_out)
+    config = changed(train_config(options.profile, seed=seed), options.set)
+    named = hashlib.sha256(json.dumps([options.profile, options.left_out, sorted(options.set)]).encode()).hexdigest()
+    started = time.process_time()
+    run = fit(capture, Vanilla(), config, options.out / f"{subject}_{seed}_{named[:10]}")
+    seconds = time.process_time() - started
+    parts = [f"{subject} seed {seed} {' '.join(options.set)}: {config.steps} steps, {seconds:.0f} CPU s"]
+    for split, frames in (("free", None), ("train", 40)):
+        wanted = EvaluateOptions(split=split, frames=frames)
+        rows = evaluate(run, "self", capture, metrics=METRICS, options=wanted)
+        for condition, part in rows.groupby("condition"):
+            means = [part[metric].mean() for metric in METRICS]
+            label = "left out" if split == "free" else "training"
+            parts.append(f"{label} {condition} {means[0]:.2f} dB LPIPS {means[1]:.4f}")
+    return " | ".join(parts)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line: see --help."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--subjects", nargs="+", default=["422"], help="studio subjects")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="seeds of the training")
+    parser.add_argument("--profile", default="demo", help="profile of studio and training")
+    parser.add_argument("--left-out", nargs="+", default=list(LEFT_OUT), help="training sequences that are scored")
+    parser.add_argument("--set", nargs="*", default=[], help="settings that differ from the profile's, as name=value")
+    parser.add_argument("--out", type=Path, default=runs_root() / "left_out", help="folder of the avatars")
+    options = parser.parse_args(arguments)
+    for subject in options.subjects:
+        for seed in options.seeds:
+            print(score(subject, seed, options), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
