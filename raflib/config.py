@@ -42,13 +42,14 @@ def check_ranges(config: Any) -> None:
     for entry in fields(config):
         kind, value = str(entry.type), getattr(config, entry.name)
         low, high = RANGES.get(entry.name, (0, math.inf))
+        most = None if math.isinf(high) else int(high)
         name = f"{type(config).__name__}.{entry.name}"
         if kind == "float":
             value = finite(name, value, low, high)
         elif kind == "int":
-            value = whole(name, value, low, None if math.isinf(high) else high)
+            value = whole(name, value, int(low), most)
         elif kind == "tuple[int, ...]":
-            value = tuple(whole(name, item, low, None if math.isinf(high) else high) for item in value)
+            value = tuple(whole(name, item, int(low), most) for item in value)
         else:
             continue
         object.__setattr__(config, entry.name, value)
@@ -254,7 +255,7 @@ _DEMO_SURFACE = SurfaceConfig(
     grid=24, focus=3.0, hidden=(), steps=100, size=96, refresh=8, rate_field=2e-3, rate_mlp=4e-3, decay=0.1,
     opacity=0.8,
 )  # fmt: skip
-_GUIDED = {
+_GUIDED: dict[str, dict[str, Any]] = {
     "tiny": {"surface": replace(_DEMO_SURFACE, grid=16, steps=20, size=48)},
     "demo": {"surface": _DEMO_SURFACE, "steps": 5_410},  # fewer, so that either start takes as long
     "paper": {"surface": SurfaceConfig()},
