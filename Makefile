@@ -70,12 +70,13 @@ bank: $(STAMP)  ## make data/bank_arkit52.npz again, 415 people x 200 frames (ha
 bench: $(STAMP)  ## run every benchmark of the CPU, one line "figure name = number" each (20 minutes on an idle machine)
 	@set -e; for file in $(filter-out benchmarks/gpu.py,$(wildcard benchmarks/[a-z]*.py)); do echo "== $$file"; $(PY) $$file; done
 
-lint: $(STAMP)  ## check code and notebooks with ruff, and that notebooks have no outputs
+lint: $(STAMP)  ## check code and notebooks with ruff, types with mypy, and that notebooks have no outputs
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
+	$(PY) -m mypy
 	$(PY) -m nbstripout --keep-id --verify notebooks/*.ipynb
 
 clean:  ## remove results and caches (runs, data/cache), but not the environment
 	test ! -d runs || find runs/ -mindepth 1 -not -path runs/.gitignore -delete
-	rm -rf data/cache build *.egg-info .pytest_cache .ruff_cache
+	rm -rf data/cache build *.egg-info .pytest_cache .ruff_cache .mypy_cache
 	find raflib tests scripts benchmarks -name __pycache__ -prune -exec rm -rf {} +

@@ -44,17 +44,18 @@ def check_ranges(config: Any) -> None:
     for entry in fields(config):
         kind, value = str(entry.type), getattr(config, entry.name)
         low, high = RANGES.get(entry.name, (0, math.inf))
+        most = None if math.isinf(high) else int(high)
         name = f"{type(config).__name__}.{entry.name}"
         if kind == "float":
             value = finite(name, value, low, high)
         elif kind == "int" or (kind == "int | None" and value is not None):
-            value = whole(name, value, low, None if math.isinf(high) else high)
+            value = whole(name, value, int(low), most)
         elif kind == "tuple[float, float]":
             if len(value) != 2:
                 raise RafError(f"{name} is {value!r}; expected two numbers")
             value = tuple(finite(name, item, low, high) for item in value)
         elif kind == "tuple[int, ...]":
-            value = tuple(whole(name, item, low, None if math.isinf(high) else high) for item in value)
+            value = tuple(whole(name, item, int(low), most) for item in value)
         else:
             continue
         object.__setattr__(config, entry.name, value)
@@ -282,7 +283,7 @@ _DEMO_SURFACE = SurfaceConfig(
     grid=24, focus=3.0, hidden=(), steps=100, size=96, refresh=8, rate_field=2e-3, rate_mlp=4e-3, decay=0.1,
     opacity=0.8,
 )  # fmt: skip
-_GUIDED = {
+_GUIDED: dict[str, dict[str, Any]] = {
     "tiny": {"surface": replace(_DEMO_SURFACE, grid=16, steps=20, size=48)},
     "demo": {"surface": _DEMO_SURFACE, "steps": 7_870},  # fewer, so that either start takes as long
     "gpu": {"surface": replace(_DEMO_SURFACE, grid=48, steps=500, size=192)},

@@ -9,6 +9,7 @@ and the subject's training features, but no ground truth, and none of its number
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import ClassVar
 
@@ -27,6 +28,7 @@ DRIVES: dict[str, type[DrivingMap]] = {}
 """Every driving map by its name."""
 
 
+@dataclass(frozen=True)
 class DrivingMap:
     """Base of all maps: a frozen dataclass of options with a `name`, its key in `DRIVES`.
 
@@ -36,7 +38,7 @@ class DrivingMap:
     name: ClassVar[str]
 
     def __init_subclass__(cls) -> None:
-        enrol(cls, DRIVES)
+        enrol(cls.name, cls, DRIVES)
 
     def __call__(
         self,
@@ -145,7 +147,8 @@ def drive_from_name(drive: str, **options: float | int) -> DrivingMap:
     allowed = [option.name for option in fields(DRIVES[drive])]
     if unknown := sorted(set(options) - set(allowed)):
         raise RafError(f"drive {drive!r} has no option {unknown[0]!r}, expected {', '.join(allowed) or 'none'}")
-    return DRIVES[drive](**options)
+    made: Callable[..., DrivingMap] = DRIVES[drive]
+    return made(**options)
 
 
 NOMINAL_FPS = 25

@@ -7,6 +7,7 @@ expected and what to do about it. Programming errors keep Python's own exception
 import math
 import operator
 from numbers import Real
+from typing import SupportsIndex
 
 import numpy as np
 from jaxtyping import Float
@@ -29,7 +30,9 @@ def whole(what: str, value: object, least: int | None = None, most: int | None =
     Booleans are no counts, and neither are floats, not even 2.0.
     """
     try:
-        number = None if isinstance(value, (bool, np.bool_)) else operator.index(value)
+        number = None
+        if isinstance(value, SupportsIndex) and not isinstance(value, (bool, np.bool_)):
+            number = operator.index(value)
     except TypeError:
         number = None
     if number is None or (least is not None and number < least) or (most is not None and number > most):
@@ -39,16 +42,17 @@ def whole(what: str, value: object, least: int | None = None, most: int | None =
     return number
 
 
-def finite(what: str, value: object, least: Real = -math.inf, most: Real = math.inf) -> float | int:
+def finite(what: str, value: object, least: float | int = -math.inf, most: float | int = math.inf) -> float | int:
     """`value`, a number from `least` to `most`, as Python's own.
 
     RafError naming `what` for other numbers, NaN, infinity and what is no number.
     """
-    plain = isinstance(value, Real) and not isinstance(value, (bool, np.bool_))
-    if not plain or not math.isfinite(value) or not least <= value <= most:
-        ends = [f"at {word} {end:g}" for word, end in (("least", least), ("most", most)) if math.isfinite(end)]
-        raise RafError(f"{what} is {value!r}, expected a finite number{' of ' if ends else ''}{' and '.join(ends)}")
-    return value if type(value) in (int, float) else float(value)
+    if isinstance(value, Real) and not isinstance(value, (bool, np.bool_)):
+        number = value if type(value) is int else float(value)
+        if math.isfinite(number) and least <= number <= most:
+            return number
+    ends = [f"at {word} {end:g}" for word, end in (("least", least), ("most", most)) if math.isfinite(end)]
+    raise RafError(f"{what} is {value!r}, expected a finite number{' of ' if ends else ''}{' and '.join(ends)}")
 
 
 def numbers(what: str, values: object, kinds: str = "fiu") -> np.ndarray:

@@ -83,6 +83,15 @@ class Perceptual(nn.Module):
     Raises RafError when the weights are missing or damaged, or `layers` names a depth that does not exist.
     """
 
+    shift: Tensor
+    scale: Tensor
+    stem_weight: Tensor
+    stem_bias: Tensor
+    stem_full: Tensor
+    stem_right: Tensor
+    stem_bottom: Tensor
+    stem_corner: Tensor
+
     def __init__(self, net: str = "alex", layers: Sequence[int] = (0, 1, 2, 3, 4)):
         super().__init__()
         self.net = net
@@ -135,7 +144,7 @@ class Perceptual(nn.Module):
 
     def distance(self, x: list[Float[Tensor, "B _ _ _"]], y: list[Float[Tensor, "B _ _ _"]]) -> Float[Tensor, "B"]:
         """LPIPS from both sides' `features`: weighted squared differences, mean over pixels, summed over depths."""
-        total = 0
+        total = x[0].new_zeros(len(x[0]))
         for depth, a, b in zip(self.layers, x, y, strict=True):
             total = total + F.conv2d((a - b) ** 2, getattr(self, f"head_{depth}")).mean((1, 2, 3))
         return total

@@ -22,10 +22,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from raflib.errors import RafError
 from raflib.reading import read_json as read_json  # beside write_json, where one looks for it
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 TEMPORARY = ".raf-writing-"
 """Prefix of half-written files' names; `remove_leftovers` removes such files when their writer is gone."""
@@ -232,7 +235,7 @@ def _commit() -> str:
     return head + ("+changes" if changed.strip() else "")
 
 
-def save_tensors(path: str | Path, tensors: Mapping[str, object], header: Mapping[str, object]) -> tuple[dict, dict]:
+def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], header: Mapping[str, object]) -> tuple[dict, dict]:
     """Write a safetensors file with `header` (JSON) in its metadata, atomically and sealed by a checksum.
 
     Returns (tensors, header) as `load_tensors` reads them from the file; the tensors are copies on the CPU.
@@ -274,7 +277,7 @@ def load_tensors(path: str | Path) -> tuple[dict, dict]:
     return tensors, header
 
 
-def _seal(tensors: Mapping[str, object], header: str) -> str:
+def _seal(tensors: Mapping[str, Tensor], header: str) -> str:
     """sha256 over the header and each tensor's name, type, shape and bytes."""
     import torch
 
@@ -282,5 +285,5 @@ def _seal(tensors: Mapping[str, object], header: str) -> str:
     for name in sorted(tensors):
         value = tensors[name]
         digest.update(f"|{name}|{value.dtype}|{tuple(value.shape)}|".encode())
-        digest.update(value.contiguous().reshape(-1).view(torch.uint8).numpy())
+        digest.update(value.contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -8,8 +8,8 @@ values is used again by the next step. Gradients are added up block by block, in
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -108,11 +108,16 @@ def _forward(
                 else:
                     value = value.new_empty(*value.shape[:-1], len(bias))
                 torch.addmm(bias, before, weight.T, out=value.view(-1, len(bias)))
-                if index == skip:
+                if index == skip and again is not None and offset_skip is not None:
                     value.add_(again).add_(offset_skip[frames])
             if bounded:
                 value.tanh_()
     return output
+
+
+def _unflattened(flat: Sequence[Any]) -> Weights:
+    """The weights whose tensors are listed in the order of `Weights`."""
+    return Weights(flat[0], flat[1], flat[2], flat[3], flat[4], tuple(flat[5:]))
 
 
 class _Evaluate(torch.autograd.Function):
@@ -120,7 +125,7 @@ class _Evaluate(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, points, code, skip, bounded, scratch, *flat):
-        weights = Weights(*flat[:5], flat[5:])
+        weights = _unflattened(flat)
         widths = [len(weights.bias_in), *(len(bias) for bias in weights.layers[1:-1:2])]
         hidden = scratch.take(points, [(len(code), len(points), width) for width in widths])
         output = _forward(points, code, weights, skip, bounded, hidden)
@@ -134,16 +139,17 @@ class _Evaluate(torch.autograd.Function):
         if ctx.hidden is None:
             raise RuntimeError("the hidden values of this evaluation are gone: call backward once a forward pass")
         output, points, code, *flat = ctx.saved_tensors
-        hidden, skip, w = ctx.hidden, ctx.skip, Weights(*flat[:5], tuple(flat[5:]))
-        matrices, joins = w.layers[::2], w.point_skip is not None
-        grads = [None if tensor is None else torch.zeros_like(tensor) for tensor in flat]
+        hidden, skip, w = ctx.hidden, ctx.skip, _unflattened(flat)
+        matrices, joined = w.layers[::2], 0 if w.point_skip is None else len(w.point_skip)
+        grads: list[Any] = [None if tensor is None else torch.zeros_like(tensor) for tensor in flat]
         point_in, point_skip, layer_grads = grads[0], grads[3], grads[5:]
         sums_in = code.new_zeros(len(code), len(w.bias_in))
-        sums_skip = code.new_zeros(len(code), len(w.point_skip)) if joins else None
+        sums_skip = code.new_zeros(len(code), joined)
         points_grad = torch.empty_like(points) if ctx.needs_input_grad[0] else None
         for rows, groups in _blocks(points, len(code), w):
             block = points[rows]
-            total_in, total_skip = 0, 0  # over the frames: the points' own layers see the sum
+            # The points' own layers see the sum over the frames.
+            total_in, total_skip = block.new_zeros(len(block), len(w.bias_in)), block.new_zeros(len(block), joined)
             for frames in groups:
                 value = grad[frames, rows]
                 if ctx.bounded:
@@ -161,17 +167,17 @@ class _Evaluate(torch.autograd.Function):
                 sums_in[frames] += value.sum(1)
                 total_in = total_in + value.sum(0)
             point_in.addmm_(total_in.T, block)
-            if joins:
+            if w.point_skip is not None:
                 point_skip.addmm_(total_skip.T, block)
             if points_grad is not None:
                 target = torch.mm(total_in, w.point_in, out=points_grad[rows])
-                if joins:
+                if w.point_skip is not None:
                     target.addmm_(total_skip, w.point_skip)
         ctx.scratch.give_back(hidden)
         ctx.hidden = None
         grads[1], grads[2] = sums_in.sum(0), sums_in.T @ code
         code_grad = sums_in @ w.code_in
-        if joins:
+        if w.code_skip is not None:
             grads[4] = sums_skip.T @ code
             code_grad = code_grad + sums_skip @ w.code_skip
         return points_grad, code_grad, None, None, None, *grads

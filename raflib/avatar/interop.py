@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -88,11 +88,12 @@ def _joined(mlp: ConditionedMLP) -> dict[str, Tensor]:
     """conv{i}.weight [o,i,1] and conv{i}.bias [o] of the public MLP: point, then code; the hidden value first."""
     result = {}
     for index in range(len(mlp.layers) + 1):
+        weight: Tensor
         if index == 0:
             weight, bias = torch.cat([mlp.point_in.weight, mlp.code_in.weight], 1), mlp.point_in.bias
         else:
-            weight, bias = mlp.layers[index - 1].weight, mlp.layers[index - 1].bias
-            if index == mlp.skip:
+            weight, bias = mlp.linears[index - 1].weight, mlp.linears[index - 1].bias
+            if index == mlp.skip and mlp.point_skip is not None and mlp.code_skip is not None:
                 weight = torch.cat([weight, mlp.point_skip.weight, mlp.code_skip.weight], 1)
         result[f"conv{index}.weight"] = weight.detach().clone()[..., None]
         result[f"conv{index}.bias"] = bias.detach().clone()
@@ -103,8 +104,8 @@ def _cut(mlp: ConditionedMLP, state: Mapping[str, Tensor]) -> None:
     """Inverse of `_joined`."""
     for index in range(len(mlp.layers) + 1):
         weight, bias = state[f"conv{index}.weight"][..., 0], state[f"conv{index}.bias"]
-        into = [mlp.point_in, mlp.code_in] if index == 0 else [mlp.layers[index - 1]]
-        if index and index == mlp.skip:
+        into = [mlp.point_in, mlp.code_in] if index == 0 else [mlp.linears[index - 1]]
+        if index and index == mlp.skip and mlp.point_skip is not None and mlp.code_skip is not None:
             into += [mlp.point_skip, mlp.code_skip]
         parts = weight.split([layer.in_features for layer in into], 1)
         for layer, part in zip(into, parts, strict=True):
@@ -153,7 +154,7 @@ def _layer_count(state: Mapping[str, Tensor], name: str) -> int:
     return 1 + max((int(match.group(1)) for match in numbers if match), default=-1)
 
 
-def _sizes(state: Mapping[str, Tensor]) -> dict[str, object]:
+def _sizes(state: Mapping[str, Tensor]) -> dict[str, Any]:
     """The AvatarConfig fields that follow from the tensors' shapes."""
     points, feature = state["feature"].shape
     first = {name: state[f"{name}_mlp.conv0.weight"].shape[1] for name in NETWORKS}

@@ -59,6 +59,11 @@ class GaussianAvatar(nn.Module):
     Buffers: neutral landmarks [L,3] (canonical, dm), mean training expression [d], median training pose [6] and scale.
     """
 
+    landmarks_neutral: Tensor
+    expression_mean: Tensor
+    median_pose: Tensor
+    median_scale: Tensor
+
     def __init__(self, config: AvatarConfig, canonical: Canonical):
         super().__init__()
         c, n = config, len(canonical.xyz)
@@ -92,7 +97,7 @@ class GaussianAvatar(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> GaussianAvatar:
         """Move or convert the blend with the parameters (`to`, `cuda`, `double`, …)."""
         super()._apply(fn, recurse)
-        if self._blend is not None:
+        if self._blend is not None and self.blend_points is not None:
             self._blend = Blend(*(fn(part) for part in self._blend))
             self.blend_points = fn(self.blend_points)
         return self

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -47,17 +48,23 @@ class ConditionedMLP(nn.Module):
         self.point_skip = nn.Linear(point_dim, joined, bias=False) if joins else None
         self.code_skip = nn.Linear(code_dim, joined, bias=False) if joins else None
         with torch.no_grad():  # the untrained avatar is close to its canonical self
-            self.layers[-1].weight.mul_(0.1)
-            self.layers[-1].bias.zero_()
-            if self.point_skip is not None and self.skip == len(self.layers):
+            self.linears[-1].weight.mul_(0.1)
+            self.linears[-1].bias.zero_()
+            if self.point_skip is not None and self.code_skip is not None and self.skip == len(self.layers):
                 self.point_skip.weight.mul_(0.1)
                 self.code_skip.weight.mul_(0.1)
 
+    @property
+    def linears(self) -> list[nn.Linear]:
+        """The layers after the first."""
+        return cast("list[nn.Linear]", list(self.layers))  # a ModuleList does not declare what it holds
+
     def forward(self, points: Float[Tensor, "N p"], code: Float[Tensor, "B c"]) -> Float[Tensor, "B N o"]:
         """Values for every point under every code of the batch; one backward pass a call."""
-        layers = tuple(tensor for layer in self.layers for tensor in (layer.weight, layer.bias))
-        skip = (None, None) if self.point_skip is None else (self.point_skip.weight, self.code_skip.weight)
-        weights = Weights(self.point_in.weight, self.point_in.bias, self.code_in.weight, *skip, layers)
+        layers = tuple(tensor for layer in self.linears for tensor in (layer.weight, layer.bias))
+        point_skip, code_skip = (None if part is None else part.weight for part in (self.point_skip, self.code_skip))
+        entry = self.point_in.weight, self.point_in.bias, self.code_in.weight
+        weights = Weights(*entry, point_skip, code_skip, layers)
         return evaluate(points, code, weights, self.skip, self.bounded, self.scratch)
 
 

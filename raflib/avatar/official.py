@@ -55,12 +55,11 @@ def official_state(given: object) -> Iterator[Mapping[str, Tensor]]:
         with damage_named(given, WHAT, REMEDY):
             yield state
     else:
-        check_tensors(given)
-        yield given
+        yield check_tensors(given)
 
 
-def check_tensors(state: object) -> None:
-    """RafError unless it is a mapping of names to dense, finite tensors that hold all the numbers of their shape."""
+def check_tensors(state: object) -> Mapping[str, Tensor]:
+    """The state. RafError unless it maps names to dense, finite tensors that hold all the numbers of their shape."""
     if not isinstance(state, Mapping) or not all(isinstance(key, str) for key in state):
         raise RafError(f"{WHAT}: is a {type(state).__name__}, expected a dict of named tensors")
     for key, value in state.items():
@@ -70,6 +69,7 @@ def check_tensors(state: object) -> None:
             raise RafError(f"{WHAT}: {key[:99]} declares shape {list(value.shape)} but holds fewer numbers")
         if value.is_floating_point() and not value.isfinite().all():
             raise RafError(f"{WHAT}: {key[:99]} holds NaN or infinity; take a checkpoint from before training failed")
+    return state
 
 
 def listed(keys: list[str], between: str = ", ") -> str:

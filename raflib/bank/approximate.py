@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import SupportsIndex
+from typing import Any, SupportsIndex
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -50,7 +50,7 @@ class ApproximateSearch:
     bank: ExpressionBank
     kind: str
     effort: int
-    index: object = field(repr=False)
+    index: Any = field(repr=False)
     seconds: float
     recall: dict[int, float]
     sampled: int
@@ -121,7 +121,7 @@ def approximate(
     return built
 
 
-def _build(table: exact.Table, kind: str, seed: int) -> object:
+def _build(table: exact.Table, kind: str, seed: int) -> Any:
     """Build the faiss index; its ids are lines of the table."""
     import faiss
 
@@ -143,7 +143,7 @@ def _build(table: exact.Table, kind: str, seed: int) -> object:
 def _search(
     table: exact.Table,
     kind: str,
-    index: object,
+    index: Any,
     effort: int,
     queries: np.ndarray,
     k: SupportsIndex,
@@ -157,7 +157,7 @@ def _search(
         exact.check_enough(k, exact.available(table.without(subject)), subject)
     squared, rows = np.empty((len(queries), k)), np.empty((len(queries), k), np.int64)
     for subject, members in asked:
-        own = table.spans.get(subject)
+        own = None if subject is None else table.spans.get(subject)
         others = faiss.IDSelectorNot(faiss.IDSelectorRange(*own)) if own else None
         if kind == "ivf":
             how = faiss.SearchParametersIVF(sel=others, nprobe=effort)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -36,7 +36,7 @@ IN_MEMORY = 2_000_000
 """A bank on the disk copies at most this many rows into memory."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class ExpressionBank:
     """Expression features of many people: one row per frame, read-only.
 
@@ -52,21 +52,32 @@ class ExpressionBank:
     """
 
     features: Float[np.ndarray, "N d"]
-    subjects: Sequence[str] | np.ndarray
-    sequence: Sequence[str] | np.ndarray
-    frame: Sequence[int] | np.ndarray
+    subjects: np.ndarray | Coded
+    sequence: np.ndarray | Coded
+    frame: Int[np.ndarray, " N"]
     feature_space: str
-    provenance: Mapping[str, object] = field(default_factory=dict)
-    rotation: np.ndarray | None = None
+    provenance: Mapping[str, str]
+    rotation: Float[np.ndarray, "N 3"] | None
 
-    def __post_init__(self) -> None:
-        if not isinstance(self.feature_space, str) or not self.feature_space:
-            raise RafError(f"bank: feature_space is {self.feature_space!r}, expected a name such as 'arkit52'")
-        if not isinstance(self.provenance, Mapping):
-            raise RafError(f"bank: provenance is a {type(self.provenance).__name__}, expected a dict")
-        for name, column in checked(*(getattr(self, name) for name in COLUMNS)).items():
-            object.__setattr__(self, name, column)
-        object.__setattr__(self, "provenance", plain(self.provenance))
+    def __init__(
+        self,
+        features: Float[np.ndarray, "N d"],
+        subjects: Sequence[str] | np.ndarray | Coded,
+        sequence: Sequence[str] | np.ndarray | Coded,
+        frame: Sequence[int] | np.ndarray,
+        feature_space: str,
+        provenance: Mapping[str, object] | None = None,
+        rotation: np.ndarray | None = None,
+    ):
+        if not isinstance(feature_space, str) or not feature_space:
+            raise RafError(f"bank: feature_space is {feature_space!r}, expected a name such as 'arkit52'")
+        provenance = {} if provenance is None else provenance
+        if not isinstance(provenance, Mapping):
+            raise RafError(f"bank: provenance is a {type(provenance).__name__}, expected a dict")
+        columns = checked(features, subjects, sequence, frame, rotation)
+        kept = {"rotation": None, **columns, "feature_space": feature_space, "provenance": plain(provenance)}
+        for name, value in kept.items():
+            object.__setattr__(self, name, value)
 
     @classmethod
     def build(
@@ -175,7 +186,7 @@ class ExpressionBank:
         digest.update(json.dumps(header, sort_keys=True).encode())
         digest.update(np.ascontiguousarray(self.features, "<f4").tobytes())
         digest.update(np.ascontiguousarray(self.frame, "<i8").tobytes())
-        digest.update("\0".join([*self.subjects.tolist(), *self.sequence.tolist()]).encode())
+        digest.update("\0".join([*np.asarray(self.subjects).tolist(), *np.asarray(self.sequence).tolist()]).encode())
         if self.rotation is not None:
             digest.update(np.ascontiguousarray(self.rotation, "<f4").tobytes())
         return digest.hexdigest()
@@ -214,7 +225,7 @@ class ExpressionBank:
 
     @cached_property
     def _table(self) -> exact.Table:
-        return exact.Table.of(self.features, self.subjects)
+        return exact.Table.of(self.features, np.asarray(self.subjects))
 
     def _checked_queries(self, queries: np.ndarray, feature_space: str | None) -> Float[np.ndarray, "Q d"]:
         """The queries as float32; RafError where they do not fit the bank."""
@@ -232,6 +243,11 @@ class MappedBank(ExpressionBank):
     `subjects` and `sequence` are `Coded` columns. `restrict` returns a bank in memory. Operations that would copy more
     than `IN_MEMORY` rows into memory (`restrict`, `merge`, `save`) raise RafError. `checksum` is that of the folder.
     """
+
+    folder: Path
+    subjects: Coded
+    _rows: Mapping[str, int]
+    _stored: StoredColumns
 
     def __init__(self, folder: str | Path):
         stored = StoredColumns(Path(folder))

@@ -5,20 +5,23 @@ Needs only numpy.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import overload
 
 import numpy as np
 from jaxtyping import Float, Int
+from numpy.typing import DTypeLike
 
 from raflib.errors import RafError, as_float32, numbers
 
 COLUMNS = ("features", "subjects", "sequence", "frame", "rotation")
 
 
-class Coded(Sequence):
+class Coded:
     """A read-only column of strings [N], kept as one number per row: `names[codes]`.
 
-    It is used like an array of strings: `column[rows]` is such an array, and `column == "074"` is a boolean [N].
+    It is used like an array of strings: `column[rows]` is such an array, and `column == "074"` is a boolean [N]. It
+    has no hash, as arrays have none.
     `np.asarray(column)` makes all strings, at four bytes per letter.
     """
 
@@ -35,20 +38,25 @@ class Coded(Sequence):
     def __len__(self) -> int:
         return len(self.codes)
 
-    def __getitem__(self, index: object) -> np.ndarray | np.str_:
+    def __iter__(self) -> Iterator[np.str_]:
+        return (self[row] for row in range(len(self)))
+
+    @overload
+    def __getitem__(self, index: int | np.integer) -> np.str_: ...
+    @overload
+    def __getitem__(self, index: slice | np.ndarray | Sequence[int]) -> np.ndarray: ...
+    def __getitem__(self, index: int | np.integer | slice | np.ndarray | Sequence[int]) -> np.ndarray | np.str_:
         return self.names[self.codes[index]]
 
-    def __eq__(self, name: object) -> np.ndarray:
+    def __eq__(self, name: object) -> np.ndarray:  # type: ignore[override]  # one boolean per row, as arrays give
         if not isinstance(name, str):
             return np.asarray(self) == name
         return np.isin(self.codes, np.flatnonzero(self.names == name))
 
-    def __ne__(self, name: object) -> np.ndarray:
+    def __ne__(self, name: object) -> np.ndarray:  # type: ignore[override]  # one boolean per row, as arrays give
         return ~(self == name)
 
-    __hash__ = None
-
-    def __array__(self, dtype: object = None, copy: bool | None = None) -> np.ndarray:
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
         return np.asarray(self[:], dtype)
 
 
@@ -110,10 +118,11 @@ def check_space(held: tuple[str, int], given: tuple[str | None, int], what: str)
 
 def names(what: str, given: object) -> list[str]:
     """One name or several as a list; RafError for anything that is not a string."""
-    listed = [given] if isinstance(given, str) or not isinstance(given, Iterable) else list(given)
-    for name in listed:
+    listed: list[str] = []
+    for name in [given] if isinstance(given, str) or not isinstance(given, Iterable) else given:
         if not isinstance(name, str):
             raise RafError(f"{what} must be strings such as '074', got {name!r}")
+        listed.append(name)
     return listed
 
 

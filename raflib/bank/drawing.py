@@ -20,7 +20,8 @@ def draw_frames(captures: Iterable[Capture], per_subject: int, seed: int) -> tup
     The choice for a person depends on `seed` and the subject only. Raises RafError for an empty list, a person given
     twice, mixed feature spaces or widths, and features that are not finite where a face was detected.
     """
-    pieces, space, width = {}, None, None
+    pieces: dict[str, list[np.ndarray]] = {}
+    space, width = None, None
     for capture in captures:
         subject, expression = capture.subject, np.asarray(capture.expression)
         space, width = space or capture.feature_space, width or expression.shape[1]
@@ -41,6 +42,6 @@ def draw_frames(captures: Iterable[Capture], per_subject: int, seed: int) -> tup
         pose = np.asarray(capture.pose)[:, :3]
         columns = (expression, np.full(len(expression), subject), capture.sequence, capture.frame, pose)
         pieces[subject] = [np.asarray(column)[chosen] for column in columns]
-    if not pieces:
+    if space is None:
         raise RafError("bank: no capture was given; expected at least one")
     return dict(zip(COLUMNS, map(np.concatenate, zip(*pieces.values(), strict=True)), strict=True)), space, len(pieces)

@@ -66,7 +66,7 @@ class Table:
 
     def without(self, subject: str | None) -> list[tuple[int, int]]:
         """The lines of everybody else: from and to of at most two ranges."""
-        start, stop = self.spans.get(subject, (0, 0))
+        start, stop = (0, 0) if subject is None else self.spans.get(subject, (0, 0))
         return [part for part in ((0, start), (stop, len(self.lines))) if part[0] < part[1]]
 
     def rows(self, lines: Int[np.ndarray, "..."]) -> Int[np.ndarray, "..."]:

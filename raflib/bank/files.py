@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -49,8 +50,9 @@ def write(
     values = (FORMAT, VERSION, checksum, feature_space, json.dumps(provenance, sort_keys=True))
     columns = {"rotation": np.empty((0, 3), np.float32), **columns}
     arrays = (columns[name] for name in COLUMNS)
+    stored: dict[str, Any] = dict(zip(MEMBERS, (*map(np.asarray, values), *arrays), strict=True))
     with atomic_write(path) as temporary, open(temporary, "wb") as stream:
-        np.savez_compressed(stream, **dict(zip(MEMBERS, (*map(np.asarray, values), *arrays), strict=True)))
+        np.savez_compressed(stream, **stored)
 
 
 def read(path: Path) -> tuple[dict[str, np.ndarray], str, dict[str, str], str]:

@@ -16,7 +16,7 @@ from raflib.reading import FileError, checked_file, damage_named, read_json
 
 HEADER = "bank.json"
 TYPES = {"lines": "<f4", "frame": "<i8", "sequence": "<i4", "rotation": "<f4"}
-ENTRIES = {
+ENTRIES: dict[str, type | tuple[type, ...]] = {
     "format": str, "version": int, "feature_space": str, "largest": (int, float), "people": list, "sequences": list,
     "provenance": dict, "files": dict,
 }  # fmt: skip

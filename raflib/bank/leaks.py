@@ -14,14 +14,15 @@ are all the same (a neutral face in spaces where that is zero) belong to nobody 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float, Int, UInt64
 
+from raflib.bank.columns import Coded
 from raflib.errors import RafError, as_float32
 from raflib.reading import Array, read_arrays, seal_of
 from raflib.runs import atomic_write
@@ -42,8 +43,8 @@ class Fingerprints:
         checksum: the bank's.
     """
 
-    subjects: Sequence[str] | np.ndarray
-    sequence: Sequence[str] | np.ndarray
+    subjects: np.ndarray | Coded
+    sequence: np.ndarray | Coded
     row: UInt64[np.ndarray, " N"]
     checksum: str
 
@@ -55,7 +56,7 @@ class Fingerprints:
     def save(self, path: str | Path) -> None:
         """Write the fingerprints as a compressed .npz, atomically and without pickle."""
         with atomic_write(path) as temporary, open(temporary, "wb") as stream:
-            kept = {name: np.asarray(getattr(self, name)) for name in STORED}
+            kept: dict[str, Any] = {name: np.asarray(getattr(self, name)) for name in STORED}
             np.savez_compressed(stream, **kept, seal=np.array(seal_of(kept)))
 
     @classmethod
@@ -65,8 +66,7 @@ class Fingerprints:
         stored = read_arrays(path, wanted, "fingerprints of the run's bank", "train the run again", most=2**31)
         if str(stored.pop("seal")) != seal_of(stored):
             raise RafError(f"{path}: damaged fingerprints of a bank (not what was saved); train the run again")
-        *columns, checksum = (stored[name] for name in STORED)
-        return cls(*columns, str(checksum))
+        return cls(stored["subjects"], stored["sequence"], stored["row"], str(stored["checksum"]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,7 +147,7 @@ def fingerprints(features: Float[np.ndarray, "N d"]) -> UInt64[np.ndarray, " N"]
         raise RafError(f"fingerprints: features of shape {features.shape}, expected [N, d]")
     with np.errstate(over="ignore", invalid="ignore"):
         half = features.astype(np.float16)
-    whole = np.isfinite(half).all(1)
+    whole = np.all(np.isfinite(half), axis=1)
     codes = np.where(whole, _mix(half), _mix(features))
     rounded = np.where(whole[:, None], half, features)
     telling = np.isfinite(features).all(1) & (rounded != rounded[:, :1]).any(1)

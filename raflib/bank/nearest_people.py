@@ -27,7 +27,7 @@ def nearest_people(
     others = [person for person in bank.people if person != exclude]
     if len(others) < k:
         raise RafError(f"nearest people: {k} people asked for, the bank holds {len(others)} besides {exclude!r}")
-    available = len(bank) - int((bank.subjects == exclude).sum())
+    available = len(bank) - int(np.sum(bank.subjects == exclude))
     distances, rows = np.empty((len(queries), k)), np.empty((len(queries), k), np.int64)
     waiting, width = np.arange(len(queries)), 8 * k
     while len(waiting):

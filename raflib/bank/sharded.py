@@ -72,7 +72,8 @@ def sharded_search(
     k = exact.check_k(k)
     exclude = exclude if exclude is None or isinstance(exclude, str) else list(exclude)
     for subject, _ in exact.groups(exclude, len(queries)):
-        exact.check_enough(k, sum(len(bank) - bank._rows.get(subject, 0) for bank in banks), subject)
+        own = 0 if subject is None else sum(bank._rows.get(subject, 0) for bank in banks)
+        exact.check_enough(k, sum(map(len, banks)) - own, subject)
     found = _run(_search_shard, [bank.folder for bank in banks], (queries, k, exclude), client)
     starts = _starts(banks)
     squared = np.concatenate([part[0] for part in found], axis=1)

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from raflib.capture import Capture
 from raflib.errors import RafError
-from raflib.evaluation.metrics.base import Metric, Target, resolve
+from raflib.evaluation.metrics.base import Metric, Target, Tracker, resolve
 from raflib.evaluation.metrics.mediapipe import observe, tracking
 from raflib.images import face_box
 
@@ -20,7 +20,7 @@ def calibrate(
     cameras: Sequence[int],
     frames: Sequence[int] | np.ndarray,
     metrics: Iterable[str | Metric],
-    tracker: object | None = None,
+    tracker: Tracker | None = None,
     seed: int = 0,
     progress: bool = True,
 ) -> pd.DataFrame:

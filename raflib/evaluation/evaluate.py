@@ -21,7 +21,7 @@ from tqdm import tqdm
 from raflib.bank.leaks import refuse_leaks
 from raflib.capture import Capture, most_frontal
 from raflib.errors import RafError
-from raflib.evaluation.metrics.base import REGISTRY, Metric, resolve
+from raflib.evaluation.metrics.base import REGISTRY, Metric, Tracker, resolve
 from raflib.evaluation.metrics.mediapipe import tracking
 from raflib.evaluation.options import EvaluateOptions
 from raflib.evaluation.scenes import cross_scene, self_scene
@@ -37,7 +37,7 @@ def evaluate(
     drivers: Iterable[Capture] = (),
     metrics: Iterable[str | Metric] | None = None,
     options: EvaluateOptions = DEFAULTS,
-    tracker: object | None = None,
+    tracker: Tracker | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
     """Scores of a trained avatar, one row a frame, camera and condition.
@@ -60,7 +60,7 @@ def evaluate(
     an avatar whose training has not ended, or nothing to evaluate.
     """
     drivers = list(drivers)
-    _check(run, protocol, capture, drivers, options)
+    capture = _checked(run, protocol, capture, drivers, options)
     wanted = list(REGISTRY.values()) if metrics is None else resolve(metrics)
     cameras = _cameras(capture, protocol, options.cameras)
     label = {"subject": run.subject, "method": run.method, "seed": run.config.seed, "drive": options.driving_map.name}
@@ -96,10 +96,10 @@ def _cameras(capture: Capture, protocol: str, chosen: Sequence[int] | np.ndarray
     return [int(camera) for camera in chosen]
 
 
-def _check(
+def _checked(
     run: Avatar, protocol: str, capture: Capture | None, drivers: Sequence[Capture], options: EvaluateOptions
-) -> None:
-    """RafError for everything that can be refused before an image is needed, so that no long evaluation fails late."""
+) -> Capture:
+    """The capture. RafError for all that can be refused before an image is needed, so no long evaluation fails late."""
     if protocol not in ("self", "cross") or (protocol, options.split) == ("cross", "train"):
         raise RafError(
             f"evaluate: protocol {protocol!r} with split {options.split!r}; use 'self' (free, train) or 'cross' (free)"
@@ -111,8 +111,10 @@ def _check(
     if capture.subject != run.subject:
         raise RafError(f"evaluate: the run is of subject {run.subject} but the capture of {capture.subject}")
     if not getattr(run, "finished", True):
-        steps = f"{run.info['steps']} of {run.info['total_steps']} steps"
-        raise RafError(f"evaluate: {run.path} holds an avatar after {steps}; train it to the end first (run 04 again)")
+        info = getattr(run, "info", {})
+        steps = f"{info.get('steps', 'some')} of {info.get('total_steps', 'its')} steps"
+        where = getattr(run, "path", f"run {run.subject}/{run.method}")
+        raise RafError(f"evaluate: {where} holds an avatar after {steps}; train it to the end first (run 04 again)")
     if protocol == "cross" and not drivers:
         raise RafError("evaluate: cross-driving needs drivers, captures of other people")
     for driver in drivers:
@@ -131,3 +133,4 @@ def _check(
     if not options.allow_leak and (bank := getattr(run, "bank", None)) is not None:
         people = {person.subject: person.expression[person.detected] for person in (capture, *drivers)}
         refuse_leaks(f"evaluate: the bank of run {run.subject}/{run.method}", bank, people, allow=False)
+    return capture

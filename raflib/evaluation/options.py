@@ -57,7 +57,7 @@ class EvaluateOptions:
             raise RafError(f"evaluate: truth is {self.truth!r}; choose 'auto', True, False or a function")
         if isinstance(self.drive, str):
             drive_from_name(self.drive)
-        if np.ndim(self.frames):
+        if self.frames is not None and np.ndim(self.frames):
             numbers("evaluate: frames", self.frames, "iu")
         elif self.frames is not None:
             whole("evaluate: frames", self.frames, 1)

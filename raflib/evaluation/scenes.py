@@ -11,6 +11,7 @@ from jaxtyping import Float, Int, UInt8
 from raflib.capture import Capture, Performed, most_frontal
 from raflib.driving import transfer_pose
 from raflib.errors import RafError
+from raflib.evaluation.metrics.base import Tracker
 from raflib.evaluation.options import EvaluateOptions, pick_frames
 from raflib.geometry import Camera
 from raflib.images import lanczos
@@ -72,7 +73,7 @@ def cross_scene(
     driver: Capture,
     cameras: Sequence[int],
     options: EvaluateOptions,
-    tracker: object | None,
+    tracker: Tracker | None,
     progress: bool,
 ) -> Scene:
     """The driver's FREE frames, performed by the target.
@@ -114,16 +115,16 @@ def _performed(
     rows: Int[np.ndarray, " F"],
     cameras: list[Camera],
     wanted: str | bool | Callable[..., Performed],
-    tracker: object | None,
+    tracker: Tracker | None,
     progress: bool,
 ) -> Performed | None:
     """The target performing the driver's rows, where that truth is `wanted` (see `EvaluateOptions.truth`)."""
-    owned = target.truth is not None and driver.truth is not None and target.truth.perform is not None
-    if wanted is True and not owned:
+    own = None if target.truth is None or driver.truth is None else target.truth.perform
+    if wanted is True and own is None:
         raise RafError(f"evaluate: {target.subject} driven by {driver.subject} has no truth; only the studio owns one")
-    if not callable(wanted) and wanted is not True and not (wanted == "auto" and owned):
+    perform = wanted if callable(wanted) else own if wanted is True or wanted == "auto" else None
+    if perform is None:
         return None
-    perform = wanted if callable(wanted) else target.truth.perform
     return perform(target, driver, rows, cameras, tracker=tracker, progress=progress)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from raflib.errors import RafError
-from raflib.evaluation.metrics.base import SLOW, Metric, Target
+from raflib.evaluation.metrics.base import SLOW, Metric, Target, Tracker
 from raflib.evaluation.metrics.mediapipe import ACTIONS, observe
 from raflib.evaluation.scenes import Scene
 from raflib.geometry import Camera
@@ -61,7 +61,7 @@ def score(
     places: Sequence[tuple[int, int]],
     metrics: Sequence[Metric],
     conditions: Sequence[str],
-    tracker: object | None,
+    tracker: Tracker | None,
     label: Mapping[str, object],
 ) -> list[dict[str, object]]:
     """Result rows of a batch of a scene's (frame, camera) `places`, in all conditions; `label` begins each row."""
@@ -83,6 +83,7 @@ def score(
                 row |= {"detected": False, "reference_detected": False, **{m.tag: np.nan for m in metrics}}
             else:
                 image = target.image if condition == "truth" else rendered[condition, i, c]
+                assert image is not None  # `measurable` refuses the condition "truth" where there is none
                 row |= _scores(image, target, metrics, tracker, bool(scene.truth))
             rows.append(row)
     return rows
@@ -93,22 +94,22 @@ def _rendered(
 ) -> dict[tuple[str, int, int], Float[np.ndarray, "H W 3"]]:
     """Images of the avatar and of the control at `places`, by (condition, frame, camera)."""
     given = {"avatar": scene.expression, "control": np.broadcast_to(run.control_expression, scene.expression.shape)}
-    images = {}
+    images: dict[tuple[str, int, int], np.ndarray] = {}
     for condition in conditions:
         if condition not in given or not places:
             continue
         rows = [i for i, _ in places]
         signals = (given[condition][rows], scene.pose[rows], scene.scale[rows])
-        contiguous = [np.ascontiguousarray(signal, np.float32) for signal in signals]
-        made = run.render(*contiguous, [scene.cameras[c] for _, c in places])
+        expression, pose, scale = (np.ascontiguousarray(signal, np.float32) for signal in signals)
+        made = run.render(expression, pose, scale, [scene.cameras[c] for _, c in places])
         images |= {(condition, i, c): image for (i, c), image in zip(places, made, strict=True)}
     return images
 
 
-def _target(scene: Scene, i: int, c: int, tracker: object | None) -> Target:
+def _target(scene: Scene, i: int, c: int, tracker: Tracker | None) -> Target:
     """What frame `i` from camera `c` is compared with."""
     driver_image = scene.driver_image(i, c)
-    if scene.truth is None:
+    if scene.truth is None or scene.landmarks is None:
         return Target(driver_image=driver_image, driver_face=observe(tracker, driver_image))
     true = scene.truth(i, c)
     face = observe(tracker, true)
@@ -121,13 +122,13 @@ def _scores(
     rendered: Float[np.ndarray, "H W 3"],
     target: Target,
     metrics: Sequence[Metric],
-    tracker: object | None,
+    tracker: Tracker | None,
     has_truth: bool,
 ) -> dict[str, object]:
     """Metrics of one render, whether faces were found, and the tracked actions for `correlations`."""
     face = observe(tracker, rendered)
     wanted = target.face if has_truth else target.driver_face
-    row = {
+    row: dict[str, object] = {
         "detected": face is not None or tracker is None,
         "reference_detected": tracker is None or (target.driver_face is not None and wanted is not None),
     }

@@ -79,7 +79,7 @@ def of_type(notebook: str, name: str, value: Any, kind: type) -> Any:
         value = float(value)
     if type(value) is not kind:
         raise RafError(f"{notebook}: parameter {name} must be {kind.__name__}, got {type(value).__name__} {value!r}")
-    return value + 0.0 if kind is float else value  # −0 becomes 0
+    return value + 0.0 if isinstance(value, float) else value  # −0 becomes 0
 
 
 def _check_source(given: Any) -> None:

@@ -57,7 +57,7 @@ def bank_variant(bank: ExpressionBank, name: str, seed: int = 0) -> ExpressionBa
         chosen = np.array(bank.people)[order[: -(-len(order) // 2)]]
         rows = np.flatnonzero(np.isin(bank.subjects, chosen))
     part = bank.restrict(rows=np.sort(rows))
-    told = {"variant": name, "rule": VARIANTS[name], "seed": seed, "variant_of": bank.checksum[:16]}
+    told = {"variant": name, "rule": VARIANTS[name], "seed": str(seed), "variant_of": bank.checksum[:16]}
     return replace(part, provenance={**bank.provenance, **told})
 
 

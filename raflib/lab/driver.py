@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from raflib.errors import RafError
 from raflib.lab import launch
@@ -136,7 +137,12 @@ def _run(step: Step, root: Path, folder: Path, copy: Path, threads: int, stop: t
     command = [sys.executable, "-P", launch.__file__, "notebook", str(os.getpid())]
     command += [str(root / "notebooks" / f"{step.notebook}.ipynb"), str(copy), json.dumps(about)]
     limits = {f"{library}_NUM_THREADS": str(threads) for library in ("OMP", "NUMBA", "MKL", "OPENBLAS")}
-    apart = {"env": {**os.environ, **limits}, "cwd": root, "stdin": subprocess.DEVNULL, "start_new_session": True}
+    apart: dict[str, Any] = {
+        "env": {**os.environ, **limits},
+        "cwd": root,
+        "stdin": subprocess.DEVNULL,
+        "start_new_session": True,
+    }
     with open(log, "wb") as stream:
         process = None
         try:

@@ -170,7 +170,7 @@ def parameters_of(notebook: str, given: Any, **changes: Any) -> Any:
     `notebook` does not have are ignored, so one notebook can find the results of another one.
     """
     hints = get_type_hints(NOTEBOOKS[notebook])
-    values = {**(asdict(given) if is_dataclass(given) else given), **changes}
+    values = {**(asdict(given) if is_dataclass(given) and not isinstance(given, type) else given), **changes}
     return _make(notebook, {name: _from_text(values[name], kind) for name, kind in hints.items() if name in values})
 
 

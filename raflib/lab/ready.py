@@ -11,12 +11,11 @@ import numpy as np
 from raflib.bank import ExpressionBank
 from raflib.bank.leaks import refuse_leaks
 from raflib.lab import screen
-from raflib.lab.parameters import Parameters
 from raflib.runs import cache_root, check_writable, runs_root
 from raflib.sampler import SAMPLERS, Sampler, sampler_from_name
 
 
-def prepare(out: Path, parameters: Parameters) -> None:
+def prepare(out: Path, parameters: Any) -> None:
     """Check that results can be written to `out` and captures to the cache, then set up the screen.
 
     Raises RafError naming the folder that cannot be written.
@@ -29,7 +28,7 @@ def prepare(out: Path, parameters: Parameters) -> None:
         print(screen.TINY)
 
 
-def sampler_of(method: str, parameters: Parameters, bank: ExpressionBank | None = None) -> Sampler:
+def sampler_of(method: str, parameters: Any, bank: ExpressionBank | None = None) -> Sampler:
     """The sampler called `method`, with those of its options that a notebook's parameters have."""
     options = {name: getattr(parameters, name) for name in SAMPLERS[method].options() if hasattr(parameters, name)}
     return sampler_from_name(method, bank, **options)

@@ -99,10 +99,10 @@ def finished(step: Step, root: Path, folder: Path) -> bool:
         told = read_json(receipt)
     except RafError:
         return False
-    lists = told.get("read"), told.get("left")
-    if told.get("fingerprint") != fingerprint(step, root) or not all(isinstance(files, dict) for files in lists):
+    read, left = told.get("read"), told.get("left")
+    if told.get("fingerprint") != fingerprint(step, root) or not isinstance(read, dict) or not isinstance(left, dict):
         return False
-    return all(_holds(files) for files in lists) and (bool(told["left"]) or step.notebook not in NOTEBOOKS)
+    return _holds(read) and _holds(left) and (bool(left) or step.notebook not in NOTEBOOKS)
 
 
 def _holds(files: dict[str, str]) -> bool:

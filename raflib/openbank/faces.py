@@ -30,7 +30,7 @@ def face(bank: ExpressionBank, row: int | np.integer, size: int = SIZE) -> UInt8
 
 def faces(
     bank: ExpressionBank,
-    rows: Sequence[int] | Int[np.ndarray, " R"],
+    rows: Sequence[int | np.integer] | Int[np.ndarray, " R"],
     size: int = SIZE,
     cores: int | None = None,
     progress: bool = True,

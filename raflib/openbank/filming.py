@@ -65,13 +65,13 @@ class Person:
     """One person of the bank; `acted` holds their performance of every sequence, FREE included, 25 frames a second."""
 
     def __init__(self, name: str) -> None:
-        self.identity = studio.Identity(name)
+        self.name, self.identity = name, studio.Identity(name)
         self.acted = {sequence: studio.act(name, sequence) for sequence in studio.SEQUENCES}
         self._camera = frontal_camera(SIZE)
 
     def image(self, sequence: str, frame: int) -> UInt8[np.ndarray, "H W 3"]:
         """The frontal image of one frame. RafError for a frame that this person does not perform."""
-        actions, angles = moment(self.identity.subject, self.acted.get(sequence), sequence, frame)
+        actions, angles = moment(self.name, self.acted.get(sequence), sequence, frame)
         return studio.render(self.identity, actions, angles, self._camera)[0]
 
 
@@ -86,7 +86,8 @@ def film_people(people: Iterable[str], work: Callable[[str, Track], None], cores
     if workers < 1:
         raise RafError(f"cores is {cores}, expected at least 1")
     workers = min(workers, max(1, len(people)))
-    stop, counting, trackers = Event(), Lock(), SimpleQueue()
+    stop, counting = Event(), Lock()
+    trackers: SimpleQueue[FaceTracker] = SimpleQueue()
 
     def one(name: str) -> None:
         tracker = trackers.get()

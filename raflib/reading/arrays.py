@@ -64,7 +64,7 @@ def read_arrays(
         needed = [name for name, array in wanted.items() if not array.optional and not name.endswith("*")]
         if missing := [name for name in needed if name not in infos]:
             raise ValueError(f"{', '.join(missing)} missing")
-        members = [_member(file, name, infos[name], _array(name, wanted)) for name in infos]
+        members = [_member(file, name, info, array) for name, (info, array) in infos.items()]
         _check_lengths(members)
         total = sum(member.info.file_size for member in members)
         if total > allowed_bytes(path, most):
@@ -88,20 +88,20 @@ def _array(name: str, wanted: Mapping[str, Array]) -> Array | None:
     return wanted[name] if name in wanted else next(fits, None)
 
 
-def _named(file: zipfile.ZipFile, wanted: Mapping[str, Array]) -> dict[str, zipfile.ZipInfo]:
-    """The wanted zip members by the arrays' names."""
-    found: dict[str, zipfile.ZipInfo] = {}
+def _named(file: zipfile.ZipFile, wanted: Mapping[str, Array]) -> dict[str, tuple[zipfile.ZipInfo, Array]]:
+    """The wanted zip members by the arrays' names, each with what is required of it."""
+    found: dict[str, tuple[zipfile.ZipInfo, Array]] = {}
     for info in file.infolist():
         name = info.filename.removesuffix(".npy")
         with file.open(info):  # compares the name's two copies: a changed one must not pass for another array's
             pass
-        if _array(name, wanted) is None:
+        if (array := _array(name, wanted)) is None:
             continue
         if name in found:
             raise ValueError(f"{name} is in it twice")
         if info.compress_type not in METHODS or info.flag_bits & 1:
             raise ValueError(f"{name} is encrypted or packed by another method than deflate")
-        found[name] = info
+        found[name] = info, array
     return found
 
 
@@ -141,6 +141,7 @@ def _unpacked(file: zipfile.ZipFile, member: _Member) -> np.ndarray:
     """One array, in the machine's byte order; ValueError where it holds what its type does not allow."""
     content, done = bytearray(member.info.file_size - member.offset), 0
     with file.open(member.info) as stream:
+        assert isinstance(stream, zipfile.ZipExtFile)  # declared as IO, which has no `readinto`
         stream.read(member.offset)
         while count := stream.readinto(memoryview(content)[done:]):
             done += count

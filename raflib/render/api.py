@@ -6,7 +6,7 @@ blurred by 0.3 px² (unless asked otherwise), alpha at most 0.999, coverage belo
 transmittance 1e-4, nothing nearer than 0.01.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from numbers import Real
 from typing import SupportsIndex
@@ -104,7 +104,10 @@ def _chosen(backend: str, gaussians: Gaussians) -> str:
 
 
 def _checked_size(size: SupportsIndex | Sequence[SupportsIndex] | np.ndarray) -> tuple[int, int]:
-    pair = tuple(size) if isinstance(size, (tuple, list)) or np.ndim(size) == 1 else (size, size)
+    if isinstance(size, Sequence) or (isinstance(size, np.ndarray) and size.ndim == 1):
+        pair = tuple(size)
+    else:
+        pair = (size, size)
     if len(pair) != 2:
         raise RafError(f"size: expected H or (H, W) in pixels, got {size!r}")
     return whole("size (pixels)", pair[0], 1, LARGEST), whole("size (pixels)", pair[1], 1, LARGEST)
@@ -116,11 +119,13 @@ def _checked_cameras(
     if isinstance(cameras, tuple) and len(cameras) == 2 and all(isinstance(part, Tensor) for part in cameras):
         extrinsics, intrinsics = cameras
     else:
-        if isinstance(cameras, Camera) or not all(isinstance(camera, Camera) for camera in cameras):
+        given = list(cameras) if isinstance(cameras, Iterable) else []
+        listed = [camera for camera in given if isinstance(camera, Camera)]
+        if not isinstance(cameras, Iterable) or isinstance(cameras, Camera) or len(listed) < len(given):
             raise RafError("cameras: expected a sequence of Camera or a tuple (extrinsics [B,4,4], intrinsics [B,3,3])")
-        if len(cameras) != batch and (batch > 1 or not cameras):
-            raise RafError(f"cameras: expected {batch}, one for each set of Gaussians, got {len(cameras)}")
-        extrinsics, intrinsics = stack_cameras([_resized(camera, height, width) for camera in cameras])
+        if len(listed) != batch and (batch > 1 or not listed):
+            raise RafError(f"cameras: expected {batch}, one for each set of Gaussians, got {len(listed)}")
+        extrinsics, intrinsics = stack_cameras([_resized(camera, height, width) for camera in listed])
     views = len(extrinsics) if batch == 1 and extrinsics.ndim == 3 and len(extrinsics) else batch
     for name, value, side in (("extrinsics", extrinsics, 4), ("intrinsics", intrinsics, 3)):
         if value.shape != (views, side, side):

@@ -39,8 +39,9 @@ class _Frame:
     pair_slots: np.ndarray
 
 
-def _prepare(means, quaternions, scales, opacities, extrinsic, intrinsic, width, height, antialiased, blur) -> _Frame:
-    """Project, sort and list one image's Gaussians."""
+def _prepare(arrays, width, height, antialiased, blur) -> _Frame:
+    """Project, sort and list one image's Gaussians: their arrays without the colours, the extrinsic, the intrinsic."""
+    means, quaternions, scales, opacities, extrinsic, intrinsic = arrays
     count = means.shape[0]
     view, lens = extrinsic.astype(np.float64), lens_of(intrinsic, width, height, blur)
     splats, boxes = np.empty((count, SPLAT_COLUMNS), np.float32), np.empty((count, 4), np.int32)
@@ -95,9 +96,8 @@ class _Draw(torch.autograd.Function):
         transmittance = np.empty((batch, height, width), np.float32)
         frames = []
         for b in range(batch):
-            geometry = [array[b] for array in arrays[:4]]
-            camera = _array(extrinsics)[b], _array(intrinsics)[b]
-            frame = _prepare(*geometry, *camera, width, height, antialiased, blur)
+            own = *(array[b] for array in arrays[:4]), _array(extrinsics)[b], _array(intrinsics)[b]
+            frame = _prepare(own, width, height, antialiased, blur)
             threads.run(
                 forward_kernel(channels),
                 _tile_parts(frame),
@@ -105,10 +105,10 @@ class _Draw(torch.autograd.Function):
                 *(behind.reshape(-1), *strides, image[b], transmittance[b]),
             )
             frames.append(frame)
-        image, transmittance = torch.from_numpy(image), torch.from_numpy(transmittance)
-        ctx.save_for_backward(means, quaternions, scales, opacities, features, background, image, transmittance)
+        kept = torch.from_numpy(image), torch.from_numpy(transmittance)
+        ctx.save_for_backward(means, quaternions, scales, opacities, features, background, *kept)
         ctx.frames, ctx.antialiased = frames, antialiased
-        return image, 1.0 - transmittance[..., None]
+        return kept[0], 1.0 - kept[1][..., None]
 
     @staticmethod
     @once_differentiable

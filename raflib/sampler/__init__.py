@@ -6,9 +6,13 @@ controls. `compare` measures the training sets that samplers give. `SAMPLERS` (a
 """
 
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from raflib.sampler.base import Conditioner, Recording, Sampler
 from raflib.sampler.raf import PAPER_METHODS, RAF, RandomNoise, Vanilla
+
+if TYPE_CHECKING:
+    from raflib.sampler.beyond import SAMPLERS, sampler_from_name
 
 __all__ = [
     "PAPER_METHODS",

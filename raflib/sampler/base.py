@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from numbers import Real
-from typing import ClassVar, SupportsIndex
+from typing import ClassVar, SupportsFloat, SupportsIndex
 
 import numpy as np
 import torch
@@ -129,6 +128,7 @@ def replaced(chance: Float[Tensor, " B"], generator: torch.Generator) -> Bool[Te
     return torch.rand(len(chance), generator=generator, device=generator.device).cpu() < chance
 
 
+@dataclass(frozen=True)
 class Sampler:
     """Base of all samplers: a frozen dataclass of options with a `name`, its key in `raflib.sampler.SAMPLERS`.
 
@@ -140,7 +140,7 @@ class Sampler:
 
     def __init_subclass__(cls) -> None:
         if "name" in cls.__dict__:
-            enrol(cls, ENROLLED)
+            enrol(cls.name, cls, ENROLLED)
 
     @classmethod
     def options(cls) -> tuple[str, ...]:
@@ -190,7 +190,7 @@ class FromBank(Sampler):
     """
 
     bank: ExpressionBank
-    p: Real = 0.5
+    p: SupportsFloat = 0.5
 
     def __post_init__(self) -> None:
         title, what = type(self).__name__, type(self.bank).__name__

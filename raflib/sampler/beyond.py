@@ -8,6 +8,8 @@ would refute it; `notebooks/09_beyond` shows the results. Rows of the subject an
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import lgamma
 from typing import SupportsIndex
@@ -39,11 +41,12 @@ def sampler_from_name(method: str, bank: ExpressionBank | None = None, **options
     for option in options:
         if option not in allowed:
             raise RafError(f"method {method!r} has no option {option!r}, expected {', '.join(allowed) or 'none'}")
+    made: Callable[..., Sampler] = SAMPLERS[method]
     if not SAMPLERS[method].needs_bank():
-        return SAMPLERS[method](**options)
+        return made(**options)
     if bank is None:
         raise RafError(f"method {method!r} needs an expression bank; load one with ExpressionBank.load(path)")
-    return SAMPLERS[method](bank, **options)
+    return made(bank, **options)
 
 
 @dataclass(frozen=True)
@@ -65,12 +68,12 @@ class PeopleRAF(FromBank):
         """Search each frame's nearest people."""
         self.nearest(recording)  # refuses a bank that does not fit
         others = len(set(self.bank.people) - {recording.subject})
-        if others < self.people:
+        if others < operator.index(self.people):
             raise RafError(
                 f"raf_people: people is {self.people}, the bank has {others} without {recording.subject!r}; lower it"
             )
         found = nearest_people(self.bank, recording.own, self.people, recording.subject)
-        return RAFConditioner(recording, self.bank, self.p, found)
+        return RAFConditioner(recording, self.bank, float(self.p), found)
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ class InterpolatedRAF(RAF):
 
     def condition(self, recording: Recording) -> InterpolatingConditioner:
         """RAF's neighbours, with a point between sampled in each step."""
-        return InterpolatingConditioner(recording, self.bank, self.p, self.nearest(recording, self.top_k))
+        return InterpolatingConditioner(recording, self.bank, float(self.p), self.nearest(recording, self.top_k))
 
 
 class InterpolatingConditioner(RAFConditioner):
@@ -113,7 +116,7 @@ class AdaptiveRAF(RAF):
         """RAF's neighbours with a probability for each frame."""
         distances, rows = self.nearest(recording, self.top_k)
         scale = max(float(np.median(distances[:, 0])), np.finfo(np.float64).tiny)
-        return RAFConditioner(recording, self.bank, self.p ** (distances[:, 0] / scale), (distances, rows))
+        return RAFConditioner(recording, self.bank, float(self.p) ** (distances[:, 0] / scale), (distances, rows))
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,7 @@ class MatchedNoise(FromBank):
 
     def condition(self, recording: Recording) -> MatchedConditioner:
         """Compute each frame's amount of noise."""
-        return MatchedConditioner(recording, self.p, self.nearest(recording)[0][:, 0])
+        return MatchedConditioner(recording, float(self.p), self.nearest(recording)[0][:, 0])
 
 
 class MatchedConditioner(Conditioner):
@@ -164,7 +167,7 @@ class RandomRAF(FromBank):
     def condition(self, recording: Recording) -> RandomConditioner:
         """Take all rows but the subject's."""
         self.nearest(recording)  # refuses a bank that does not fit
-        return RandomConditioner(recording, self.bank, self.p)
+        return RandomConditioner(recording, self.bank, float(self.p))
 
 
 class RandomConditioner(Conditioner):

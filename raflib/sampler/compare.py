@@ -101,9 +101,10 @@ class _Measures:
     def of_sampler(self, condition: Conditioner) -> dict[str, float]:
         """The measures of a sampler that are the same for all its random training sets."""
         known = condition.summary()
-        bank, correlation = getattr(condition, "bank", None), np.nan
-        if bank is not None and bank.rotation is not None:
-            turned = centred(bank.rotation, bank.subjects)[condition.neighbours[condition.detected, 0]]
+        bank, neighbours = getattr(condition, "bank", None), getattr(condition, "neighbours", None)
+        correlation = np.nan
+        if bank is not None and neighbours is not None and bank.rotation is not None:
+            turned = centred(bank.rotation, np.asarray(bank.subjects))[neighbours[condition.detected, 0]]
             correlation = pose_correlation(self.rotation, turned)["all"]
         people = known.get("distinct_people", np.nan)
         return {"pose_r": correlation, "expected_p": known["expected_p"], "people": people}

@@ -44,20 +44,22 @@ class PoseRAF(RAF):
                 f"raf_pose: this bank of {len(bank)} rows does not hold how heads were turned (rotation); build one "
                 "that does (make bank)"
             )
-        if recording.pose is None or np.shape(recording.pose) != (len(recording.detected), 6):
+        shape = () if recording.pose is None else np.shape(recording.pose)
+        if shape != (len(recording.detected), 6):
             raise RafError(
-                f"raf_pose: pose of shape {np.shape(recording.pose)}, expected [{len(recording.detected)}, 6]; "
+                f"raf_pose: pose of shape {shape}, expected [{len(recording.detected)}, 6]; "
                 "bind(expression, subject, feature_space, pose)"
             )
         turned = np.asarray(recording.pose)[recording.detected, :3]
         if len(broken := np.flatnonzero(~np.isfinite(turned).all(1))):
             raise RafError(f"raf_pose: pose of detected frame {broken[0]} is not finite; mark its expression NaN")
         others = bank.subjects != recording.subject
-        slope = pose_slope(bank.features[others], bank.rotation[others], bank.subjects[others])
-        there = replace(bank, features=without_pose(bank.features, bank.rotation, bank.subjects, slope))
+        people = np.asarray(bank.subjects)
+        slope = pose_slope(bank.features[others], bank.rotation[others], people[others])
+        there = replace(bank, features=without_pose(bank.features, bank.rotation, people, slope))
         here = without_pose(own, turned, np.full(len(own), recording.subject), slope)
         where = {"exclude": recording.subject, "feature_space": recording.feature_space}
-        return RAFConditioner(recording, bank, self.p, there.search(here, k=self.top_k, **where))
+        return RAFConditioner(recording, bank, float(self.p), there.search(here, k=self.top_k, **where))
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ class RelativeRAF(RAF):
         bank = _in_memory(self.bank)
         there = _on_neutral_of(recording, bank)
         found = replace(self, bank=there).nearest(recording, self.top_k)
-        return RAFConditioner(recording, bank, self.p, found, offered=there.features)
+        return RAFConditioner(recording, bank, float(self.p), found, offered=there.features)
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ class AlignedRAF(RAF):
         """Neighbours by their change from the neutral face."""
         bank = _in_memory(self.bank)
         there = _on_neutral_of(recording, bank)
-        return RAFConditioner(recording, bank, self.p, replace(self, bank=there).nearest(recording, self.top_k))
+        return RAFConditioner(recording, bank, float(self.p), replace(self, bank=there).nearest(recording, self.top_k))
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ class PersonShift(FromBank):
         self.nearest(recording)  # refuses a bank that does not fit
         bank = self.bank.restrict(exclude=recording.subject)
         first = np.unique(bank.subjects, return_index=True)[1]
-        return ShiftConditioner(recording, _neutrals(bank)[first] - neutral(recording.own, REST), self.p)
+        return ShiftConditioner(recording, _neutrals(bank)[first] - neutral(recording.own, REST), float(self.p))
 
 
 class ShiftConditioner(Conditioner):

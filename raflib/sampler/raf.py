@@ -29,8 +29,7 @@ samplers share. `raflib.sampler.beyond` holds samplers that are not in the paper
 from __future__ import annotations
 
 from dataclasses import dataclass
-from numbers import Real
-from typing import SupportsIndex
+from typing import SupportsFloat, SupportsIndex
 
 import numpy as np
 import torch
@@ -64,7 +63,7 @@ class RandomNoise(Sampler):
     sigma is another amount of noise. Raises RafError for a negative or infinite sigma.
     """
 
-    sigma: Real = 0.08
+    sigma: SupportsFloat = 0.08
     name = "noise"
 
     def __post_init__(self) -> None:
@@ -72,13 +71,13 @@ class RandomNoise(Sampler):
 
     def condition(self, recording: Recording) -> NoiseConditioner:
         """Each frame's own expression with new noise in every step."""
-        return NoiseConditioner(recording, self.sigma)
+        return NoiseConditioner(recording, float(self.sigma))
 
 
 class NoiseConditioner(Conditioner):
     """The frame's own expression + σ·N(0, 1), with new noise in every step."""
 
-    def __init__(self, recording: Recording, sigma: float | int):
+    def __init__(self, recording: Recording, sigma: float):
         super().__init__(recording)
         self.sigma = sigma
         self.chance[:] = float(sigma > 0)
@@ -111,7 +110,7 @@ class RAF(FromBank):
 
     def condition(self, recording: Recording) -> RAFConditioner:
         """Search the neighbours of all frames; the bank's rows of the subject are never among them."""
-        return RAFConditioner(recording, self.bank, self.p, self.nearest(recording, self.top_k))
+        return RAFConditioner(recording, self.bank, float(self.p), self.nearest(recording, self.top_k))
 
 
 class RAFConditioner(Conditioner):
@@ -140,7 +139,7 @@ class RAFConditioner(Conditioner):
     ):
         super().__init__(recording)
         self.bank, self.top_k = bank, found[1].shape[1]
-        self.own_rows = int((bank.subjects == self.subject).sum())
+        self.own_rows = int(np.sum(bank.subjects == self.subject))
         self.neighbours = np.full((len(self.detected), self.top_k), -1, dtype=np.int64)
         self.distances = np.full((len(self.detected), self.top_k), np.nan)
         self.distances[self.detected], self.neighbours[self.detected] = found

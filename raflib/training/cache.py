@@ -46,12 +46,15 @@ class ImageCache:
         upcoming = [i for i in upcoming if i >= self.kept]
         for unwanted in self._waiting.keys() - {index, *upcoming}:
             self._waiting.pop(unwanted).cancel()
+        if self._thread is None:  # all images are kept
+            return self._images[index]
+        image = None
         if index >= self.kept:
             image = self._waiting.pop(index, None) or self._thread.submit(self._load, index)
         for later in upcoming:
             if later not in self._waiting:
                 self._waiting[later] = self._thread.submit(self._load, later)
-        return self._images[index] if index < self.kept else image.result()
+        return self._images[index] if image is None else image.result()
 
     def close(self) -> None:
         """Stop reading ahead; afterwards only kept images are available."""

@@ -7,6 +7,7 @@ image are compared (Xu et al. 2024, second stage).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -27,7 +28,9 @@ class Comparison:
     def __init__(self, config: TrainConfig, upsampler: Upsampler | None, device: torch.device):
         self.config, self.device = config, device
         self.full = config.size * config.avatar.upsampling
-        self.upsample = torch.compile(upsampler) if config.compile else upsampler
+        self.upsample: Callable[[Tensor], Tensor] | None = upsampler
+        if upsampler is not None and config.compile:
+            self.upsample = torch.compile(upsampler)
         self.perceptual = None
         if config.weight_perceptual > 0:
             from raflib.perceptual import Perceptual
@@ -70,10 +73,12 @@ class Comparison:
 
     def upsampled(self, features: Float[Tensor, "V S S C"]) -> Float[Tensor, "V F F 3"]:
         """Final images of rendered features."""
+        assert self.upsample is not None  # `terms` calls this only with an upsampler
         with self._precision():
             return self.upsample(features).float()
 
     def _perceptual(self, x: Float[Tensor, "V h w 3"], y: Float[Tensor, "V h w 3"]) -> Float[Tensor, "V"]:
+        assert self.perceptual is not None  # without it `crops` is None, and the term is left out
         with self._precision():
             return self.perceptual(x, y).float()
 

@@ -105,7 +105,7 @@ class TrainingImages:
     def shot(self, step: int) -> Shot:
         """The example of training step `step`. RafError naming the image when it cannot be read."""
         group = self._group(step)
-        ahead = ()
+        ahead: list[int] = []
         if self.cache.kept < len(self.pairs):
             ahead = [index for later in range(1, AHEAD + 1) for index in self._group(step + later)]
         read = [self.cache.get(index, [*group[k + 1 :], *ahead]) for k, index in enumerate(group)]

@@ -65,7 +65,8 @@ def fit(
             f"precision {config.precision!r} and compile {config.compile} are for CUDA and this training is on the "
             "CPU; use float32 and no compile"
         )
-    bank, used, known = getattr(sampler, "bank", None), {}, None
+    bank, known = getattr(sampler, "bank", None), None
+    used: dict[str, Any] = {}
     if bank is not None:
         known = Fingerprints.of(bank)
         own = {capture.subject: capture.expression[capture.detected]}

@@ -10,6 +10,7 @@ Training may add the landmark distances of `raflib.training.landmark_term` to th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
 
 import torch
 from jaxtyping import Float, Int
@@ -82,4 +83,4 @@ def total(parts: Mapping[str, Tensor], config: TrainConfig) -> Float[Tensor, ""]
         "perceptual": config.weight_perceptual * config.perceptual_every,
         "landmarks": config.weight_landmarks,
     }
-    return sum(weight[name] * value.mean() for name, value in parts.items())
+    return reduce(torch.add, (weight[name] * value.mean() for name, value in parts.items()))

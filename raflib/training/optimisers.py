@@ -35,7 +35,7 @@ class Optimisers:
     ):
         c, a = config, avatar
         networks = [p for name, p in a.named_parameters() if "." in name]
-        groups = [
+        groups: list[tuple[list[Any], float]] = [
             ([a.xyz], c.rate_xyz), ([a.feature], c.rate_feature), ([a.rotation], c.rate_rotation),
             ([a.log_scale], c.rate_scale), ([a.opacity_logit], c.rate_opacity), ([a.colour], c.rate_colour),
             ([a.follow_logit], c.rate_body), (networks, c.rate_mlp), ([background], c.rate_background),
@@ -67,21 +67,22 @@ class Optimisers:
 
     def tensors(self) -> dict[str, Tensor]:
         """The state, one tensor a name."""
-        result = {}
+        result: dict[str, Tensor] = {}
         for kind, optimiser in self._each.items():
             for index, state in optimiser.state_dict()["state"].items():
                 result |= {f"{kind}.{index}.{name}": torch.as_tensor(value) for name, value in state.items()}
         return result
 
     def restore(self, tensors: Mapping[str, Tensor], frames: Sequence[str] | None = None) -> None:
-        """Continue from `tensors` (on any device). `frames` names the frames whose pose corrections were learned."""
+        """Continue from `tensors` (on any device). `frames` names the frames whose pose corrections were learned;
+        None means the frames of now."""
         for kind, optimiser in self._each.items():
             state: dict[int, dict[str, Any]] = {}
             for name, value in tensors.items():
                 if name.startswith(f"{kind}."):
                     _, index, key = name.split(".")
                     counted = value.ndim == 0 and not value.is_floating_point()  # SparseAdam's step is a plain int
-                    if kind == "pose" and not counted:
+                    if kind == "pose" and not counted and frames is not None and self._poses is not None:
                         value = by_name(value, frames, self._poses.names)
                     state.setdefault(int(index), {})[key] = value.item() if counted else value
             groups = optimiser.state_dict()["param_groups"]

@@ -42,6 +42,8 @@ class PoseCorrections(nn.Module):
     `names` of all frames, `trained` where one is trained on; other frames keep zeros.
     """
 
+    trained: Tensor
+
     def __init__(self, names: Sequence[str], trained: Bool[np.ndarray, "T"]):
         super().__init__()
         self.names = list(names)

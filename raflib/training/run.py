@@ -90,7 +90,7 @@ class Run:
             if upsampler is not None:
                 upsampler.load_state_dict(below(tensors, PREFIX))
                 upsampler.to(device).eval()
-            corrections = {}
+            corrections: Mapping[str, np.ndarray] = {}
             if "pose_correction" in tensors:
                 corrections = as_table(header["pose_frames"], tensors["pose_correction"])
             names = (path, info["subject"], info["method"], config)

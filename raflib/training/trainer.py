@@ -63,7 +63,8 @@ class Trainer:
         self, capture: Capture, sampler: Any, config: TrainConfig, out: Path, info: dict[str, Any], progress: bool,
         device: torch.device,
     ):  # fmt: skip
-        self.config, self.out, self.info, self.step, self.rows = config, out, info, 0, []
+        self.config, self.out, self.info, self.step = config, out, info, 0
+        self.rows: list[dict[str, Any]] = []
         self.progress, self.device = progress, device
         torch.manual_seed(config.seed)
         self.steps = config.total_steps(int(capture.train.sum()))
@@ -139,7 +140,7 @@ class Trainer:
         except RafError as error:  # Gaussians that cannot be rendered
             raise self._stopped(shot, error) from None
         parts, squared = self.comparison.terms(features, shot, self.step, generator)
-        if c.weight_landmarks:
+        if self.guide is not None and c.weight_landmarks:
             parts["landmarks"] = self.guide.distances(BESIDE, generator)
         loss = losses.total(parts, c)
         self._check(torch.isfinite(loss), "loss", shot)

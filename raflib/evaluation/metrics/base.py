@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -30,9 +31,9 @@ class Target:
 
     image: Float[np.ndarray, "H W 3"] | None = None
     box: Box | None = None
-    face: object | None = None
+    face: Any | None = None
     driver_image: UInt8[np.ndarray, "h w 3"] | None = None
-    driver_face: object | None = None
+    driver_face: Any | None = None
 
     @cached_property
     def _perceptual(self) -> dict[str, list]:
@@ -68,6 +69,8 @@ class Metric:
             raise RafError(f"metric {self.tag}: better must be 'higher' or 'lower', got {self.better!r}")
 
 
+Tracker = Callable[[np.ndarray], Any]
+"""Image [H,W,3] uint8 -> observation of its face, or None; a `raflib.tracking.FaceTracker` is one."""
 REGISTRY: dict[str, Metric] = {}
 """Metrics by their tags, in the order in which they were registered."""
 SLOW = ("lpips/stlpips-alex/whole",)
@@ -110,9 +113,11 @@ def _same_shape(x: Float[np.ndarray, "H W 3"], y: Float[np.ndarray, "h w 3"]) ->
         raise RafError(f"images to compare must have one shape, got {x.shape} and {y.shape}")
 
 
-def _region(image: Float[np.ndarray, "H W 3"], region: str, box: Box | None) -> Float[np.ndarray, "h w 3"]:
-    """The whole image for the region "whole", else its part inside `box`."""
-    return image if region == "whole" else crop(image, box)
+def _region(image: Float[np.ndarray, "H W 3"] | None, region: str, box: Box | None) -> Float[np.ndarray, "h w 3"]:
+    """The whole image for the region "whole", else its part inside `box`; RafError where there is none."""
+    if image is None or (box is None and region != "whole"):
+        raise RafError("evaluate: a metric of the image was asked for a target without a true image; leave it out")
+    return image if box is None or region == "whole" else crop(image, box)
 
 
 def _features(image: Float[np.ndarray, "H W 3"]) -> list[torch.Tensor]:

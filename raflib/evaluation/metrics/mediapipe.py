@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Real
 
-from raflib.evaluation.metrics.base import Metric, Target, register
+from raflib.evaluation.metrics.base import Metric, Target, Tracker, register
 from raflib.geometry import nearest_rotation
 
 RIGHT_EYE, LEFT_EYE = (33, 133), (362, 263)
@@ -44,7 +45,7 @@ def landmark_distance(x: Float[np.ndarray, "L 2"], y: Float[np.ndarray, "L 2"]) 
     return float(np.linalg.norm(x - y, axis=-1).mean() / np.linalg.norm(eyes[0] - eyes[1]))
 
 
-def observe(tracker: object | None, image: Real[np.ndarray, "H W 3"]) -> object | None:
+def observe(tracker: Tracker | None, image: Real[np.ndarray, "H W 3"]) -> Any | None:
     """The tracker's observation of one image, uint8 or float in [0,1]; None without a face or without a tracker."""
     if tracker is None:
         return None
@@ -54,7 +55,7 @@ def observe(tracker: object | None, image: Real[np.ndarray, "H W 3"]) -> object 
 
 
 @contextmanager
-def tracking(metrics: Iterable[Metric], tracker: object | None = None) -> Iterator[object | None]:
+def tracking(metrics: Iterable[Metric], tracker: Tracker | None = None) -> Iterator[Tracker | None]:
     """The tracker that the metrics need: `tracker` if given, else a new `FaceTracker`; None if no metric needs one."""
     if tracker is not None or not any("tracker" in metric.needs for metric in metrics):
         yield tracker

@@ -35,12 +35,13 @@ class NetworkField(nn.Module):
         entry = 3 * (1 + 2 * config.frequencies)
         widths = [entry, *config.hidden, sum(self.sizes)]
         self.join = len(widths) // 2
-        self.layers = nn.ModuleList(
+        layers = [
             nn.Linear(a + entry * (index == self.join), b) for index, (a, b) in enumerate(itertools.pairwise(widths))
-        )
+        ]
+        self.layers = nn.ModuleList(layers)
         with torch.no_grad():  # grid points start (almost) unshifted
-            self.layers[-1].weight[1:4].mul_(0.01)
-            self.layers[-1].bias[1:4].zero_()
+            layers[-1].weight[1:4].mul_(0.01)
+            layers[-1].bias[1:4].zero_()
 
     def at(self, points: Float[Tensor, "N 3"]) -> Parts:
         """The four parts anywhere."""

@@ -7,6 +7,7 @@ and with its features and colours. Both change the avatar in place; mouth points
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -58,8 +59,7 @@ def start_on_surface(
     """Learn a surface, then put the avatar's Gaussians on it: `learn_surface` and `plant`."""
     surface = learn_surface(avatar, capture, images, guide, config, around, progress)
     normals = plant(avatar, surface, guide.neutral, config.seed)
-    if avatar.colour is not None:
-        paint(avatar, normals, capture, around)
+    paint(avatar, normals, capture, around)
 
 
 def learn_surface(
@@ -78,6 +78,8 @@ def learn_surface(
     surface can be found.
     """
     s = config.surface
+    if s is None:
+        raise RafError("surface: the configuration has none; use initialisation 'guided'")
     if s.size > config.size:
         raise RafError(f"surface: images of {s.size} pixels asked for, those of the training have {config.size}")
     views = {camera.name: index for index, camera in enumerate(capture.cameras)}
@@ -131,7 +133,7 @@ def losses(
 
 def total(parts: dict[str, Tensor], config: SurfaceConfig) -> Float[Tensor, ""]:
     """The weighted sum that stage 1 minimises."""
-    return sum(getattr(config, f"weight_{name}") * value for name, value in parts.items())
+    return reduce(torch.add, (getattr(config, f"weight_{name}") * value for name, value in parts.items()))
 
 
 @torch.no_grad()
@@ -171,7 +173,12 @@ def plant(
 
 @torch.no_grad()
 def paint(avatar: GaussianAvatar, normals: Float[Tensor, "n 3"], capture: Capture, around: list[int]) -> None:
-    """Colour the planted Gaussians from the images of `median_frames`; those that no view sees keep theirs."""
+    """Colour the planted Gaussians from the images of `median_frames`; those that no view sees keep theirs.
+
+    An avatar without colours of its own stays as it is.
+    """
+    if avatar.colour is None:
+        return
     near = median_frames(capture, np.flatnonzero(capture.train))
     points, outward = (part.cpu().double().numpy() for part in (avatar.xyz[: len(normals)], normals))
     colour = torch.from_numpy(carve(capture, near, around, points, outward)[1]).to(normals)

@@ -22,7 +22,7 @@ from raflib.geometry import Camera, axis_angle_to_matrix
 from raflib.render import Gaussians
 from raflib.training.start.field import NetworkField, TableField
 from raflib.training.start.simple import BELOW_CHIN, FOLLOWS
-from raflib.training.start.tetrahedra import Mesh, TetrahedralGrid, vertex_normals, vertex_spacing
+from raflib.training.start.tetrahedra import Mesh, TetrahedralGrid, Topology, vertex_normals, vertex_spacing
 
 OPACITY = 0.95
 TURNED_AWAY = -0.1
@@ -46,7 +46,8 @@ class Surface(nn.Module):
         field = NetworkField(grid, config, *sizes) if config.hidden else TableField(grid, *sizes)
         self.field = field.to(grid.points.device)
         self.cell = grid.smallest_cells()
-        self.chin, self.topology = chin, None
+        self.chin = chin
+        self.topology: Topology | None = None
         self.eyes: list[Float[Tensor, "3"]] = []
 
     @property
@@ -65,6 +66,8 @@ class Surface(nn.Module):
 
     def mesh(self) -> Mesh:
         """The mesh as the field is now; its features are the avatar's features, then colours."""
+        if self.topology is None:
+            raise RafError("surface: it has no mesh yet; call refresh first")
         ends = self.topology.ends
         distance, shift, feature, colour = self.field.at_grid(ends)
         points = self.grid.points[ends] + SHIFT * self.cell[ends, None] * shift
