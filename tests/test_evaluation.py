@@ -214,6 +214,12 @@ def test_metrics_describe_themselves_and_keep_their_tags_apart():
     assert "mine" not in REGISTRY
 
 
+@pytest.mark.parametrize("tag", ["psnr/whole", "ssim/face", "lpips/stlpips-alex/face"])
+def test_a_metric_of_images_without_a_true_image_says_so(tag):
+    with pytest.raises(RafError, match="without a true image"):
+        REGISTRY[tag].function(np.zeros((SIZE, SIZE, 3), np.float32), None, Target(box=(0, 0, 16, 16)))
+
+
 def test_expression_is_compared_with_the_driver_or_with_the_truth():
     faces = [SimpleNamespace(expression=np.full(52, value)) for value in (0.5, 0.3, 0.1)]
     (rendered, true, driver), picture = faces, np.zeros((1, 1, 3))
@@ -552,6 +558,13 @@ def test_refusals_name_what_is_wrong(target, options, message):
     with pytest.raises(RafError, match=message) as error:
         quick(FakeRun(), target, **options)
     assert "\n" not in str(error.value)
+
+
+def test_an_avatar_of_ones_own_that_is_not_finished_is_refused(target):
+    run = FakeRun()
+    run.finished, run.config.steps = False, 100
+    with pytest.raises(RafError, match="run 422/raf holds an avatar after some of 100 steps"):
+        quick(run, target)
 
 
 def bank_of(**people):

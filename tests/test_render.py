@@ -15,6 +15,7 @@ import torch
 from raflib.errors import RafError
 from raflib.geometry import Camera
 from raflib.render import Gaussians, gsplat_backend, kernels, rasterize, reference, threads
+from raflib.render.api import _checked_cameras
 from raflib.render.project import project
 from raflib.render.raster import forward_kernel
 from raflib.render.simd import LANES, exp, load, store
@@ -400,6 +401,8 @@ def test_other_arguments_are_checked():
         rasterize(gaussians[[0, 0]], (extrinsics.repeat(3, 1, 1), intrinsics.repeat(3, 1, 1)), 64)
     with pytest.raises(RafError, match="cameras: expected 1, one for each set of Gaussians, got 0"):
         rasterize(gaussians, [], 64)
+    with pytest.raises(RafError, match="cameras: expected a sequence of Camera"):
+        _checked_cameras(5, 1, 64, 64, torch.device("cpu"))
     with pytest.raises(RafError, match=r"size .* expected a whole number"):
         rasterize(gaussians, cameras, (64, 0))
     with pytest.raises(RafError, match=r"background: .* \[3\] or \[64, 64, 3\], got \[4\]"):

@@ -20,7 +20,7 @@ from raflib.training.landmark_term import LandmarkGuide
 from raflib.training.start import guided, initialise
 from raflib.training.start.distance import first_distances, head_grid
 from raflib.training.start.field import NetworkField, TableField
-from raflib.training.start.surface import flat
+from raflib.training.start.surface import Surface, flat
 from raflib.training.start.tetrahedra import TetrahedralGrid, uniform_laplacian, vertex_normals, vertex_spacing
 
 SMALL = SurfaceConfig(
@@ -325,6 +325,14 @@ def test_the_published_avatar_starts_on_a_surface_too(capture):
 def test_larger_pictures_than_the_training_has_are_refused(capture):
     with pytest.raises(RafError, match="64 pixels"):
         learned(capture, replace(CONFIG, surface=replace(SMALL, size=64)))
+
+
+def test_a_configuration_without_a_surface_and_a_surface_without_a_mesh_are_refused(capture):
+    with pytest.raises(RafError, match="surface: the configuration has none"):
+        learned(capture, replace(CONFIG, surface=None))
+    avatar = GaussianAvatar(CONFIG.avatar, initialise(capture, CONFIG.avatar, VIEWS))
+    with pytest.raises(RafError, match="surface: it has no mesh yet"):
+        Surface(avatar, head_grid(capture, SMALL, VIEWS, 0), SMALL, 0.0).mesh()
 
 
 # --- in a training --------------------------------------------------------------------------------------------------
