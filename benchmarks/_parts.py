@@ -130,7 +130,7 @@ def work(trainer: Trainer, pairs_of: Callable[..., int], steps: int = 4) -> tupl
 
     def counted_frame(*args):
         nonlocal pairs
-        frame, (width, height) = prepare(*args), args[6:8]
+        frame, (width, height) = prepare(*args), args[1:3]
         pairs += pairs_of(frame, height, width)
         return frame
 

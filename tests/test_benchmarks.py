@@ -33,10 +33,10 @@ def module(name):
     return made
 
 
-@pytest.fixture
-def trainer(tmp_path):
+@pytest.fixture(params=[True, False], ids=["linear", "networks"])
+def trainer(tmp_path, request):
     config = train_config("tiny", size=32, steps=100, landmark_steps=0, views_per_step=1, weight_perceptual=0.0)
-    config = replace(config, avatar=replace(config.avatar, points=200, mouth_points=20))
+    config = replace(config, avatar=replace(config.avatar, points=200, mouth_points=20, exp_linear=request.param))
     made = Trainer(ball_capture(frames=3), Vanilla(), config, tmp_path, {"seconds": 0.0}, False, torch.device("cpu"))
     yield made
     made.images.close()
@@ -55,9 +55,15 @@ def test_the_parts_of_a_step_are_found_and_the_trainer_is_left_as_it_was(trainer
 def test_the_work_of_a_step_is_counted(trainer):
     pairs, flops = module("_parts").work(trainer, lambda frame, height, width: height * width, steps=2)
     assert pairs == 32 * 32
-    expected = 0
-    for name in ("exp_color", "pose_color", "exp_attributes", "pose_attributes", "exp_deform", "pose_deform"):
-        network, blend = getattr(trainer.avatar, name), trainer.avatar._blend
+    avatar, blend, expected = trainer.avatar, trainer.avatar._blend, 0
+    names = ["pose_color", "pose_attributes", "pose_deform"]
+    if avatar.config.exp_linear:  # the matrix from the code, then the matrix times the features
+        size = avatar.config.feature_dim * (11 + 3)
+        expected += 2 * 3 * (avatar.config.expression_dim * size + len(blend.near) * size)
+    else:
+        names += ["exp_color", "exp_attributes", "exp_deform"]
+    for name in names:
+        network = getattr(avatar, name)
         count = len(blend.near if name.startswith("exp") else blend.far)
         weights = [layer.weight.numel() for layer in network.layers]
         first = sum(part.weight.numel() for part in (network.point_in, network.point_skip) if part is not None)

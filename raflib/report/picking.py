@@ -44,7 +44,7 @@ def different(
     if not len(rows) or count < 1:
         raise RafError(f"figure of {capture.subject}: {len(rows)} frames to pick {count} from, expected at least one")
     expression, shut = np.asarray(capture.expression, np.float64), _shut(capture)
-    shown, picked = list(beside), []
+    shown, picked = [int(row) for row in beside], []
     centre = expression[rows].mean(0) if away_from is None else away_from
     apart = np.linalg.norm(expression - centre, axis=1) * (-1 if away_from is None else 1)
     while len(picked) < min(count, len(rows)):
