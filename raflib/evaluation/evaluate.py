@@ -112,7 +112,7 @@ def _checked(
         raise RafError(f"evaluate: the run is of subject {run.subject} but the capture of {capture.subject}")
     if not getattr(run, "finished", True):
         info = getattr(run, "info", {})
-        steps = f"{info.get('steps', 'some')} of {info.get('total_steps', 'its')} steps"
+        steps = f"{info.get('steps', 'some')} of {info.get('total_steps', run.config.steps)} steps"
         where = getattr(run, "path", f"run {run.subject}/{run.method}")
         raise RafError(f"evaluate: {where} holds an avatar after {steps}; train it to the end first (run 04 again)")
     if protocol == "cross" and not drivers:
