@@ -199,20 +199,26 @@ def test_data_that_ships_is_listed_with_its_checksum():
     assert listed == shipped, "data/README.md must repeat what `sha256sum data/*.npz data/*.task` prints"
 
 
-def tracked_files() -> list[Path]:
-    """Return the files that git tracks or would add; without git the test is skipped."""
+def tracked() -> list[Path]:
+    """Return all paths that git tracks or would add; without git the test is skipped."""
     try:
         command = ["git", "-C", str(ROOT), "ls-files", "-co", "--exclude-standard", "-z"]
         names = subprocess.run(command, capture_output=True, check=True).stdout.decode().split("\0")
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("not a git checkout")
-    return [ROOT / name for name in names if name and (ROOT / name).is_file()]
+    return [ROOT / name for name in names if name]
 
 
 def test_no_large_file_is_tracked():
     allowed = {ROOT / "data" / "bank_arkit52.npz": 12_000_000}
-    large = {str(p): p.stat().st_size for p in tracked_files() if p.stat().st_size > allowed.get(p, 6_000_000)}
+    files = [path for path in tracked() if path.is_file()]
+    large = {str(p): p.stat().st_size for p in files if p.stat().st_size > allowed.get(p, 6_000_000)}
     assert not large
+
+
+def test_no_link_is_tracked():
+    """A link points to a place that other machines do not have."""
+    assert [str(path) for path in tracked() if path.is_symlink()] == []
 
 
 def test_no_unsafe_loading():
