@@ -8,6 +8,7 @@ import io
 import itertools
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +60,7 @@ def film(subject: str, used: Callable[[Capture], object], path: Path) -> None:
 def keep(capture: Capture, used: Callable[[Capture], object], path: Path) -> None:
     """Write the signals of `capture`, and those of its images that `used` looks at."""
     noting = Noting(capture.frames)
-    used(Capture(**{**vars(capture), "frames": noting, "truth": None, "head_map": None}))
+    used(replace(capture, frames=noting, truth=None, head_map=None))
     pairs = sorted(noting.asked)
     blobs = []
     for t, c in pairs:

@@ -262,8 +262,8 @@ _DEMO = TrainConfig(
 )  # fmt: skip
 _TINY_AVATAR = replace(_DEMO_AVATAR, points=1_500, mouth_points=100)
 _GPU_AVATAR = replace(
-    _DEMO_AVATAR, points=40_000, mouth_points=3_000, exp_linear=False, deform_scale=AvatarConfig.deform_scale,
-    **{name: getattr(AvatarConfig(), name) for name in ("feature_dim", *NETWORKS)},
+    _DEMO_AVATAR, points=40_000, mouth_points=3_000,
+    **{name: getattr(AvatarConfig(), name) for name in ("feature_dim", "exp_linear", "deform_scale", *NETWORKS)},
 )  # fmt: skip
 # 12,000 steps are ten minutes at 20 steps a second. This speed is an assumption for one A100 or better, not measured.
 _GPU = replace(

@@ -16,15 +16,14 @@ import hashlib
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from raflib import evaluate, fit, open_capture
 from raflib.capture import HELD_OUT, Capture
-from raflib.config import AvatarConfig, TrainConfig, train_config
+from raflib.config import AvatarConfig, TrainConfig, to_dict, train_config, train_config_from_dict
 from raflib.errors import RafError
 from raflib.evaluation import EvaluateOptions
 from raflib.runs import runs_root
@@ -49,22 +48,20 @@ def leave_out(capture: Capture, names: Sequence[str] = LEFT_OUT) -> Capture:
 
 def changed(config: TrainConfig, settings: Sequence[str]) -> TrainConfig:
     """`config` with settings like "steps=8000" or "avatar.blur=0.3", values as in JSON; RafError for unknown ones."""
-    training: dict[str, Any] = {}
-    avatar: dict[str, Any] = {}
+    values = to_dict(config)
     for setting in settings:
         name, _, text = setting.partition("=")
-        into, cls = (avatar, AvatarConfig) if name.startswith("avatar.") else (training, TrainConfig)
+        into, cls = (values["avatar"], AvatarConfig) if name.startswith("avatar.") else (values, TrainConfig)
         name = name.removeprefix("avatar.")
-        if name not in {field.name for field in fields(cls)}:
+        if name not in into:
             raise RafError(f"--set {setting}: {cls.__name__} has no setting {name!r}")
         try:
-            value = json.loads(text)
+            into[name] = json.loads(text)
         except json.JSONDecodeError:
             raise RafError(
                 f"--set {setting}: expected name=value with a value as in JSON, e.g. true, 0.5 or [64]"
             ) from None
-        into[name] = tuple(value) if isinstance(value, list) else value
-    return replace(config, avatar=replace(config.avatar, **avatar), **training)
+    return train_config_from_dict(values)
 
 
 def score(subject: str, seed: int, options: argparse.Namespace) -> str:

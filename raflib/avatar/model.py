@@ -188,16 +188,10 @@ class GaussianAvatar(nn.Module):
         c = self.config
         if c.exp_linear:
             scales = [c.deform_scale] * 3 + [c.attribute_scale] * 8 + [1.0] * c.colour_channels
-            return feature @ (self.exp_linear.matrix(code) * feature.new_tensor(scales))
-        feature = feature.tanh()
-        return torch.cat(
-            [
-                c.deform_scale * self.exp_deform(encoded, code),
-                c.attribute_scale * self.exp_attributes(feature, code),
-                self.exp_color(feature, code),
-            ],
-            -1,
-        )
+            return feature @ (self.exp_linear(code) * feature.new_tensor(scales))
+        bounded = feature.tanh()
+        attributes = c.attribute_scale * self.exp_attributes(bounded, code)
+        return torch.cat([self.displacement(feature, encoded, code), attributes, self.exp_color(bounded, code)], -1)
 
     def displacement(
         self, feature: Float[Tensor, "n f"], encoded: Float[Tensor, "n e"], code: Float[Tensor, "B d"]
@@ -205,13 +199,13 @@ class GaussianAvatar(nn.Module):
         """The displacement (dm) in `by_expression`, alone."""
         c = self.config
         if c.exp_linear:
-            return feature @ (c.deform_scale * self.exp_linear.matrix(code)[..., :3])
+            return feature @ (c.deform_scale * self.exp_linear(code)[..., :3])
         return c.deform_scale * self.exp_deform(encoded, code)
 
     def colour_change(self, feature: Float[Tensor, "n f"], code: Float[Tensor, "B d"]) -> Float[Tensor, "B n C"]:
         """The colour in `by_expression`, alone."""
         if self.config.exp_linear:
-            return feature @ self.exp_linear.matrix(code)[..., 11:]
+            return feature @ self.exp_linear(code)[..., 11:]
         return self.exp_color(feature.tanh(), code)
 
     @property

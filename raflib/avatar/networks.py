@@ -69,10 +69,9 @@ class ConditionedMLP(nn.Module):
 
 
 class LinearDecoder(nn.Module):
-    """Values that are linear in a point's feature and in the code: feature [f] times a matrix [f,o] that follows the
-    code.
+    """The matrix [f,o] that turns a point's feature [f] into its values; it is linear in the code.
 
-    The matrix is made once a frame, so a point costs f · o multiplications. Its rows are expression bases that all
+    It is made once a frame, so a point costs f · o multiplications. Its rows are expression bases that all
     points share; the feature says how much a point takes of each. So a Gaussian on the eyelid and its neighbour on the
     eye can move apart, which a network of the position can hardly learn.
     """
@@ -85,10 +84,6 @@ class LinearDecoder(nn.Module):
             self.bases.weight.mul_(0.1)
             self.bases.bias.zero_()
 
-    def matrix(self, code: Float[Tensor, "B c"]) -> Float[Tensor, "B f o"]:
-        """The matrix of each code."""
+    def forward(self, code: Float[Tensor, "B c"]) -> Float[Tensor, "B f o"]:
+        """The matrix of each code; the values of points with features [N,f] are features @ matrix, [B,N,o]."""
         return self.bases(code).view(len(code), *self.shape)
-
-    def forward(self, points: Float[Tensor, "N f"], code: Float[Tensor, "B c"]) -> Float[Tensor, "B N o"]:
-        """Values for every point under every code of the batch."""
-        return points @ self.matrix(code)
