@@ -19,6 +19,9 @@ from synthetic import ball_capture
 from raflib import coverage, report
 from raflib.bank import ExpressionBank
 from raflib.errors import RafError
+from raflib.evaluation import ErrorBudget, error_splits
+from raflib.evaluation.error_budget import Example
+from raflib.evaluation.image_regions import NAMES
 from raflib.report._style import KINDS, QUERIES, font, kind_of, method_colour, wrapped
 from raflib.report.coverage_figures import CLIPS
 from raflib.sampler import SAMPLERS
@@ -106,6 +109,23 @@ def bank(people=5, frames=40):
     return ExpressionBank(draw.normal(size=(len(names), 5)), names, sequences, np.arange(len(names)), "toy")
 
 
+def budget(count, *splits):
+    """An error budget with the first `count` regions."""
+    rng, splits = np.random.default_rng(0), splits or ("train", "free")
+    tables = {"region": NAMES[:count], "band": error_splits.BANDS, "kind": error_splits.KINDS}
+    columns = "pixels", "error", "control_error", "explained", "relative"
+    regions, bands, kinds = (
+        pd.DataFrame(
+            [{"split": split, key: name, **dict(zip(columns, rng.dirichlet(np.ones(5)), strict=True))}
+             for split in splits for name in names]
+        ).assign(psnr=25.0, control_psnr=20.0)
+        for key, names in tables.items()
+    )  # fmt: skip
+    images = rng.uniform(size=(3, 32, 32, 3)).astype(np.float32)
+    example = Example("EXP-1-head, frame 12", *images, np.zeros((32, 32), np.uint8))
+    return ErrorBudget("raf_aligned", regions, bands, kinds, dict.fromkeys(splits, 24), ["222200037"], [], example)
+
+
 def test_every_chart_is_readable(figures):
     report.coverage_figure(values("422"))
     report.coverage_figure(values("388", "422", "443", "445", "475"))
@@ -127,6 +147,8 @@ def test_every_chart_is_readable(figures):
     report.signals_figure(np.arange(30) / 25, moving, moving**2, ARKIT52[:4])
     table = pd.DataFrame({"within": np.linspace(0.9, 0, 51), "pooled": np.linspace(0.8, 0, 51)}, ARKIT52[:51])
     report.agreement_figure(table)
+    report.error_budget_figure(budget(11))
+    report.error_budget_figure(budget(1, "free"))
     everybody = bank()
     report.variants_figure(everybody, {"half1": everybody})
     report.variants_figure(everybody, dict.fromkeys(("half1", "half2", "small"), everybody))
@@ -137,7 +159,7 @@ def test_every_chart_is_readable(figures):
     )
     report.pca_figure(everybody, everybody.features[[7, 99]], found, labels=["FREE", "HAIR"])
     report.pca_figure(everybody, everybody.features[[7, 99]], found, None, ["FREE", "HAIR"], own, faces)
-    assert len(figures) == 18 and all(check_readable(figure) for figure in figures)
+    assert len(figures) == 20 and all(check_readable(figure) for figure in figures)
 
 
 def test_a_check_that_finds_small_lettering_and_covered_plots(figures):

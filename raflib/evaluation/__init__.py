@@ -2,6 +2,7 @@
 
 from raflib.evaluation.calibrate import calibrate
 from raflib.evaluation.correlation import correlations
+from raflib.evaluation.error_budget import ErrorBudget, error_budget
 from raflib.evaluation.evaluate import evaluate
 from raflib.evaluation.metrics.base import REGISTRY, SLOW, Metric, Target, describe, register
 from raflib.evaluation.metrics.image import lpips, psnr, ssim
@@ -13,12 +14,14 @@ __all__ = [
     "KEYS",
     "REGISTRY",
     "SLOW",
+    "ErrorBudget",
     "EvaluateOptions",
     "Metric",
     "Target",
     "calibrate",
     "correlations",
     "describe",
+    "error_budget",
     "evaluate",
     "expression_distance",
     "landmark_distance",

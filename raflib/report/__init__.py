@@ -8,6 +8,7 @@ from raflib.report.coverage_figures import (
     dimension_figure,
     sequence_figure,
 )
+from raflib.report.error_budget_figure import error_budget_figure
 from raflib.report.figures import differences_figure, joined, manifest, strip, training_curves
 from raflib.report.gallery import gallery, nearest
 from raflib.report.page import pca_page
@@ -32,6 +33,7 @@ __all__ = [
     "differences_figure",
     "different",
     "dimension_figure",
+    "error_budget_figure",
     "evenly",
     "gallery",
     "joined",
