@@ -136,7 +136,16 @@ class Row:
 
 COVERAGE_PICTURES = ("coverage", "changes", "further", "sequences", "actions", "clips", "farthest")
 COVERAGE_FILES = ("table1.txt", "rows.csv", "further.csv", *(f"{name}.png" for name in COVERAGE_PICTURES))
-AVATAR = ("checkpoint.safetensors", "run.json", "start.png", "curves.png", "look.png", "head.ply")
+AVATAR = (
+    "checkpoint.safetensors",
+    "run.json",
+    "start.png",
+    "curves.png",
+    "look.png",
+    "budget.png",
+    "budget.json",
+    "head.ply",
+)
 SCORES = ("rows.csv", "table.md", "correlations.csv")
 ROWS = {
     "01_subjects": Row(
