@@ -205,6 +205,7 @@ class TrainConfig:
     warm_up: int = 0  # steps over which the rates rise from zero; published: none
     betas: tuple[float, float] = (0.9, 0.999)  # Adam's memory of gradients and of their squares; published
     epsilon: float = 1e-8  # added to the root of Adam's squared gradients; published
+    weight_decay: float = 0.0  # of the matrix of `avatar.exp_linear`, a share of the rate; published: none
     zoom: tuple[float, float] = (0.8, 1.25)  # smallest and largest factor of the augmentation; published
     weight_l1: float = 1.0  # L1 of the rendered channels
     weight_fine: float = 1.0  # L1 of the upsampled image
@@ -257,6 +258,7 @@ _DEMO = TrainConfig(
     favour_expressive=1.0,
     rate_mlp=6e-3, rate_xyz=8e-3, rate_feature=1e-2, rate_rotation=2e-2, rate_scale=4e-2, rate_opacity=0.12,
     rate_colour=2e-2, rate_body=3e-2, rate_pose=0.0, decay=0.02, warm_up=50, betas=(0.9, 0.99), epsilon=1e-15,
+    weight_decay=1.0,
     weight_face=15.0, weight_gradient=0.5, weight_landmarks=0.5, landmark_steps=300,
     weight_perceptual=0.05, perceptual_net="alex", perceptual_every=64, perceptual_crop=96, relocate_every=200,
 )  # fmt: skip
@@ -267,8 +269,8 @@ _GPU_AVATAR = replace(
 )  # fmt: skip
 # 12,000 steps are ten minutes at 20 steps a second. This speed is an assumption for one A100 or better, not measured.
 _GPU = replace(
-    _DEMO, avatar=_GPU_AVATAR, size=512, steps=12_000, views_per_frame=4, rate_mlp=5e-4, landmark_steps=1_000,
-    perceptual_net="vgg", perceptual_every=8, perceptual_crop=256, weight_perceptual=0.1,
+    _DEMO, avatar=_GPU_AVATAR, size=512, steps=12_000, views_per_frame=4, rate_mlp=5e-4, weight_decay=0.0,
+    landmark_steps=1_000, perceptual_net="vgg", perceptual_every=8, perceptual_crop=256, weight_perceptual=0.1,
 )  # fmt: skip
 _TRAIN = {
     "tiny": replace(

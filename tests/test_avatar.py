@@ -33,7 +33,10 @@ def capture():
 def avatar(capture, request):
     torch.manual_seed(0)
     config = replace(TINY, **DECODERS[request.param])
-    return GaussianAvatar(config, initialise(capture, config, [0, 1, 2, 3]))
+    made = GaussianAvatar(config, initialise(capture, config, [0, 1, 2, 3]))
+    if config.exp_linear:  # as after some training; it starts at zero
+        torch.nn.init.normal_(made.exp_linear.bases.weight, std=0.02)
+    return made
 
 
 def frame(capture, rows=1):
@@ -202,6 +205,9 @@ def test_every_parameter_gets_a_gradient(avatar, capture):
 def test_a_linear_decoder_gives_each_gaussian_its_feature_times_one_matrix():
     decoder = LinearDecoder(4, 6, 3)
     features, codes = torch.randn(7, 4), torch.randn(2, 6)
+    assert not decoder(codes).any()  # the untrained avatar is its canonical self
+    torch.nn.init.normal_(decoder.bases.weight)
+    torch.nn.init.normal_(decoder.bases.bias)
     values = features @ decoder(codes)
     for b, code in enumerate(codes):
         matrix = (decoder.bases.weight @ code + decoder.bases.bias).view(4, 3)

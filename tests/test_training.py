@@ -427,6 +427,21 @@ def test_optimisers_follow_their_settings(capture, tmp_path):
     assert moved[0] == pytest.approx(CONFIG.rate_xyz, rel=1e-3) and moved[10] == pytest.approx(moved[0] / 10, rel=1e-3)
 
 
+def test_weight_decay_shrinks_the_matrix_of_the_linear_decoder_alone(capture, tmp_path):
+    states = []
+    for decay in (0.0, 2.0):
+        config = replace(CONFIG, landmark_steps=0, warm_up=0, weight_decay=decay)
+        trainer = training.Trainer(capture, Vanilla(), config, tmp_path, {"seconds": 0.0}, False, torch.device("cpu"))
+        torch.nn.init.normal_(trainer.avatar.exp_linear.bases.weight, std=0.1)
+        before = {name: p.detach().clone() for name, p in trainer.avatar.named_parameters()}
+        trainer.one_step()
+        trainer.images.close()
+        states.append({name: p.detach().clone() for name, p in trainer.avatar.named_parameters()})
+    for name, start in before.items():
+        lost = 2 * CONFIG.rate_mlp * start if name == "exp_linear.bases.weight" else torch.zeros_like(start)
+        torch.testing.assert_close(states[0][name] - states[1][name], lost, atol=1e-6, rtol=1e-3, msg=name)
+
+
 @pytest.mark.parametrize(("views", "together", "steps"), [(2, 1, 2), (2, 2, 1), (3, 2, 2), (4, 3, 2)])
 def test_pictures_visit_every_pair_once_a_cycle_and_depend_on_the_step_alone(capture, views, together, steps):
     config = replace(CONFIG, views_per_frame=views, views_per_step=together)

@@ -80,9 +80,8 @@ class LinearDecoder(nn.Module):
         super().__init__()
         self.shape = point_dim, out_dim
         self.bases = nn.Linear(code_dim, point_dim * out_dim)
-        with torch.no_grad():  # the untrained avatar is close to its canonical self
-            self.bases.weight.mul_(0.1)
-            self.bases.bias.zero_()
+        nn.init.zeros_(self.bases.weight)  # the untrained avatar is its canonical self
+        nn.init.zeros_(self.bases.bias)
 
     def forward(self, code: Float[Tensor, "B c"]) -> Float[Tensor, "B f o"]:
         """The matrix of each code; the values of points with features [N,f] are features @ matrix, [B,N,o]."""

@@ -1,7 +1,10 @@
 """`Optimisers`: one rate for each kind of parameter, warmed up and decayed together, and their state as plain tensors.
 
-Adam moves Gaussians, networks and background. Pose corrections have an optimiser of their own (sparse: a step touches
-the frame it looked at and no other). States go into a checkpoint under names that begin with "adam." and "pose.".
+Adam moves Gaussians, networks and background. A step also shrinks the matrix of a linear decoder by the factor
+1 − rate · `weight_decay` (AdamW; Loshchilov and Hutter, "Decoupled Weight Decay Regularization", 2019), so that it
+stays small for expressions that training frames hardly show. Pose corrections have an optimiser of their own (sparse: a
+step touches the frame it looked at and no other). States go into a checkpoint under names that begin with "adam." and
+"pose.".
 """
 
 from __future__ import annotations
@@ -34,15 +37,21 @@ class Optimisers:
         poses: PoseCorrections | None,
     ):
         c, a = config, avatar
-        networks = [p for name, p in a.named_parameters() if "." in name]
+        decoder = [p for name, p in a.named_parameters() if name == "exp_linear.bases.weight"] or [None]
+        networks = [p for name, p in a.named_parameters() if "." in name and p is not decoder[0]]
         groups: list[tuple[list[Any], float]] = [
             ([a.xyz], c.rate_xyz), ([a.feature], c.rate_feature), ([a.rotation], c.rate_rotation),
             ([a.log_scale], c.rate_scale), ([a.opacity_logit], c.rate_opacity), ([a.colour], c.rate_colour),
-            ([a.follow_logit], c.rate_body), (networks, c.rate_mlp), ([background], c.rate_background),
+            ([a.follow_logit], c.rate_body), (decoder, c.rate_mlp), (networks, c.rate_mlp),
+            ([background], c.rate_background),
             ([None] if upsampler is None else list(upsampler.parameters()), c.rate_upsampler),
         ]  # fmt: skip
-        used = [{"params": params, "lr": rate} for params, rate in groups if params[0] is not None]
-        self.adam = torch.optim.Adam(used, betas=c.betas, eps=c.epsilon, fused=True)
+        used = [
+            {"params": params, "lr": rate, "weight_decay": c.weight_decay if params is decoder else 0.0}
+            for params, rate in groups
+            if params[0] is not None
+        ]
+        self.adam = torch.optim.AdamW(used, betas=c.betas, eps=c.epsilon, fused=True)
         self._each: dict[str, torch.optim.Optimizer] = {"adam": self.adam}
         self._poses = poses
         if poses is not None:
