@@ -26,7 +26,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "colour_channels": (3, 512), "frequencies": (0, 32), "pose_frequencies": (0, 32), "upsampler_capacity": WIDTH,
     **dict.fromkeys((*NETWORKS, "hidden"), WIDTH),
     "near": (0, MANY), "far": (0, MANY), "initial_opacity": (1e-6, 1 - 1e-6), "initial_spread": (1e-6, MANY),
-    "face_share": (0, 1), "blur": (0, MANY), "pose_gain": (-MANY, MANY), "expression_gain": (-MANY, MANY),
+    "face_share": (0, 1), "blur": (0, MANY), "pose_gain": (-MANY, MANY),
     "grid": (4, 1024), "focus": (1, 100), "batch": (1, MANY), "refresh": (1, MANY), "opacity": (1e-6, 1),
     "size": (1, 16_384), "steps": (0, MANY), "cameras": (1, MANY), "views_per_frame": (1, MANY),
     "views_per_step": (1, MANY), "favour_expressive": (0, 1), "seed": SEEDS, "decay": (1e-12, 1e12),
@@ -74,17 +74,18 @@ class AvatarConfig:
     with blendshapes. A step of the demo takes two thirds of the time that small MLPs need. `body` "rigid" carries every
     Gaussian with the head, as published; "blend" learns per Gaussian how far it follows the head, so that the shoulders
     move less. `canonical_colour` gives each Gaussian a colour that the networks then change, instead of networks alone.
-    `expression_gain` multiplies the expression before the MLPs, less its training mean with `centre_expression`;
-    `pose_gain` the translation. With `live_blend`, blend weights and encodings follow the Gaussians' positions at every
-    step and pass gradients to them; without, they are renewed now and then, which is a tenth cheaper with small MLPs. A
-    share `face_share` of the Gaussians starts on the surface of the face landmarks; `blur` is the renderer's (pixels²),
-    part of how the avatar looks. `upsampling` 4 or 2 ends in a network that makes an image as many times larger of the
-    rendered channels, with `upsampler_capacity` channels before its last layer; 1 shows the first three as they are.
+    With `expression_norm` the networks see the expression less its training mean, scaled to that RMS norm over the
+    training frames, in any feature space; `pose_gain` multiplies the translation. With `live_blend`, blend weights and
+    encodings follow the Gaussians' positions at every step and pass gradients to them; without, they are renewed now
+    and then, which is a tenth cheaper with small MLPs. A share `face_share` of the Gaussians starts on the surface of
+    the face landmarks; `blur` is the renderer's (pixels²), part of how the avatar looks. `upsampling` 4 or 2 ends in a
+    network that makes an image as many times larger of the rendered channels, with `upsampler_capacity` channels before
+    its last layer; 1 shows the first three as they are.
     """
 
     points: int = 30_000  # number of Gaussians
     mouth_points: int = 3_000  # how many of them start in the mouth; published 3,000
-    expression_dim: int = 52  # channels of the expression feature; published 64 (BFM)
+    expression_dim: int = 52  # channels of the expression feature; `fit` takes the capture's; published 64 (BFM)
     feature_dim: int = 128  # learned feature of a Gaussian, seen through tanh
     colour_channels: int = 32  # rendered channels, the first three are RGB
     frequencies: int = 4  # of the positional encoding of positions
@@ -102,8 +103,7 @@ class AvatarConfig:
     attribute_scale: float = 0.2  # log scale, quaternion and opacity logit per network output of 1
     initial_opacity: float = 0.3  # 0 to 1
     initial_spread: float = 1.0  # initial size over the distance to the nearest Gaussians
-    centre_expression: bool = False  # subtract the training mean before the MLPs
-    expression_gain: float = 1.0  # factor on the expression before the MLPs
+    expression_norm: float = 0.0  # RMS norm over training frames to which the expression is centred and scaled; 0: not
     pose_gain: float = 1.0  # factor on the translation (metres) before the MLPs
     live_blend: bool = True  # blend weights follow positions at every step
     body: str = "rigid"  # "rigid" (published) or "blend": shoulders follow less than the head
@@ -249,7 +249,7 @@ class TrainConfig:
 _DEMO_AVATAR = AvatarConfig(
     points=8_000, mouth_points=600, feature_dim=32, colour_channels=3,
     exp_linear=True, pose_color=(16,), pose_attributes=(16,), pose_deform=(32,),
-    initial_spread=0.5, centre_expression=True, expression_gain=3.0, pose_gain=10.0, live_blend=False, body="blend",
+    initial_spread=0.5, expression_norm=2.0, pose_gain=10.0, live_blend=False, body="blend",
     canonical_colour=True, frequencies=6, pose_frequencies=1,
     deform_scale=0.1, attribute_scale=0.5, face_share=0.65, blur=0.1, upsampling=1,
 )  # fmt: skip

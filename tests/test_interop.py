@@ -228,7 +228,7 @@ def test_the_readmes_lines_work(tmp_path, monkeypatch):
 def test_an_avatar_that_departs_from_the_published_one_says_how():
     avatar = GaussianAvatar.from_official(official(points=30))
     avatar.config = replace(train_config("demo").avatar)
-    with pytest.raises(RafError, match=r"body = 'blend', canonical_colour = True, centre_expression = True"):
+    with pytest.raises(RafError, match=r"body = 'blend', canonical_colour = True, expression_norm = 2.0"):
         avatar.to_official()
 
 

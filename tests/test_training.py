@@ -427,6 +427,22 @@ def test_optimisers_follow_their_settings(capture, tmp_path):
     assert moved[0] == pytest.approx(CONFIG.rate_xyz, rel=1e-3) and moved[10] == pytest.approx(moved[0] / 10, rel=1e-3)
 
 
+def test_the_avatar_takes_width_and_units_of_the_features_from_the_capture(tmp_path):
+    """Networks see the same codes, turned, when features are shifted, in other units and have more channels."""
+    config, values = replace(CONFIG, steps=2, landmark_steps=2), []
+    known = ball_capture()
+    rng = np.random.default_rng(0)
+    wide = np.linalg.qr(rng.normal(size=(100, 52)))[0].T
+    for expression in (known.expression, (50 * known.expression @ wide + rng.normal(size=100)).astype(np.float32)):
+        other = replace(known, expression=expression, feature_space=f"space{expression.shape[1]}")
+        run = fit(other, Vanilla(), config, tmp_path / other.feature_space, progress=False)
+        assert run.config.avatar.expression_dim == expression.shape[1] == len(run.control_expression)
+        code = run.avatar.code(torch.from_numpy(expression[other.train]))
+        assert code.norm(dim=1).square().mean().sqrt() == pytest.approx(config.avatar.expression_norm, rel=1e-4)
+        values.append(code @ code.T)
+    torch.testing.assert_close(*values, atol=1e-3, rtol=1e-3)
+
+
 def test_weight_decay_shrinks_the_matrix_of_the_linear_decoder_alone(capture, tmp_path):
     states = []
     for decay in (0.0, 2.0):

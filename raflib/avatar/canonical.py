@@ -16,8 +16,9 @@ class Canonical:
     """First values of an avatar's parameters and buffers, see `raflib.avatar.model.GaussianAvatar`.
 
     Positions are canonical (dm), `log_scale` is the natural logarithm of dm, `follow_logit` the logit of how far a
-    Gaussian follows the head. `median_pose` (radians, metres) and `median_scale` (metres a canonical unit) are medians
-    over the training frames.
+    Gaussian follows the head. `expression_rms` is the root of the mean squared distance of the training frames'
+    expressions from their mean. `median_pose` (radians, metres) and `median_scale` (metres a canonical unit) are
+    medians over the training frames.
     """
 
     xyz: Float[Tensor, "N 3"]
@@ -27,6 +28,7 @@ class Canonical:
     follow_logit: Float[Tensor, "N 1"]
     landmarks: Float[Tensor, "L 3"]
     expression_mean: Float[Tensor, "d"]
+    expression_rms: Float[Tensor, ""]
     median_pose: Float[Tensor, "6"]
     median_scale: Float[Tensor, ""]
 
@@ -41,6 +43,7 @@ class Canonical:
             follow_logit=torch.zeros(points, 1),
             landmarks=torch.zeros(landmarks, 3),
             expression_mean=torch.zeros(config.expression_dim),
+            expression_rms=torch.ones(()),
             median_pose=torch.zeros(6),
             median_scale=torch.ones(()),
         )

@@ -38,8 +38,8 @@ def avatar_to_official(avatar: GaussianAvatar) -> dict[str, Tensor]:
     """
     c = avatar.config
     published = {
-        "exp_linear": False, "body": "rigid", "canonical_colour": False, "centre_expression": False,
-        "expression_gain": 1.0, "pose_gain": 1.0,
+        "exp_linear": False, "body": "rigid", "canonical_colour": False, "expression_norm": 0.0,
+        "pose_gain": 1.0,
     }  # fmt: skip
     odd = [f"{name} = {getattr(c, name)!r}" for name, value in published.items() if getattr(c, name) != value]
     if c.frequencies != c.pose_frequencies:
@@ -63,7 +63,7 @@ def config_of(state: Mapping[str, Tensor], base: AvatarConfig) -> AvatarConfig:
     sizes = _sizes(state)
     return replace(
         base, **sizes, mouth_points=min(base.mouth_points, sizes["points"]), exp_linear=False, body="rigid",
-        canonical_colour=False, centre_expression=False, expression_gain=1.0, pose_gain=1.0, live_blend=True,
+        canonical_colour=False, expression_norm=0.0, pose_gain=1.0, live_blend=True,
     )  # fmt: skip
 
 

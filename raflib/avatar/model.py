@@ -9,9 +9,9 @@ is not zero. The result is scaled, turned and moved with the head.
 Five settings depart from the published model. With `exp_linear` the expression acts through one linear decoder instead
 of three MLPs (compare the blendshapes of Ma et al., "3D Gaussian Blendshapes for Head Avatar Animation", 2024). `body =
 "blend"` learns per Gaussian how far it follows the head; for the rest it stays where the median training pose puts it.
-`canonical_colour` gives each Gaussian a colour of its own. The expression is centred and scaled before the MLPs, and
-the translation of the pose scaled (`centre_expression`, `expression_gain`, `pose_gain`). Without `live_blend`, blend
-weights and encodings are computed anew only now and then.
+`canonical_colour` gives each Gaussian a colour of its own. `expression_norm` standardises the expression, `pose_gain`
+scales the translation of the pose. Without `live_blend`, blend weights and encodings are computed anew only now and
+then.
 """
 
 from __future__ import annotations
@@ -56,11 +56,13 @@ class GaussianAvatar(nn.Module):
     Parameters of the Gaussians: `xyz` [N,3] (canonical, dm), `feature` [N,f] (seen through tanh), `log_scale` [N,3]
     (natural logarithm of dm), `rotation` [N,4] (quaternion wxyz, of any length), `opacity_logit` [N,1], and where the
     configuration asks for them `colour` [N,C] and `follow_logit` [N,1] (logit of how far it follows the head).
-    Buffers: neutral landmarks [L,3] (canonical, dm), mean training expression [d], median training pose [6] and scale.
+    Buffers: neutral landmarks [L,3] (canonical, dm), mean training expression [d] and RMS distance from it, median
+    training pose [6] and scale.
     """
 
     landmarks_neutral: Tensor
     expression_mean: Tensor
+    expression_rms: Tensor
     median_pose: Tensor
     median_scale: Tensor
 
@@ -77,6 +79,7 @@ class GaussianAvatar(nn.Module):
         self.follow_logit = nn.Parameter(canonical.follow_logit.clone()) if c.body == "blend" else None
         self.register_buffer("landmarks_neutral", canonical.landmarks.clone())
         self.register_buffer("expression_mean", canonical.expression_mean.clone())
+        self.register_buffer("expression_rms", canonical.expression_rms.clone())
         self.register_buffer("median_pose", canonical.median_pose.clone())
         self.register_buffer("median_scale", canonical.median_scale.clone())
         position, pose = 3 * (1 + 2 * c.frequencies), 6 * (1 + 2 * c.pose_frequencies)
@@ -214,9 +217,12 @@ class GaussianAvatar(nn.Module):
         return [self.exp_linear] if self.config.exp_linear else [self.exp_deform, self.exp_color]
 
     def code(self, expression: Float[Tensor, "B d"]) -> Float[Tensor, "B d"]:
-        """The expression as the MLPs see it, centred and scaled."""
+        """The expression as the MLPs see it: with `expression_norm`, centred and scaled by the training frames' mean
+        and RMS distance from it, so that it suits every feature space."""
         c = self.config
-        return c.expression_gain * (expression - self.expression_mean if c.centre_expression else expression)
+        if not c.expression_norm:
+            return expression
+        return c.expression_norm / self.expression_rms * (expression - self.expression_mean)
 
     def pose_code(self, pose: Float[Tensor, "B 6"]) -> Float[Tensor, "B e"]:
         """The encoded head pose as the MLPs see it."""

@@ -9,6 +9,7 @@ at any moment therefore resumes from its last checkpoint to the same bits, on a 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ def fit(
         capture: the recording to train on. The sampler sees the expressions of its training frames alone.
         sampler: Vanilla, RandomNoise, RAF, one of `raflib.sampler.beyond`, or any object with their `name`, `bind` and
             `describe`.
-        config: sizes and settings of the training.
+        config: sizes and settings of the training. The width of the expression is always the capture's.
         out: the run folder.
         details: further entries of run.json.
         threads: number of CPU threads.
@@ -73,6 +74,7 @@ def fit(
         leaks = refuse_leaks("fit: the bank", known, own, allow_leak)
         used = {"bank": {"checksum": bank.checksum, "rows": len(bank), "people": len(bank.people)}}
         used["leaks"] = [str(leak) for leak in leaks]
+    config = replace(config, avatar=replace(config.avatar, expression_dim=capture.expression.shape[1]))
     identity = {"subject": capture.subject, "recording": capture.fingerprint, "sampler": sampler.describe()}
     identity["config"] = to_dict(config)
     label = {"method": sampler.name, "seed": config.seed, "threads": threads, "device": where.type}

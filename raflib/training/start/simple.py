@@ -63,6 +63,8 @@ def initialise(capture: Capture, config: AvatarConfig, cameras: list[int], seed:
     follows_head = np.where(xyz[:, 1] < neutral[:, 1].max() + BELOW_CHIN, *FOLLOWS)
     features = _fourier_features(xyz, config.feature_dim, rng)
     pad = config.colour_channels - 3
+    expression = capture.expression[train].astype(np.float64)
+    distance = np.sqrt(np.square(expression - expression.mean(0)).sum(1).mean())
     return Canonical(
         xyz=_f32(xyz),
         feature=_f32(features),
@@ -71,6 +73,7 @@ def initialise(capture: Capture, config: AvatarConfig, cameras: list[int], seed:
         follow_logit=_f32(follows_head)[:, None],
         landmarks=_f32(neutral[list(capture.groups["blend"])]),
         expression_mean=_f32(capture.expression[train].mean(0)),
+        expression_rms=_f32(distance if distance > 0 else np.float64(1)),  # 0: no frame differs from the mean
         median_pose=_f32(np.median(capture.pose[train], axis=0)),
         median_scale=_f32(np.median(capture.scale[train])),
     )
