@@ -22,6 +22,7 @@ from raflib.reading import (
     read_hdf5,
     read_json,
     read_matlab,
+    read_npy,
     read_table,
 )
 
@@ -51,6 +52,29 @@ def refused(path, words, **options):
     with pytest.raises(RafError, match=words) as caught:
         arrays(path, **options)
     assert str(caught.value).startswith(f"{path}: ") and str(caught.value).count("\n") == 0
+
+
+def test_one_array_comes_as_it_was_written(tmp_path):
+    path, wanted = tmp_path / "a.npy", Array("f", "N 3")
+    for content in (GOOD["points"], np.asfortranarray(GOOD["points"].astype(">f4"))):
+        np.save(path, content)
+        found = read_npy(path, wanted, "points", "make them again")
+        np.testing.assert_array_equal(found, content)
+        assert found.dtype.isnative and found.flags["C_CONTIGUOUS"]
+    good = path.read_bytes()
+    huge = member({"descr": "<f4", "fortran_order": False, "shape": (10**12, 3)}, bytes(120))
+    pickled = member({"descr": "|O", "fortran_order": False, "shape": (1, 3)}, bytes(24))
+    other = io.BytesIO()
+    np.save(other, np.zeros((2, 4)))
+    for data, words in (
+        (good[:-1], "which is not"), (good + b"1", "which is not"), (huge, "which is not"), (pickled, "type object"),
+        (other.getvalue(), r"shape \[2, 4\], expected \[N, 3\]"), (b"", "points"), (good[:20], "points"),
+        (good.replace(b"\x01\x00", b"\x03\x00", 1), "version"), (good[:-4] + b"\x7f\xc0\0\0", "NaN"),
+    ):  # fmt: skip
+        path.write_bytes(data)
+        with pytest.raises(RafError, match=words) as caught:
+            read_npy(path, wanted, "points", "make them again")
+        assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
 
 
 def test_arrays_come_as_they_were_written(tmp_path):

@@ -1,4 +1,4 @@
-"""Reading files that may be damaged, foreign or made to harm: arrays (.npz), JSON and tables (.csv).
+"""Reading files that may be damaged, foreign or made to harm: arrays (.npz, .npy), JSON and tables (.csv).
 
     arrays = read_arrays(path, {"mean": Array("f", "V 3"), "name": Array("U", "")}, "face model", "restore the file")
     values = read_json(path, {"subject": str, "steps": int})
@@ -13,9 +13,10 @@ from raflib.reading.arrays import Array, read_arrays, seal_of
 from raflib.reading.files import FileError, checked_file, damage_named, read_bytes
 from raflib.reading.hdf5 import read_hdf5
 from raflib.reading.matlab import read_matlab
+from raflib.reading.npy import read_npy
 from raflib.reading.text import parsed_json, read_json, read_table
 
 __all__ = [
     "Array", "FileError", "checked_file", "damage_named", "parsed_json", "read_arrays", "read_bytes", "read_hdf5",
-    "read_json", "read_matlab", "read_table", "seal_of",
+    "read_json", "read_matlab", "read_npy", "read_table", "seal_of",
 ]  # fmt: skip
