@@ -17,6 +17,7 @@ _WHERE = {
     "Run": "raflib.training",
     "Vanilla": "raflib.sampler",
     "evaluate": "raflib.evaluation",
+    "export_gha": "raflib.sources.gha",
     "fit": "raflib.training",
     "open_capture": "raflib.sources",
     "rasterize": "raflib.render",
