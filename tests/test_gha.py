@@ -34,8 +34,8 @@ from synthetic import ball_capture
 
 from raflib import RafError, export_gha, open_capture, studio
 from raflib.capture import Capture, choose_cameras, most_frontal
-from raflib.sources._gha_files import GROUPS, IBUG66
 from raflib.sources.gha import PROFILES, GhaProfile
+from raflib.sources.gha.files import GROUPS, IBUG66
 from raflib.tracking import landmarks as points
 
 SIZE, SERIALS = 48, ("222200037", "222200046", "220700191")

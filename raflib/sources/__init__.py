@@ -1,7 +1,7 @@
 """Sources of captures: one module for each, with `open(subject, profile, root) -> Capture`.
 
-Every module of this folder whose name has no leading underscore is a source, so a new source is a new file. A source is
-imported when it is opened, so that the others do not need its dependencies.
+Every module or package of this folder whose name has no leading underscore is a source, so a new source is a new file
+or folder. It is imported when it is opened, so that the others do not need its dependencies.
 """
 
 from __future__ import annotations

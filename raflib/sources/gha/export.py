@@ -22,8 +22,8 @@ from raflib.capture import Capture
 from raflib.errors import RafError, numbers
 from raflib.images import lanczos
 from raflib.runs import LOCK, TEMPORARY, folder_lock, json_text
-from raflib.sources._gha_files import AXES, GROUPS, IBUG66, camera_path
-from raflib.sources._gha_manifest import ARRAYS, MANIFEST
+from raflib.sources.gha.files import AXES, GROUPS, IBUG66, camera_path
+from raflib.sources.gha.manifest import ARRAYS, MANIFEST
 from raflib.tracking.landmarks import COUNT, IBUG68
 
 JPEG = {"quality": 95, "subsampling": 0}

@@ -23,9 +23,9 @@ from raflib.images import lanczos
 from raflib.reading import read_bytes
 from raflib.reading.names import short_name
 from raflib.runs import cache_root, package_versions
-from raflib.sources._gha_files import Listing, camera_path, image_size, read_camera, read_image
-from raflib.sources._gha_manifest import MANIFEST
 from raflib.sources._store import ImageStore, Maker
+from raflib.sources.gha.files import Listing, camera_path, image_size, read_camera, read_image
+from raflib.sources.gha.manifest import MANIFEST
 
 CAMERA, AGAIN = "camera", "write it again"
 

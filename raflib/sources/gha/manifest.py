@@ -21,7 +21,7 @@ from jaxtyping import Bool, Float, Int
 
 from raflib.errors import RafError
 from raflib.reading import Array, damage_named, read_arrays, read_json
-from raflib.sources._gha_files import GROUPS
+from raflib.sources.gha.files import GROUPS
 
 MANIFEST, ARRAYS = "capture.json", "capture.npz"
 FEATURE_SPACE = "bfm64"

@@ -1,7 +1,7 @@
 """Folders of Gaussian Head Avatar's public preprocessing (Xu et al. 2024) → a multi-view `Capture`.
 
-The files are described in `raflib.sources._gha_files`, the manifest with sequence names in `_gha_manifest`, and what
-becomes of the images in `_gha_images`.
+The files are described in `raflib.sources.gha.files`, the manifest with sequence names in `manifest`, and what
+becomes of the images in `images`.
 
 A frame is marked as not detected where a file of a camera or of its tracks is missing, where its tracks hold NaN, and
 where landmarks and pose do not belong together. One warning counts these frames. Damaged files are errors.
@@ -21,7 +21,7 @@ from jaxtyping import Bool, Float
 from raflib.capture import HELD_OUT, Capture
 from raflib.errors import RafError
 from raflib.images import resized
-from raflib.sources._gha_checks import (
+from raflib.sources.gha.checks import (
     INCOMPLETE,
     MISPLACED,
     SIGNALS,
@@ -31,10 +31,10 @@ from raflib.sources._gha_checks import (
     misplaced,
     neutral_landmarks,
 )
-from raflib.sources._gha_export import export_gha as export_gha
-from raflib.sources._gha_files import TRACK_FILES, Listing, read_tracks
-from raflib.sources._gha_images import read_cameras, read_frames
-from raflib.sources._gha_manifest import (
+from raflib.sources.gha.export import export_gha as export_gha
+from raflib.sources.gha.files import TRACK_FILES, Listing, read_tracks
+from raflib.sources.gha.images import read_cameras, read_frames
+from raflib.sources.gha.manifest import (
     ARRAYS,
     FEATURE_SPACE,
     MANIFEST,
