@@ -26,15 +26,19 @@ CLIPPED = 0.5
 
 
 def write_video(
-    path: str | Path, frames: Iterable[np.ndarray], fps: float | int = 25, times: Iterable[float] | None = None
+    path: str | Path,
+    frames: Iterable[np.ndarray],
+    fps: float | int = 25,
+    times: Iterable[float] | None = None,
+    crf: int = 18,
 ) -> Path:
     """`frames` as H.264 in `path`, written atomically; returns `path`.
 
     Frames are [H,W,3] or grey [H,W], uint8 or float in [0,1], all of one size. Sides are cut to even numbers of pixels,
     as the codec requires. Every frame is shown for 1/`fps` seconds. Where `times` are given (seconds, increasing, one
-    for each frame), a frame is shown until the time of the next one, and the last one for the median duration. Raises
-    RafError naming `path` and the frame when there is no frame, when one has another type or size, and for times or a
-    rate that cannot be played.
+    for each frame), a frame is shown until the time of the next one, and the last one for the median duration. `crf` is
+    the codec's quality: 0 loses nothing, 18 looks alike, 51 is the worst. Raises RafError naming `path` and the frame
+    when there is no frame, when one has another type or size, and for times or a rate that cannot be played.
     """
     path = Path(path)
     starts = None if times is None else _ticks(path, times)
@@ -42,7 +46,7 @@ def write_video(
         raise RafError(f"{path}: {fps} frames a second; expected a number above 0, at most {MAX_FPS}")
     count, size, lengths = 0, None, {}
     with atomic_write(path) as temporary, _encoder_errors(path), _container(temporary) as container:
-        stream = container.add_stream("libx264", rate=25, options={"crf": "18", "preset": "medium"})
+        stream = container.add_stream("libx264", rate=25, options={"crf": str(crf), "preset": "medium"})
         stream.pix_fmt = "yuv420p"
         stream.codec_context.max_b_frames = 0  # frames keep their order, so that each one's length can be written
         stream.time_base = stream.codec_context.time_base = Fraction(1, TICKS)
