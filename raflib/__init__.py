@@ -18,6 +18,7 @@ _WHERE = {
     "Vanilla": "raflib.sampler",
     "evaluate": "raflib.evaluation",
     "export_gha": "raflib.sources.gha",
+    "export_submission": "raflib.report.submission",
     "fit": "raflib.training",
     "open_capture": "raflib.sources",
     "rasterize": "raflib.render",
