@@ -23,11 +23,11 @@ UPRIGHT = np.diag([1.0, -1.0, -1.0])
 CODES = np.random.default_rng(100).normal(0, 0.3, (52, 100))
 
 
-def write_film(path: Path, images) -> None:
-    """A film without loss of one level, at 24.3 frames a second."""
+def write_film(path: Path, images, **options) -> None:
+    """A film without loss, 24 frames a second; `options` are those of the container."""
     path.parent.mkdir(parents=True, exist_ok=True)
     height, width = images[0].shape[:2]
-    with av.open(str(path), "w", format="mp4") as container:
+    with av.open(str(path), "w", format="mp4", options=options) as container:
         stream = container.add_stream("libx264rgb", rate=24, options={"crf": "0", "preset": "ultrafast"})
         stream.width, stream.height, stream.pix_fmt = width, height, "rgb24"
         for image in images:

@@ -84,9 +84,9 @@ def read_flame_tracks(path: Path) -> FlameTracks:
     """
     stored = read_arrays(path, STORED, WHAT, REMEDY)
     with damage_named(path, WHAT, REMEDY):
-        complete = np.all([np.isfinite(stored[name]).reshape(len(stored[name]), -1).all(1) for name in PER_FRAME], 0)
-        if not len(complete):
+        if not len(stored["frames"]):
             raise ValueError("it holds no frame")
+        complete = np.all([np.isfinite(stored[name]).reshape(len(stored[name]), -1).all(1) for name in PER_FRAME], 0)
         if (np.diff(stored["frames"].astype(np.int64)) <= 0).any():
             late = int(np.flatnonzero(np.diff(stored["frames"].astype(np.int64)) <= 0)[0]) + 1
             raise ValueError(f"frames are out of order: entry {late} does not come after entry {late - 1}")

@@ -63,8 +63,8 @@ def _equations(
     return unknown, tracks.translation[rows] @ motion[:3, :3].T + motion[:3, 3]
 
 
-Recording = tuple[FlameTracks, Int[np.ndarray, "K"], Float[np.ndarray, "K 478 3"]]
-"""The tracks of a sequence, K of its rows, and the landmarks found there in the camera's frame."""
+Recording = tuple[FlameTracks, Int[np.ndarray, "_"], Float[np.ndarray, "_ 478 3"]]
+"""The tracks of a sequence, some of its rows, and the landmarks found there in the camera's frame."""
 
 
 def find_head(recordings: list[Recording], camera: Camera, world: Float[np.ndarray, "4 4"]) -> Head:
