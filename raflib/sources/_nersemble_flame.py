@@ -34,7 +34,7 @@ PER_FRAME = {
     "jaw": "T 3", "neck": "T 3", "eyes": "T 6",
 }  # fmt: skip
 STORED = {
-    "shape": Array("f", "1 300"), "scale": Array("f", "1 1"), "frames": Array("iu", "T"),
+    "shape": Array("f", "1 300"), "scale": Array("f", "1 1"), "frames": Array("iuf", "T"),
     **{name: Array("f", shape, finite=False) for name, shape in PER_FRAME.items()},
 }  # fmt: skip
 WHAT, REMEDY = "FLAME tracks", "download this file again"
@@ -87,9 +87,11 @@ def read_flame_tracks(path: Path) -> FlameTracks:
         if not len(stored["frames"]):
             raise ValueError("it holds no frame")
         complete = np.all([np.isfinite(stored[name]).reshape(len(stored[name]), -1).all(1) for name in PER_FRAME], 0)
-        if (np.diff(stored["frames"].astype(np.int64)) <= 0).any():
-            late = int(np.flatnonzero(np.diff(stored["frames"].astype(np.int64)) <= 0)[0]) + 1
-            raise ValueError(f"frames are out of order: entry {late} does not come after entry {late - 1}")
+        frames = stored["frames"].astype(np.int64)
+        if (frames != stored["frames"]).any():
+            raise ValueError("frames are not whole numbers")
+        if len(late := np.flatnonzero(np.diff(frames) <= 0)):
+            raise ValueError(f"frames are out of order: entry {late[0] + 1} does not come after entry {late[0]}")
         scale = float(stored["scale"][0, 0])
         if not scale > 0:
             raise ValueError(f"scale is {scale:g}, expected a number above 0")
@@ -101,7 +103,6 @@ def read_flame_tracks(path: Path) -> FlameTracks:
         apart = np.abs(_about_moving_axes(stored["rotation"].astype(np.float64)) - matrices).max((1, 2)) > TOLERANCE
         if apart[rows].any():
             raise ValueError(f"rotation and rotation_matrices of frame {rows[apart[rows]][0]} are different rotations")
-    frames = stored["frames"].astype(np.int64)
     plain = {name: stored[name] for name in PER_FRAME if name != "rotation_matrices"}
     return FlameTracks(stored["shape"][0], scale, matrices=matrices, frames=frames, complete=complete, **plain)
 

@@ -87,7 +87,7 @@ def find_person(subject: str, root: str | Path | None) -> Path:
 
 
 def layout_of(person: Path) -> str:
-    """ "mono_flame_avatar", "nvs" or "raw", by the calibration and the sequences of a person's folder."""
+    """The layout of a person's folder, "mono_flame_avatar", "nvs" or "raw", by its calibration and sequences."""
     stored = read_json(person / CALIBRATION, {"intrinsics": (dict, list)}, WHAT, REMEDY)
     if isinstance(stored["intrinsics"], list):
         return "raw"
