@@ -44,7 +44,9 @@ PROFILES = {
     "demo": BenchmarkProfile(),
     "gpu": BenchmarkProfile(size=512, tracking_size=512, per_sequence=None, held_out=None, alone=None),
     "paper": BenchmarkProfile(size=2048, tracking_size=512, per_sequence=None, held_out=None, alone=None),
+    "driver": BenchmarkProfile(sequences=4, per_sequence=10, held_out=10, alone=40),
 }
+"""`driver` is for driving only; its training frames show where the head is in the tracks."""
 
 
 def evenly(length: int, count: int | None) -> np.ndarray:

@@ -41,10 +41,11 @@ __all__ = ["MONO_PEOPLE", "PROFILES", "FlameTracks", "flame_tracks", "open"]
 def open(subject: str, profile: str = "demo", root: str | Path | None = None) -> Capture:
     """The capture of one person, whose folder in `root` is named by the three digits of `subject`.
 
-    Profiles are "tiny", "demo", "gpu" and "paper"; images are never larger than the films. Frames in which no face was
-    found, or whose track holds NaN, are marked and hold NaN. Warns when the person has no held-out sequence, and, for
-    the novel-view layout, no film of a camera. Raises RafError for an unknown profile, without a root, and naming the
-    file or folder that is missing, damaged or of another length than those beside it.
+    Profiles are "tiny", "demo", "gpu", "paper", and "driver" for people who only drive; images are never larger than
+    the films. Frames in which no face was found, or whose track holds NaN, are marked and hold NaN. Warns when the
+    person has no held-out sequence, and, for the novel-view layout, no film of a camera. Raises RafError for an unknown
+    profile, without a root, and naming the file or folder that is missing, damaged or of another length than those
+    beside it.
     """
     if profile not in PROFILES:
         raise RafError(f"nersemble profile {profile!r} is not known; choose one of {', '.join(PROFILES)}")
