@@ -252,19 +252,19 @@ def test_novel_views_open_and_say_what_is_missing(views):
         assert np.abs(capture.mask(1, c).astype(int) - mask).max() <= 1
 
 
-def test_a_person_with_free_alone_has_nothing_to_train_on(views, monkeypatch):
+def test_a_person_with_free_alone_has_nothing_to_train_on(views, tmp_path, monkeypatch):
     found = {"expression": np.zeros((3, 52), np.float32), "landmarks": np.zeros((3, 478, 3), np.float32)}
     found |= {"pose": np.zeros((3, 6), np.float32), "scale": np.ones(3, np.float32), "detected": np.ones(3, bool)}
     monkeypatch.setattr(nvs, "_track", lambda *_: {**found, "neutral": found["landmarks"][0]})
-    (views / NVS / "422").rename(views / NVS / "443")
-    (views / NVS / "443" / "sequences" / "EXP-2-eyes").rename(views / NVS / "443" / "sequences" / "FREE")
+    person = tmp_path / NVS / "443"
+    shutil.copytree(views / NVS / "422", person)
+    (person / "sequences" / "EXP-2-eyes").rename(person / "sequences" / "FREE")
     with pytest.warns(UserWarning, match="its only sequence FREE is held out, so nothing can be trained"):
-        capture = open_capture("nersemble", "443", "tiny", views / NVS)
+        capture = open_capture("nersemble", "443", "tiny", tmp_path / NVS)
     assert capture.free.all() and not capture.train.any()
-    short = views / NVS / "443" / "sequences" / "FREE" / "images" / "cam_222200043.mp4"
-    write_film(short, [np.zeros((96, 64, 3), np.uint8)] * 8)
+    write_film(person / "sequences" / "FREE" / "images" / "cam_222200043.mp4", [np.zeros((96, 64, 3), np.uint8)] * 8)
     with pytest.warns(UserWarning), pytest.raises(RafError, match=r"cam_222200043\.mp4: has 8 frames but"):
-        open_capture("nersemble", "443", "tiny", views)
+        open_capture("nersemble", "443", "tiny", tmp_path)
 
 
 # --- damage ----------------------------------------------------------------------------------------------------------

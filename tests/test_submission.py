@@ -6,7 +6,7 @@ import zipfile
 import av
 import numpy as np
 import pytest
-from nersemble_layout import performed, write_mono
+from nersemble_layout import CODES, performed, write_mono
 from test_nersemble_benchmark import Steady
 
 import raflib
@@ -81,8 +81,6 @@ def test_a_submission_has_every_film_of_the_tracks_length(capture, tmp_path):
         assert frames.shape == (LENGTHS[name.split("/")[1]], 512, 512, 3)
         assert frames[:, :90].min() >= 250, "white around"
     actions, _ = performed("404", "FREE", LENGTHS["FREE"])
-    from nersemble_layout import CODES
-
     wanted = 255 * level((actions @ CODES)[[0, 1, 2, 2, 4]])
     shown = found["404/FREE/cam_222200046.mp4"][:, 120:180, 120:180].mean((1, 2, 3))
     np.testing.assert_allclose(shown, wanted, atol=2)
