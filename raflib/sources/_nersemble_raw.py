@@ -1,0 +1,315 @@
+"""NeRSemble's second version, as the official kit downloads it → a multi-view `Capture`.
+
+Protocol (paper §5): every third frame of 73 a second, all sequences but FREE for training, FREE held out. Frames are
+tracked as the studio's are: expression (`arkit52`) from the frontal camera, landmarks by triangulation from the cameras
+nearest to it, head pose from landmarks and texture. With the frontal camera alone, landmarks come from one view, which
+is enough for a bank. Tracks are kept after each sequence, so a killed run goes on from there. Images are made when they
+are first used, all of one video in one pass.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Int
+from tqdm import tqdm
+
+from raflib import tracking
+from raflib.capture import HELD_OUT, Capture, most_frontal
+from raflib.errors import RafError, finite
+from raflib.geometry import Camera
+from raflib.runs import cache_root, package_versions
+from raflib.sources._nersemble_calibration import (
+    CAMERAS,
+    COLOURS,
+    REMEDY,
+    aligned,
+    full_camera,
+    read_cameras,
+    read_colours,
+)
+from raflib.sources._nersemble_films import FilmStore, Look, Window, image_bytes, in_gigabytes, read_film, window_around
+from raflib.sources._nersemble_folder import Films, Held, content_of, held_videos, lengths, person_folder
+from raflib.sources._nersemble_names import BACKGROUND, FRONTAL, RAW_FPS
+from raflib.sources._store import ARITHMETIC, load_tracks, save_tracks
+from raflib.tracking import (
+    FaceTracker,
+    HeadMap,
+    constant_size,
+    grey,
+    head_poses,
+    landmarks_from_matrix,
+    map_head,
+    neutral_face,
+    track_views,
+)
+from raflib.tracking.face import MODEL_SHA256
+from raflib.tracking.landmarks import GROUPS
+
+FEATURE_SPACE = "arkit52"
+VERSION = 1
+"""Raised when images or tracks of the same videos and settings would come out differently."""
+STEP = 3
+"""Every third frame is used (paper §5: 25 frames a second)."""
+SIGNALS = ("expression", "landmarks", "pose", "scale", "neutral", "detected", "sequence", "frame")
+HEAD_MAP = ("images", "key", "view", "pixels", "points")
+SEEN = ("expression", "landmarks", "detected", "frame", "greys", "lost")
+MOST_GIGABYTES = 100.0
+"""Most that images of NeRSemble in the cache may take, unless the environment variable RAF_CACHE_GB says otherwise."""
+
+
+@dataclass(frozen=True)
+class RawProfile:
+    """How much of the dataset is used.
+
+    Attributes:
+        size, tracking_size: pixels a side of the capture's images, and of the images that are tracked.
+        sequences: number of training sequences; None: all.
+        per_sequence, free: frames of each training sequence and of FREE; None: every third one.
+        cameras: serials of the capture's cameras; None: all.
+        tracked: number of cameras whose images are tracked, the frontal one and those nearest to it.
+        refined: whether head poses are refined by the head's texture.
+        window: side of the square window over the shorter side of a frame. The default shows what public preprocessing
+            shows: 2600 pixels of frames that are 2200 wide.
+    """
+
+    size: int = 192
+    tracking_size: int = 256
+    sequences: int | None = None
+    per_sequence: int | None = 20
+    free: int | None = 80
+    cameras: tuple[str, ...] | None = None
+    tracked: int = 4
+    refined: bool = True
+    window: float = 2600 / 2200
+
+
+PROFILES = {
+    "tiny": RawProfile(size=96, sequences=4, per_sequence=6, free=12),
+    "demo": RawProfile(),
+    "gpu": RawProfile(size=512, per_sequence=40),
+    "paper": RawProfile(size=2048, per_sequence=None, free=None),
+    "driver": RawProfile(sequences=0, free=40, cameras=(FRONTAL,), tracked=3, refined=False),
+    "bank": RawProfile(per_sequence=10, free=20, cameras=(FRONTAL,), tracked=1, refined=False),
+}
+"""`driver` is for driving only, as the studio's. `bank` takes about 240 frames of the frontal camera, for a bank."""
+
+
+def _chosen(films: Films, profile: RawProfile) -> Films:
+    """The videos of the sequences that the profile asks for; training sequences are picked evenly."""
+    names = [name for name in films if name != HELD_OUT]
+    if profile.sequences is not None and profile.sequences < len(names):
+        names = [names[i] for i in np.linspace(0, len(names) - 1, profile.sequences).round().astype(int)]
+    if HELD_OUT in films and profile.free != 0:
+        names.append(HELD_OUT)
+    return {name: films[name] for name in names}
+
+
+def _frames(count: int, wanted: int | None) -> Int[np.ndarray, "K"]:
+    """Numbers among every third frame of a video of `count` frames: all, or `wanted` evenly spaced ones."""
+    every = len(range(0, count, STEP))
+    if wanted is None or wanted >= every:
+        return np.arange(every)
+    return np.linspace(0, every - 1, wanted).round().astype(np.int64)
+
+
+def _sequences(films: Films, counts: dict[str, int], profile: RawProfile) -> tuple[np.ndarray, Int[np.ndarray, "T"]]:
+    """(sequence, frame) of every row of the capture."""
+    picked = {name: _frames(counts[name], profile.free if name == HELD_OUT else profile.per_sequence) for name in films}
+    names = np.array([name for name, frames in picked.items() for _ in frames])
+    return names, np.concatenate(list(picked.values()))
+
+
+class _Tracker:
+    """Tracks the sequences of one person; what is done is kept in `folder`.
+
+    Args:
+        videos: the videos by sequence and serial number.
+        cameras: the tracked cameras of square images; the frontal one is the first.
+        looks: how their frames become images.
+    """
+
+    def __init__(self, folder: Path, videos: Films, cameras: Sequence[Camera], looks: Sequence[Look], refined: bool):
+        self._folder, self._videos, self._cameras, self._looks = folder, videos, cameras, looks
+        self._refined = refined and len(cameras) > 1
+
+    def __call__(self, subject: str, names: np.ndarray, frame: Int[np.ndarray, "T"]) -> dict[str, np.ndarray]:
+        """Signals of all frames, and notes; as `raflib.sources.studio` tracks."""
+        parts, notes = [], []
+        with FaceTracker() as tracker, tqdm(total=len(frame), desc=f"tracking {subject}", unit="frame") as bar:
+            for sequence in self._videos:
+                path, rows = self._folder / f"{sequence}.npz", frame[names == sequence]
+                part = load_tracks(path, SEEN)
+                if part is None:
+                    part = self._sequence(sequence, rows, tracker, bar)
+                    save_tracks(path, **part)
+                else:
+                    bar.update(len(rows))
+                parts.append(part)
+                if lost := int(part["lost"]):
+                    notes.append(f"{sequence}: {lost} frames cannot be decoded in a tracked camera; they are marked")
+        expression, landmarks, detected = (np.concatenate([part[name] for part in parts]) for name in SEEN[:3])
+        if len(self._cameras) == 1 and detected.any():
+            landmarks = self._in_world(constant_size(landmarks, detected))
+        if detected.any() and not np.ptp(landmarks[detected], axis=0).any():
+            raise RafError(f"participant {subject}: the face does not move in any frame; download the videos again")
+        rough = head_poses(landmarks, detected, names, frame)
+        head_map, fine = None, rough
+        if self._refined:
+            greys = np.empty((len(frame), *parts[0]["greys"].shape[1:]), np.uint8)
+            for sequence, part in zip(self._videos, parts, strict=True):
+                greys[names == sequence] = part.pop("greys")  # one copy in memory at a time
+            head_map, fine, _ = map_head(greys, self._cameras, landmarks, rough)
+        neutral, pose, scale = neutral_face(landmarks, fine, 0.1)
+        values = (expression, landmarks.astype(np.float32), pose, scale, neutral, detected, names, frame)
+        tracks = dict(zip(SIGNALS, values, strict=True))
+        if head_map is not None:
+            head_map = head_map.about(fine, pose)
+            tracks |= {f"map_{name}": getattr(head_map, name) for name in HEAD_MAP}
+        return {**tracks, "notes": np.array(notes, dtype=str)}
+
+    def _sequence(
+        self, sequence: str, frame: Int[np.ndarray, "K"], tracker: FaceTracker, bar: tqdm
+    ) -> dict[str, np.ndarray]:
+        """What is seen in one sequence; its videos are decoded side by side."""
+        count, size = len(frame), self._looks[0].size
+        expression, landmarks = np.full((count, 52), np.nan, np.float32), np.full((count, 478, 3), np.nan)
+        greys = np.zeros((count, len(self._cameras) if self._refined else 0, size, size), np.uint8)
+        films, lost = (read_film(self._videos[sequence][c.name], (STEP * frame).tolist()) for c in self._cameras), 0
+        for row, shots in enumerate(zip(*films, strict=True)):
+            bar.update()
+            if any(shot is None for shot in shots):
+                lost += 1
+                continue
+            images = [look.image(shot) for look, shot in zip(self._looks, shots, strict=True)]
+            if self._refined:
+                greys[row] = [grey(image) for image in images]
+            if len(images) == 1:
+                found = tracker(images[0])
+                if found is not None:
+                    expression[row], landmarks[row] = found.expression, landmarks_from_matrix(found, size, self._fov)
+                continue
+            sighting = track_views(images, self._cameras, tracker, 0)
+            if sighting is not None:
+                expression[row], landmarks[row] = sighting.expression, sighting.landmarks
+        detected = np.isfinite(expression).all(1)
+        values = (expression, landmarks, detected, frame, greys, np.array(lost))
+        return dict(zip(SEEN, values, strict=True))
+
+    @property
+    def _fov(self) -> float:
+        """Degrees that the frontal camera's square image covers."""
+        camera = self._cameras[0]
+        return float(np.degrees(2 * np.arctan(camera.width / 2 / camera.intrinsic[0, 0])))
+
+    def _in_world(self, landmarks: Float[np.ndarray, "T L 3"]) -> Float[np.ndarray, "T L 3"]:
+        """Landmarks of one view (camera frame) in the world, with the head where the cameras look at.
+
+        One view does not show the distance: landmarks are scaled about the optical centre, so their pixels stay.
+        """
+        ahead = self._cameras[0].extrinsic[:3, 3]
+        return landmarks * (ahead[2] / np.nanmedian(landmarks[..., 2])) - ahead
+
+
+def _square_cameras(
+    folder: Path, serials: Sequence[str], size: tuple[int, int], profile: RawProfile
+) -> tuple[list[Camera], Window, list[str]]:
+    """(cameras of the window at its own resolution, the window, notes for the user)."""
+    motions, lens = read_cameras(folder)
+    motions, notes = aligned(motions, FRONTAL, folder / CAMERAS)
+    whole = [full_camera(serial, motions[serial], lens, size, folder / CAMERAS) for serial in serials]
+    window = window_around(whole[0], profile.window)
+    return [camera.cropped(window.x, window.y, window.side, window.side) for camera in whole], window, notes
+
+
+def _plates(folder: Path, serials: Sequence[str]) -> tuple[dict[str, Path | None], list[str]]:
+    """(the file of each camera's image of the empty room, None where there is none, notes for the user)."""
+    paths = {serial: folder / "sequences" / BACKGROUND / f"image_{serial}.jpg" for serial in serials}
+    lacking = [serial for serial, path in paths.items() if not path.is_file()]
+    note = (
+        f"no image of the empty room for cameras {', '.join(lacking)}; their masks are 255 everywhere and the room "
+        "stays in their images; download these images with `--assets backgrounds`"
+    )
+    return {serial: None if serial in lacking else path for serial, path in paths.items()}, [note] if lacking else []
+
+
+def _most_bytes() -> int:
+    named = os.environ.get("RAF_CACHE_GB")
+    try:
+        return int(1e9 * finite("RAF_CACHE_GB", MOST_GIGABYTES if named is None else float(named), 0))
+    except (ValueError, TypeError):
+        raise RafError(f"RAF_CACHE_GB is {named!r}; expected a number of gigabytes, such as 100") from None
+
+
+def open_raw(subject: str, profile: str = "demo", root: str | Path | None = None) -> Capture:
+    """The recording of participant `subject` in `root`, the folder into which the official kit downloaded.
+
+    `frame` counts every third frame of a video, `time` is in seconds. Tracks and images are cached in
+    `cache_root()/nersemble`. Before images are written, their largest size is printed; RAF_CACHE_GB limits it. Frames
+    in which no face was found are marked and hold NaN. Warns about missing sequences, cameras and background images.
+    Raises RafError naming the file that is missing or damaged.
+    """
+    if profile not in PROFILES:
+        raise RafError(f"nersemble profile {profile!r} is not known; choose one of {', '.join(PROFILES)}")
+    settings, folder, limit = PROFILES[profile], person_folder(root, subject), _most_bytes()
+    held, colours = held_videos(folder, read_cameras(folder)[0]), read_colours(folder)
+    films = _chosen(held.films, settings)
+    if not films:
+        raise RafError(f"{folder}: profile {profile} uses only {HELD_OUT}, which is not there; download it")
+    made = VERSION, tracking.VERSION, MODEL_SHA256, sorted(package_versions((*ARITHMETIC, "av")).items())
+    content = held.serials, content_of(folder, films)
+    key = hashlib.sha256(repr((asdict(settings), made, content)).encode()).hexdigest()[:16]
+    path = cache_root() / "nersemble" / f"{folder.name}-{key}.npz"
+
+    tracked = _near_the_front(folder, held, settings.tracked)
+    used = [serial for serial in held.serials if settings.cameras is None or serial in settings.cameras]
+    serials = list(dict.fromkeys([*tracked, *used]))
+    if lacking := [serial for serial in serials if serial not in colours]:
+        raise RafError(f"{folder / COLOURS}: holds no matrix for camera {', '.join(lacking)}; {REMEDY}")
+    stored = [f"map_{name}" for name in HEAD_MAP] if settings.refined and len(tracked) > 1 else []
+    tracks = load_tracks(path, [*SIGNALS, *stored, "notes", "shape"])
+    if tracks is None:
+        counts, shape, notes = lengths({name: {s: videos[s] for s in serials} for name, videos in films.items()})
+        cameras, window, _ = _square_cameras(folder, tracked, shape, settings)
+        names, frame = _sequences(films, counts, settings)
+        most = in_gigabytes(len(frame) * len(used) * image_bytes(settings.size))
+        print(
+            f"participant {folder.name}: {len(frame)} frames of {len(used)} cameras; their images are cached in "
+            f"{path.with_suffix('')} when they are used and take up to {most} (RAF_CACHE_GB: {limit / 1e9:g})",
+            flush=True,
+        )
+        looks = [Look(window, settings.tracking_size, colours[serial], None) for serial in tracked]
+        cameras = [camera.resized(settings.tracking_size) for camera in cameras]
+        tracker = _Tracker(path.with_suffix(".parts"), films, cameras, looks, settings.refined)
+        tracks = tracker(subject, names, frame)
+        tracks |= {"notes": np.array([*notes, *tracks["notes"].tolist()], dtype=str), "shape": np.array(shape)}
+        save_tracks(path, **tracks)
+        shutil.rmtree(path.with_suffix(".parts"), ignore_errors=True)
+    width, height = tracks.pop("shape").tolist()
+    cameras, window, notes = _square_cameras(folder, used, (width, height), settings)
+    plates, unmasked = _plates(folder, used)
+    for note in (*held.notes, *notes, *tracks.pop("notes").tolist(), *unmasked):
+        warnings.warn(f"participant {folder.name}: {note}", stacklevel=4)
+    looks = {serial: Look(window, settings.size, colours[serial], plates[serial]) for serial in used}
+    number = STEP * tracks["frame"]
+    store = FilmStore(path.with_suffix(""), films, looks, tracks["sequence"], number, (path.parent, limit))
+    head_map = HeadMap(*(tracks.pop(name) for name in stored)) if stored else None
+    return Capture(
+        subject, FEATURE_SPACE, [camera.resized(settings.size) for camera in cameras], groups=GROUPS, frames=store,
+        head_map=head_map, time=number / RAW_FPS, recording=f"nersemble {key}", **tracks,
+    )  # fmt: skip
+
+
+def _near_the_front(folder: Path, held: Held, count: int) -> list[str]:
+    """The serials of the `count` cameras nearest to the frontal one, which is the first."""
+    motions, _ = aligned(read_cameras(folder)[0], FRONTAL, folder / CAMERAS)
+    cameras = [Camera(serial, motions[serial], np.eye(3), 1, 1) for serial in held.serials]
+    cameras.sort(key=lambda camera: camera.name != FRONTAL)
+    return [cameras[index].name for index in most_frontal(cameras, count)]
