@@ -18,6 +18,7 @@ import raflib
 from raflib.errors import RafError
 from raflib.sources import _nersemble_films as films
 from raflib.sources import _nersemble_raw as raw
+from raflib.sources import _nersemble_tracks as tracks
 from raflib.sources._nersemble_calibration import CAMERAS, read_cameras, read_colours
 from raflib.sources._nersemble_calibration import COLOURS as COLOUR_FILE
 from raflib.sources._nersemble_colour import MONOMIALS, corrected
@@ -106,7 +107,7 @@ def test_without_a_background_the_room_stays(written, capture, tmp_path, monkeyp
     shutil.rmtree(root / "422/sequences/BACKGROUND")
     flat = {serial: np.eye(3).tolist() for serial in SERIALS}
     (root / "422" / COLOUR_FILE).write_text(json.dumps(flat))
-    monkeypatch.setattr(raw, "_Tracker", lambda *_: lambda *_: untracked(capture))
+    monkeypatch.setattr(raw, "SequenceTracker", lambda *_: lambda *_: untracked(capture))
     again, told = opened(root)
     assert any("no image of the empty room" in note for note in told)
     for c, serial in enumerate(sorted(SERIALS)):
@@ -125,7 +126,7 @@ def untracked(capture):
 def test_one_pass_makes_all_images_of_a_video(written, capture, tmp_path, monkeypatch):
     calls, read = [], films.read_film
     monkeypatch.setattr(films, "read_film", lambda path, wanted: calls.append(path) or read(path, wanted))
-    monkeypatch.setattr(raw, "_Tracker", lambda *_: lambda *_: untracked(capture))
+    monkeypatch.setattr(raw, "SequenceTracker", lambda *_: lambda *_: untracked(capture))
     again, _ = opened(written.root)
     again.frames.prefetch([(t, c) for t in range(len(again)) for c in range(4)], progress=False, workers=4)
     assert len(calls) == len(set(calls)) == 8
@@ -138,7 +139,7 @@ def test_one_pass_makes_all_images_of_a_video(written, capture, tmp_path, monkey
 
 def test_the_cache_is_bounded(written, capture, monkeypatch, capsys):
     monkeypatch.setenv("RAF_CACHE_GB", "0.0005")
-    monkeypatch.setattr(raw, "_Tracker", lambda *_: lambda *_: untracked(capture))
+    monkeypatch.setattr(raw, "SequenceTracker", lambda *_: lambda *_: untracked(capture))
     again, _ = opened(written.root)
     assert "8 frames of 4 cameras" in (said := capsys.readouterr().out) and "2.2 MB (RAF_CACHE_GB: 0.0005)" in said
     again.image(0, 0)  # one video fits: 4 images of 69 KB at most
@@ -171,15 +172,15 @@ def fast(capture, monkeypatch):
         return Sighting(capture.expression[0], capture.landmarks[0] + noise, np.ones(4, bool), 0.0)
 
     monkeypatch.setitem(raw.PROFILES, "tiny", raw.RawProfile(size=48, tracking_size=48, per_sequence=None, free=None))
-    monkeypatch.setattr(raw, "FaceTracker", Idle)
-    monkeypatch.setattr(raw, "track_views", seen)
-    monkeypatch.setattr(raw, "map_head", lambda _, cameras, marks, rough: (capture.head_map, rough, None))
+    monkeypatch.setattr(tracks, "FaceTracker", Idle)
+    monkeypatch.setattr(tracks, "track_views", seen)
+    monkeypatch.setattr(tracks, "map_head", lambda _, cameras, marks, rough: (capture.head_map, rough, None))
 
 
 def test_a_killed_run_goes_on_after_the_last_sequence(written, fast, monkeypatch, tmp_path):
     whole, _ = opened(written.root)
     shutil.rmtree(tmp_path / "cache")
-    track, done = raw._Tracker._sequence, []
+    track, done = tracks.SequenceTracker._sequence, []
 
     def dies(self, sequence, *rest):
         if done == ["EXP-5-mouth"]:
@@ -188,7 +189,7 @@ def test_a_killed_run_goes_on_after_the_last_sequence(written, fast, monkeypatch
         done.append(sequence)
         return track(self, sequence, *rest)
 
-    monkeypatch.setattr(raw._Tracker, "_sequence", dies)
+    monkeypatch.setattr(tracks.SequenceTracker, "_sequence", dies)
     with pytest.raises(KeyboardInterrupt):
         opened(written.root)
     again, _ = opened(written.root)

@@ -1,10 +1,8 @@
 """NeRSemble's second version, as the official kit downloads it → a multi-view `Capture`.
 
-Protocol (paper §5): every third frame of 73 a second, all sequences but FREE for training, FREE held out. Frames are
-tracked as the studio's are: expression (`arkit52`) from the frontal camera, landmarks by triangulation from the cameras
-nearest to it, head pose from landmarks and texture. With the frontal camera alone, landmarks come from one view, which
-is enough for a bank. Tracks are kept after each sequence, so a killed run goes on from there. Images are made when they
-are first used, all of one video in one pass.
+Protocol (paper §5): every third frame of 73 a second, all sequences but FREE for training, FREE held out. Features are
+`arkit52`, tracked from the cameras nearest to the front as the studio's are. Tracks are kept after each sequence, so a
+killed run goes on from there. Images are made when they are first used, all of one video in one pass.
 """
 
 from __future__ import annotations
@@ -18,8 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Int
-from tqdm import tqdm
+from jaxtyping import Int
 
 from raflib import tracking
 from raflib.capture import HELD_OUT, Capture, most_frontal
@@ -35,32 +32,18 @@ from raflib.sources._nersemble_calibration import (
     read_cameras,
     read_colours,
 )
-from raflib.sources._nersemble_films import FilmStore, Look, Window, image_bytes, in_gigabytes, read_film, window_around
+from raflib.sources._nersemble_films import FilmStore, Look, Window, image_bytes, in_gigabytes, window_around
 from raflib.sources._nersemble_folder import Films, Held, content_of, held_videos, lengths, person_folder
 from raflib.sources._nersemble_names import BACKGROUND, FRONTAL, RAW_FPS
+from raflib.sources._nersemble_tracks import HEAD_MAP, SIGNALS, STEP, SequenceTracker
 from raflib.sources._store import ARITHMETIC, load_tracks, save_tracks
-from raflib.tracking import (
-    FaceTracker,
-    HeadMap,
-    constant_size,
-    grey,
-    head_poses,
-    landmarks_from_matrix,
-    map_head,
-    neutral_face,
-    track_views,
-)
+from raflib.tracking import HeadMap
 from raflib.tracking.face import MODEL_SHA256
 from raflib.tracking.landmarks import GROUPS
 
 FEATURE_SPACE = "arkit52"
 VERSION = 1
 """Raised when images or tracks of the same videos and settings would come out differently."""
-STEP = 3
-"""Every third frame is used (paper §5: 25 frames a second)."""
-SIGNALS = ("expression", "landmarks", "pose", "scale", "neutral", "detected", "sequence", "frame")
-HEAD_MAP = ("images", "key", "view", "pixels", "points")
-SEEN = ("expression", "landmarks", "detected", "frame", "greys", "lost")
 MOST_GIGABYTES = 100.0
 """Most that images of NeRSemble in the cache may take, unless the environment variable RAF_CACHE_GB says otherwise."""
 
@@ -127,97 +110,6 @@ def _sequences(films: Films, counts: dict[str, int], profile: RawProfile) -> tup
     return names, np.concatenate(list(picked.values()))
 
 
-class _Tracker:
-    """Tracks the sequences of one person; what is done is kept in `folder`.
-
-    Args:
-        videos: the videos by sequence and serial number.
-        cameras: the tracked cameras of square images; the frontal one is the first.
-        looks: how their frames become images.
-    """
-
-    def __init__(self, folder: Path, videos: Films, cameras: Sequence[Camera], looks: Sequence[Look], refined: bool):
-        self._folder, self._videos, self._cameras, self._looks = folder, videos, cameras, looks
-        self._refined = refined and len(cameras) > 1
-
-    def __call__(self, subject: str, names: np.ndarray, frame: Int[np.ndarray, "T"]) -> dict[str, np.ndarray]:
-        """Signals of all frames, and notes; as `raflib.sources.studio` tracks."""
-        parts, notes = [], []
-        with FaceTracker() as tracker, tqdm(total=len(frame), desc=f"tracking {subject}", unit="frame") as bar:
-            for sequence in self._videos:
-                path, rows = self._folder / f"{sequence}.npz", frame[names == sequence]
-                part = load_tracks(path, SEEN)
-                if part is None:
-                    part = self._sequence(sequence, rows, tracker, bar)
-                    save_tracks(path, **part)
-                else:
-                    bar.update(len(rows))
-                parts.append(part)
-                if lost := int(part["lost"]):
-                    notes.append(f"{sequence}: {lost} frames cannot be decoded in a tracked camera; they are marked")
-        expression, landmarks, detected = (np.concatenate([part[name] for part in parts]) for name in SEEN[:3])
-        if len(self._cameras) == 1 and detected.any():
-            landmarks = self._in_world(constant_size(landmarks, detected))
-        if detected.any() and not np.ptp(landmarks[detected], axis=0).any():
-            raise RafError(f"participant {subject}: the face does not move in any frame; download the videos again")
-        rough = head_poses(landmarks, detected, names, frame)
-        head_map, fine = None, rough
-        if self._refined:
-            greys = np.empty((len(frame), *parts[0]["greys"].shape[1:]), np.uint8)
-            for sequence, part in zip(self._videos, parts, strict=True):
-                greys[names == sequence] = part.pop("greys")  # one copy in memory at a time
-            head_map, fine, _ = map_head(greys, self._cameras, landmarks, rough)
-        neutral, pose, scale = neutral_face(landmarks, fine, 0.1)
-        values = (expression, landmarks.astype(np.float32), pose, scale, neutral, detected, names, frame)
-        tracks = dict(zip(SIGNALS, values, strict=True))
-        if head_map is not None:
-            head_map = head_map.about(fine, pose)
-            tracks |= {f"map_{name}": getattr(head_map, name) for name in HEAD_MAP}
-        return {**tracks, "notes": np.array(notes, dtype=str)}
-
-    def _sequence(
-        self, sequence: str, frame: Int[np.ndarray, "K"], tracker: FaceTracker, bar: tqdm
-    ) -> dict[str, np.ndarray]:
-        """What is seen in one sequence; its videos are decoded side by side."""
-        count, size = len(frame), self._looks[0].size
-        expression, landmarks = np.full((count, 52), np.nan, np.float32), np.full((count, 478, 3), np.nan)
-        greys = np.zeros((count, len(self._cameras) if self._refined else 0, size, size), np.uint8)
-        films, lost = (read_film(self._videos[sequence][c.name], (STEP * frame).tolist()) for c in self._cameras), 0
-        for row, shots in enumerate(zip(*films, strict=True)):
-            bar.update()
-            if any(shot is None for shot in shots):
-                lost += 1
-                continue
-            images = [look.image(shot) for look, shot in zip(self._looks, shots, strict=True)]
-            if self._refined:
-                greys[row] = [grey(image) for image in images]
-            if len(images) == 1:
-                found = tracker(images[0])
-                if found is not None:
-                    expression[row], landmarks[row] = found.expression, landmarks_from_matrix(found, size, self._fov)
-                continue
-            sighting = track_views(images, self._cameras, tracker, 0)
-            if sighting is not None:
-                expression[row], landmarks[row] = sighting.expression, sighting.landmarks
-        detected = np.isfinite(expression).all(1)
-        values = (expression, landmarks, detected, frame, greys, np.array(lost))
-        return dict(zip(SEEN, values, strict=True))
-
-    @property
-    def _fov(self) -> float:
-        """Degrees that the frontal camera's square image covers."""
-        camera = self._cameras[0]
-        return float(np.degrees(2 * np.arctan(camera.width / 2 / camera.intrinsic[0, 0])))
-
-    def _in_world(self, landmarks: Float[np.ndarray, "T L 3"]) -> Float[np.ndarray, "T L 3"]:
-        """Landmarks of one view (camera frame) in the world, with the head where the cameras look at.
-
-        One view does not show the distance: landmarks are scaled about the optical centre, so their pixels stay.
-        """
-        ahead = self._cameras[0].extrinsic[:3, 3]
-        return landmarks * (ahead[2] / np.nanmedian(landmarks[..., 2])) - ahead
-
-
 def _square_cameras(
     folder: Path, serials: Sequence[str], size: tuple[int, int], profile: RawProfile
 ) -> tuple[list[Camera], Window, list[str]]:
@@ -279,16 +171,18 @@ def open_raw(subject: str, profile: str = "demo", root: str | Path | None = None
         counts, shape, notes = lengths({name: {s: videos[s] for s in serials} for name, videos in films.items()})
         cameras, window, _ = _square_cameras(folder, tracked, shape, settings)
         names, frame = _sequences(films, counts, settings)
-        most = in_gigabytes(len(frame) * len(used) * image_bytes(settings.size))
+        most = len(frame) * len(used) * image_bytes(settings.size)
+        meanwhile = len(frame) * len(tracked) * settings.tracking_size**2 * settings.refined
         print(
             f"participant {folder.name}: {len(frame)} frames of {len(used)} cameras; their images are cached in "
-            f"{path.with_suffix('')} when they are used and take up to {most} (RAF_CACHE_GB: {limit / 1e9:g})",
+            f"{path.with_suffix('')} when they are used and take up to {in_gigabytes(most)} (RAF_CACHE_GB: "
+            f"{limit / 1e9:g}); tracking keeps up to {in_gigabytes(meanwhile)} until it is done",
             flush=True,
         )
         looks = [Look(window, settings.tracking_size, colours[serial], None) for serial in tracked]
         cameras = [camera.resized(settings.tracking_size) for camera in cameras]
-        tracker = _Tracker(path.with_suffix(".parts"), films, cameras, looks, settings.refined)
-        tracks = tracker(subject, names, frame)
+        track = SequenceTracker(path.with_suffix(".parts"), films, cameras, looks, settings.refined)
+        tracks = track(subject, names, frame)
         tracks |= {"notes": np.array([*notes, *tracks["notes"].tolist()], dtype=str), "shape": np.array(shape)}
         save_tracks(path, **tracks)
         shutil.rmtree(path.with_suffix(".parts"), ignore_errors=True)
