@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
+import av
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image
@@ -86,20 +87,36 @@ def matte(image: UInt8[np.ndarray, "H W 3"], plate: UInt8[np.ndarray, "H W 3"]) 
     return ndimage.binary_fill_holes(kept[parts]).astype(np.uint8) * 255
 
 
+def packet_times(container: av.container.InputContainer, stream: av.VideoStream) -> list[int]:
+    """When the frames of a video are shown, in its own units, in that order; nothing is decoded.
+
+    Frames that the file promises but does not hold are left out.
+    """
+    times = []
+    try:
+        for packet in container.demux(stream):
+            if packet.size and packet.pts is not None and not packet.is_corrupt and not packet.is_discard:
+                times.append(packet.pts)
+    except av.FFmpegError:  # what follows cannot be read
+        pass
+    return sorted(times)
+
+
 def read_film(path: Path, wanted: Sequence[int]) -> Iterator[UInt8[np.ndarray, "h w 3"] | None]:
     """The frames `wanted` (increasing) of a video, None for one that cannot be decoded.
 
-    Frames are decoded one after the other, and numbered by the time at which they are shown.
+    Frames are decoded one after the other. They are told apart by the time at which they are shown, so a lost one does
+    not shift those after it.
     """
+    with open_film(path) as (container, stream):
+        number_at = {time: number for number, time in enumerate(packet_times(container, stream))}
     waiting = iter(wanted)
     number = next(waiting, None)
     with open_film(path) as (container, stream):
-        rate, start = stream.average_rate, stream.start_time or 0
-        for count, frame in enumerate(decoded(container, stream)):
+        for frame in decoded(container, stream):
             if number is None:
                 return
-            timed = frame.pts is not None and rate
-            shown = round((frame.pts - start) * stream.time_base * rate) if timed else count
+            shown = number_at.get(frame.pts, -1)
             while number is not None and number < shown:
                 yield None
                 number = next(waiting, None)

@@ -20,6 +20,7 @@ from tqdm import tqdm
 from raflib.capture import HELD_OUT
 from raflib.errors import RafError
 from raflib.sources._nersemble_calibration import CAMERAS, COLOURS, REMEDY
+from raflib.sources._nersemble_films import packet_times
 from raflib.sources._nersemble_names import BACKGROUND, FRONTAL, SEQUENCES, SKIPPED
 from raflib.sources._video_info import MAX_PIXELS, open_film
 
@@ -132,13 +133,7 @@ def film_size(path: Path) -> tuple[int, int, int]:
         width, height = stream.codec_context.width, stream.codec_context.height
         if not 0 < width * height <= MAX_PIXELS:
             raise RafError(f"{path}: images of {width}×{height} pixels are not read here; {REMEDY}")
-        frames = 0
-        try:
-            for packet in container.demux(stream):
-                frames += bool(packet.size) and not packet.is_corrupt
-        except OSError:  # what follows cannot be read
-            pass
-        return frames, width, height
+        return len(packet_times(container, stream)), width, height
 
 
 def lengths(films: Films) -> tuple[dict[str, int], tuple[int, int], list[str]]:
