@@ -207,13 +207,13 @@ class FilmStore(ImageStore):
         number: Int[np.ndarray, "T"],
         total: tuple[Path, int],
     ):
-        super().__init__(folder, self._not_alone)
+        super().__init__(folder, self._made_in_passes)
         self._films, self._serials, self._looks = films, list(looks), looks
         self._sequence, self._number = sequence, number
         self._total, self._used = total, None
         self._passes: dict[tuple[str, int], Lock] = defaultdict(Lock)
 
-    def _not_alone(self, t: int, c: int):
+    def _made_in_passes(self, t: int, c: int):
         raise AssertionError("images are made by _write")
 
     def _write(self, t: int, c: int) -> np.ndarray:
@@ -231,33 +231,40 @@ class FilmStore(ImageStore):
         rows = [
             r for r in np.flatnonzero(self._sequence == sequence).tolist() if r == t or not self.path(r, c).is_file()
         ]
-        self._allow(len(rows) * image_bytes(look.size))
+        reserved, written = len(rows) * image_bytes(look.size), 0
+        self._reserve(reserved)
         made, result = look.images(read_film(path, self._number[rows].tolist())), None
         bar = tqdm(rows, desc=f"{sequence} {serial}", unit="image", leave=False, delay=2)
-        for row, pair in zip(bar, made, strict=True):
-            if pair is not None:
-                rgba = self.put(row, c, *pair)
-                with self._lock:
-                    self._used += self.path(row, c).stat().st_size
-                result = rgba if row == t else result
+        try:
+            for row, pair in zip(bar, made, strict=True):
+                if pair is not None:
+                    rgba = self.put(row, c, *pair)
+                    written += self.path(row, c).stat().st_size
+                    result = rgba if row == t else result
+        finally:
+            with self._lock:
+                self._used += written - reserved
         if result is None:
             raise RafError(f"{path}: frame {self._number[t]} cannot be decoded; {REMEDY}")
         return result
 
-    def _allow(self, more: int) -> None:
-        """RafError if `more` bytes could exceed the limit or fill the disk."""
+    def _reserve(self, more: int) -> None:
+        """Count `more` bytes as used; RafError if they could exceed the limit or fill the disk."""
         folder, limit = self._total
+        folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder).free
         with self._lock:
             if self._used is None:
                 self._used = sum(path.stat().st_size for path in folder.rglob("*.png"))
-        folder.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(folder).free
-        if self._used + more > limit or more > free:
-            raise RafError(
-                f"{folder}: holds {in_gigabytes(self._used)}, one more video takes up to {in_gigabytes(more)}; "
-                f"the limit is {in_gigabytes(limit)} and {in_gigabytes(free)} are free: raise RAF_CACHE_GB, delete "
-                "what is not needed, choose a smaller profile, or move the cache with RAF_CACHE"
-            )
+            used = self._used
+            if used + more <= limit and more <= free:
+                self._used += more
+                return
+        raise RafError(
+            f"{folder}: holds {in_gigabytes(used)}, one more video takes up to {in_gigabytes(more)}; "
+            f"the limit is {in_gigabytes(limit)} and {in_gigabytes(free)} are free: raise RAF_CACHE_GB, delete "
+            "what is not needed, choose a smaller profile, or move the cache with RAF_CACHE"
+        )
 
 
 def image_bytes(size: int) -> int:
