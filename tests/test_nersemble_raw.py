@@ -171,7 +171,8 @@ def fast(capture, monkeypatch):
         noise = np.random.default_rng(int(images[0].sum())).normal(0, 1e-3, (478, 3))
         return Sighting(capture.expression[0], capture.landmarks[0] + noise, np.ones(4, bool), 0.0)
 
-    monkeypatch.setitem(raw.PROFILES, "tiny", raw.RawProfile(size=48, tracking_size=48, per_sequence=None, free=None))
+    profile = raw.RawProfile(size=48, tracking_size=48, per_sequence=None, free=None, tracked=2)
+    monkeypatch.setitem(raw.PROFILES, "tiny", profile)
     monkeypatch.setattr(tracks, "FaceTracker", Idle)
     monkeypatch.setattr(tracks, "track_views", seen)
     monkeypatch.setattr(tracks, "map_head", lambda _, cameras, marks, rough: (capture.head_map, rough, None))
@@ -197,8 +198,9 @@ def test_a_killed_run_goes_on_after_the_last_sequence(written, fast, monkeypatch
     for name in raw.SIGNALS:
         np.testing.assert_array_equal(getattr(again, name), getattr(whole, name))
     assert again.fingerprint == whole.fingerprint and not list((tmp_path / "cache/nersemble").glob("*.parts"))
-    opened(written.root)
-    assert done[2:] == ["FREE"]
+    with pytest.warns(UserWarning, match="participant 422: sequences EXP-1-head"):
+        through = raflib.open_capture("nersemble", "422", "tiny", written.root)
+    assert done[2:] == ["FREE"] and through.fingerprint == whole.fingerprint
 
 
 def test_the_frontal_camera_alone_is_enough_for_a_bank(written, capture):
@@ -341,7 +343,7 @@ def cut_short(person: Path) -> None:
 
 def packet_lost(person: Path) -> None:
     """The content of the last frame's packet is overwritten in a tracked video."""
-    path = person / film(SERIALS[2])
+    path = person / film(FRONTAL)
     with av.open(str(path)) as source:
         last = max((packet for packet in source.demux(video=0) if packet.size), key=lambda packet: packet.pos)
         place, size = last.pos, last.size
