@@ -21,7 +21,7 @@ _WHERE = {
     "export_submission": "raflib.report.submission",
     "fit": "raflib.training",
     "open_capture": "raflib.sources",
-    "plan_download": "raflib.sources._nersemble_plan",
+    "plan_download": "raflib.sources.nersemble.plan",
     "rasterize": "raflib.render",
 }
 _ROOMS = ("bank", "coverage", "driving", "geometry", "openbank", "report", "sampler", "studio", "tracking")

@@ -15,7 +15,7 @@ from scipy.spatial.transform import Rotation
 
 from raflib import studio
 from raflib.geometry import axis_angle_to_matrix
-from raflib.sources._nersemble_names import MONO, MONO_SERIALS, NVS, NVS_SERIALS, SERIALS
+from raflib.sources.nersemble.names import MONO, MONO_SERIALS, NVS, NVS_SERIALS, SERIALS
 
 SCALE, JOINT, ORIGIN = 1.05, np.array([0.0, -0.1, -0.03]), np.array([0.004, 0.01, -0.02])
 """FLAME's metres in the world, its neck joint, and where its origin lies in the studio's neutral head."""

@@ -26,11 +26,10 @@ from raflib import ExpressionBank, config, open_capture, studio
 from raflib.capture import Capture
 from raflib.errors import RafError
 from raflib.geometry import axis_angle_to_matrix
-from raflib.sources import _nersemble_mono as mono
-from raflib.sources import _nersemble_nvs as nvs
 from raflib.sources import nersemble
-from raflib.sources._nersemble_mono import TRACKS, original
-from raflib.sources._nersemble_names import (
+from raflib.sources.nersemble import mono, nvs
+from raflib.sources.nersemble.mono import TRACKS, original
+from raflib.sources.nersemble.names import (
     FRONTAL,
     MONO,
     MONO_HELD_OUT,

@@ -16,12 +16,12 @@ from PIL import Image
 
 import raflib
 from raflib.errors import RafError
-from raflib.sources import _nersemble_films as films
-from raflib.sources import _nersemble_raw as raw
-from raflib.sources import _nersemble_tracks as tracks
-from raflib.sources._nersemble_calibration import CAMERAS, read_cameras, read_colours
-from raflib.sources._nersemble_calibration import COLOURS as COLOUR_FILE
-from raflib.sources._nersemble_colour import MONOMIALS, corrected
+from raflib.sources.nersemble import raw
+from raflib.sources.nersemble import raw_films as films
+from raflib.sources.nersemble import raw_tracks as tracks
+from raflib.sources.nersemble.raw_calibration import CAMERAS, read_cameras, read_colours
+from raflib.sources.nersemble.raw_calibration import COLOURS as COLOUR_FILE
+from raflib.sources.nersemble.raw_colour import MONOMIALS, corrected
 from raflib.tracking import FaceTracker, Sighting, default_model
 
 pytest.importorskip("mediapipe", reason="mediapipe is not installed")

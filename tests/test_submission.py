@@ -12,10 +12,10 @@ from test_nersemble_benchmark import Steady
 import raflib
 from raflib.errors import RafError
 from raflib.report import submission
-from raflib.sources import _nersemble_mono as mono
-from raflib.sources._nersemble_driving import driving_of, submission_cameras
-from raflib.sources._nersemble_mono import TRACKS
-from raflib.sources._nersemble_names import MONO_HELD_OUT, MONO_SERIALS
+from raflib.sources.nersemble import mono
+from raflib.sources.nersemble.driving import driving_of, submission_cameras
+from raflib.sources.nersemble.mono import TRACKS
+from raflib.sources.nersemble.names import MONO_HELD_OUT, MONO_SERIALS
 
 LENGTHS = {"FREE": 5, "EMO-1-shout+laugh": 1, "SEN-09-frown_events_bad": 2, "SEN-10-port_strong_smokey": 1}
 LOST = 3

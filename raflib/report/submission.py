@@ -26,9 +26,9 @@ from raflib.errors import RafError
 from raflib.geometry import Camera
 from raflib.report.mp4 import write_video
 from raflib.runs import atomic_write
-from raflib.sources._nersemble_driving import Driving, driving_of, submission_cameras
-from raflib.sources._nersemble_mono import MonoImages
-from raflib.sources._nersemble_names import BENCHMARK_FPS, MONO, MONO_HELD_OUT, MONO_PEOPLE, MONO_SERIALS, MONO_SIZE
+from raflib.sources.nersemble.driving import Driving, driving_of, submission_cameras
+from raflib.sources.nersemble.mono import MonoImages
+from raflib.sources.nersemble.names import BENCHMARK_FPS, MONO, MONO_HELD_OUT, MONO_PEOPLE, MONO_SERIALS, MONO_SIZE
 
 if TYPE_CHECKING:
     from raflib.training import Run

@@ -28,12 +28,12 @@ from pathlib import Path
 from raflib.capture import Capture
 from raflib.errors import RafError
 from raflib.reading import read_json
-from raflib.sources._nersemble_benchmark import PROFILES
-from raflib.sources._nersemble_benchmark_films import CALIBRATION, REMEDY, WHAT
-from raflib.sources._nersemble_flame import FlameTracks
-from raflib.sources._nersemble_mono import TRACKS, open_mono, read_person
-from raflib.sources._nersemble_names import MONO, MONO_PEOPLE, NVS, SEQUENCES
-from raflib.sources._nersemble_nvs import open_nvs
+from raflib.sources.nersemble.benchmark import PROFILES
+from raflib.sources.nersemble.benchmark_films import CALIBRATION, REMEDY, WHAT
+from raflib.sources.nersemble.flame import FlameTracks
+from raflib.sources.nersemble.mono import TRACKS, open_mono, read_person
+from raflib.sources.nersemble.names import MONO, MONO_PEOPLE, NVS, SEQUENCES
+from raflib.sources.nersemble.nvs import open_nvs
 
 __all__ = ["MONO_PEOPLE", "PROFILES", "FlameTracks", "flame_tracks", "open"]
 
@@ -56,7 +56,7 @@ def open(subject: str, profile: str = "demo", root: str | Path | None = None) ->
     if layout == NVS:
         return open_nvs(subject, profile, person)
     try:
-        from raflib.sources._nersemble_raw import open_raw
+        from raflib.sources.nersemble.raw import open_raw
     except ImportError:
         raise RafError(f"{person}: this is the raw layout, which cannot be read here; use a benchmark's") from None
     return open_raw(subject, profile, person.parent)

@@ -1,7 +1,7 @@
 """The monocular benchmark's layout, `mono_flame_avatar/<person>`, as captures with the features `flame100`.
 
-Expression, head pose and scale are those of the FLAME tracks (`_nersemble_flame`); landmarks are found in the frontal
-camera's images and placed by the tracks (`_nersemble_head`). Masks are the alpha maps, and images have no background.
+Expression, head pose and scale are those of the FLAME tracks (`flame`); landmarks are found in the frontal
+camera's images and placed by the tracks (`head`). Masks are the alpha maps, and images have no background.
 Lengths are metres, as in the benchmark's calibration.
 
 **Cameras.** A capture has the frontal camera and every other one with a film of each training sequence that is used.
@@ -29,7 +29,8 @@ from raflib.capture import HELD_OUT, Capture
 from raflib.errors import RafError
 from raflib.geometry import Camera
 from raflib.runs import cache_root
-from raflib.sources._nersemble_benchmark import (
+from raflib.sources._store import load_tracks, save_tracks
+from raflib.sources.nersemble.benchmark import (
     PROFILES,
     BenchmarkProfile,
     checked_films,
@@ -38,7 +39,7 @@ from raflib.sources._nersemble_benchmark import (
     seen_through,
     square_window,
 )
-from raflib.sources._nersemble_benchmark_films import (
+from raflib.sources.nersemble.benchmark_films import (
     CALIBRATION,
     Calibration,
     FilmImages,
@@ -47,10 +48,9 @@ from raflib.sources._nersemble_benchmark_films import (
     film_size,
     read_calibration,
 )
-from raflib.sources._nersemble_flame import FlameTracks, read_flame_tracks, skull_pose
-from raflib.sources._nersemble_head import Head, find_head, landmarks_along_rays, place_landmarks
-from raflib.sources._nersemble_names import FRONTAL, MONO_HELD_OUT, MONO_TRAIN, RAW_FPS
-from raflib.sources._store import load_tracks, save_tracks
+from raflib.sources.nersemble.flame import FlameTracks, read_flame_tracks, skull_pose
+from raflib.sources.nersemble.head import Head, find_head, landmarks_along_rays, place_landmarks
+from raflib.sources.nersemble.names import FRONTAL, MONO_HELD_OUT, MONO_TRAIN, RAW_FPS
 from raflib.tracking import FaceTracker
 from raflib.tracking.head_pose import MIN_FRAMES
 from raflib.tracking.landmarks import COUNT, GROUPS

@@ -18,7 +18,8 @@ from raflib.capture import HELD_OUT, Capture, most_frontal
 from raflib.errors import RafError
 from raflib.geometry import Camera
 from raflib.runs import cache_root
-from raflib.sources._nersemble_benchmark import (
+from raflib.sources._store import load_tracks, save_tracks
+from raflib.sources.nersemble.benchmark import (
     PROFILES,
     checked_films,
     evenly,
@@ -26,7 +27,7 @@ from raflib.sources._nersemble_benchmark import (
     seen_through,
     square_window,
 )
-from raflib.sources._nersemble_benchmark_films import (
+from raflib.sources.nersemble.benchmark_films import (
     CALIBRATION,
     FilmImages,
     Window,
@@ -35,8 +36,7 @@ from raflib.sources._nersemble_benchmark_films import (
     film_size,
     read_calibration,
 )
-from raflib.sources._nersemble_names import NVS_SERIALS, RAW_FPS, SEQUENCES
-from raflib.sources._store import load_tracks, save_tracks
+from raflib.sources.nersemble.names import NVS_SERIALS, RAW_FPS, SEQUENCES
 from raflib.tracking import FaceTracker, head_poses, neutral_face, track_views
 from raflib.tracking.head_pose import MIN_FRAMES
 from raflib.tracking.landmarks import COUNT, GROUPS

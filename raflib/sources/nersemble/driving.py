@@ -10,10 +10,10 @@ from jaxtyping import Float
 from raflib.capture import Capture
 from raflib.errors import RafError
 from raflib.geometry import Camera
-from raflib.sources._nersemble_benchmark_films import CALIBRATION, read_calibration
-from raflib.sources._nersemble_flame import skull_pose
-from raflib.sources._nersemble_mono import TRACKS, MonoImages, read_person
-from raflib.sources._nersemble_names import MONO_HELD_OUT, MONO_SERIALS
+from raflib.sources.nersemble.benchmark_films import CALIBRATION, read_calibration
+from raflib.sources.nersemble.flame import skull_pose
+from raflib.sources.nersemble.mono import TRACKS, MonoImages, read_person
+from raflib.sources.nersemble.names import MONO_HELD_OUT, MONO_SERIALS
 
 
 @dataclass(frozen=True, eq=False)

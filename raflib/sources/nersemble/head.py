@@ -4,7 +4,7 @@ The benchmark gives tracks without landmarks, and a capture needs both in one fr
 in the image, which fixes their rays. Their depths relative to each other are the tracker's; the depth of their middle
 is the tracks'. So every landmark projects onto the point that was found, and moves with the tracked head.
 
-The tracks place the middle of the rigid points at s · M · (N · (c − j) + j) + t (`raflib.sources._nersemble_flame`).
+The tracks place the middle of the rigid points at s · M · (N · (c − j) + j) + t (`raflib.sources.nersemble.flame`).
 The two unknown points c and j (FLAME's metres) are the least-squares solution over all frames with a face: the middle
 must lie on the ray on which the tracker sees it. c and j have normal priors around FLAME's origin, so that a person who
 hardly moves gets small values.
@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float, Int
 
 from raflib.geometry import Camera, axis_angle_to_matrix
-from raflib.sources._nersemble_flame import CANONICAL, UPRIGHT, FlameTracks, neck_rotations, skull_pose
+from raflib.sources.nersemble.flame import CANONICAL, UPRIGHT, FlameTracks, neck_rotations, skull_pose
 from raflib.tracking import Observation, neutral_face
 from raflib.tracking.face import FOV_DEGREES
 from raflib.tracking.landmarks import RIGID

@@ -19,10 +19,10 @@ from tqdm import tqdm
 
 from raflib.capture import HELD_OUT
 from raflib.errors import RafError
-from raflib.sources._nersemble_calibration import CAMERAS, COLOURS, REMEDY
-from raflib.sources._nersemble_films import packet_times
-from raflib.sources._nersemble_names import BACKGROUND, FRONTAL, SEQUENCES, SKIPPED
 from raflib.sources._video_info import MAX_PIXELS, open_film
+from raflib.sources.nersemble.names import BACKGROUND, FRONTAL, SEQUENCES, SKIPPED
+from raflib.sources.nersemble.raw_calibration import CAMERAS, COLOURS, REMEDY
+from raflib.sources.nersemble.raw_films import packet_times
 
 NOT_FOR_TRAINING = tuple(name for name in SKIPPED if name != "HAIR")
 """The paper trains on every sequence but FREE. As in public preprocessing, glasses and the tongue are left out."""

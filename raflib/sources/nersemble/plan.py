@@ -14,9 +14,9 @@ from pathlib import Path
 
 from raflib.errors import RafError, whole
 from raflib.reading import read_table
-from raflib.sources._nersemble_calibration import REMEDY
-from raflib.sources._nersemble_folder import NOT_FOR_TRAINING, short
-from raflib.sources._nersemble_names import BACKGROUND, FRONTAL, NVS_SEQUENCE, SEQUENCES, SERIALS
+from raflib.sources.nersemble.names import BACKGROUND, FRONTAL, NVS_SEQUENCE, SEQUENCES, SERIALS
+from raflib.sources.nersemble.raw_calibration import REMEDY
+from raflib.sources.nersemble.raw_folder import NOT_FOR_TRAINING, short
 
 VIDEO_BYTES = 1_490_000_000_000 // 170_631
 """Average of a video (8.7 MB): the kit states 1,490 GB for all 170,631 videos."""

@@ -16,9 +16,9 @@ from tqdm import tqdm
 
 from raflib.errors import RafError
 from raflib.geometry import Camera
-from raflib.sources._nersemble_films import Look, read_film
-from raflib.sources._nersemble_folder import Films
 from raflib.sources._store import load_tracks, save_tracks
+from raflib.sources.nersemble.raw_films import Look, read_film
+from raflib.sources.nersemble.raw_folder import Films
 from raflib.tracking import (
     FaceTracker,
     constant_size,

@@ -19,9 +19,9 @@ from raflib.errors import RafError
 from raflib.geometry import Camera
 from raflib.images import lanczos
 from raflib.reading import damage_named, read_json
-from raflib.sources._nersemble_names import FRONTAL, MONO_HELD_OUT
 from raflib.sources._store import ImageStore
 from raflib.sources._video_info import Reading, decoded, open_film
+from raflib.sources.nersemble.names import FRONTAL, MONO_HELD_OUT
 
 CALIBRATION = "calibration/camera_params.json"
 WHAT, REMEDY = "calibration", "download this file again"

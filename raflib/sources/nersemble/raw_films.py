@@ -26,10 +26,10 @@ from tqdm import tqdm
 from raflib.errors import RafError
 from raflib.geometry import Camera
 from raflib.reading import damage_named, read_bytes
-from raflib.sources._nersemble_calibration import REMEDY
-from raflib.sources._nersemble_colour import corrected
 from raflib.sources._store import ImageStore
 from raflib.sources._video_info import decoded, open_film
+from raflib.sources.nersemble.raw_calibration import REMEDY
+from raflib.sources.nersemble.raw_colour import corrected
 
 DIFFERENCE = 20
 """Levels by which a pixel of the person differs from the empty room in at least one channel."""

@@ -12,7 +12,7 @@ into the head) is v = c + D q / 10 with D = diag(1, −1, −1) and the canonica
     x = (s / 10) · (M N D) · q + s · M · (N · (c − j) + j) + t
 
 Rotation and scale are therefore exact. FLAME computes j from its vertices, and its licence does not allow shipping
-them, so j is estimated (`raflib.sources._nersemble_head`). An error of j moves the head by s · M · (1 − N) of it, which
+them, so j is estimated (`raflib.sources.nersemble.head`). An error of j moves the head by s · M · (1 − N) of it, which
 is 2 mm for 1 cm at 10 degrees of neck. FLAME's pose-dependent corrections of vertices are left out.
 """
 

@@ -14,8 +14,8 @@ from raflib.errors import RafError
 from raflib.geometry import Camera
 from raflib.reading.names import content_hash
 from raflib.runs import package_versions
-from raflib.sources._nersemble_benchmark_films import Window, count_frames, film, film_size
 from raflib.sources._store import ARITHMETIC
+from raflib.sources.nersemble.benchmark_films import Window, count_frames, film, film_size
 from raflib.tracking.face import MODEL_SHA256
 
 

@@ -23,7 +23,9 @@ from raflib.capture import HELD_OUT, Capture, most_frontal
 from raflib.errors import RafError, finite
 from raflib.geometry import Camera
 from raflib.runs import cache_root, package_versions
-from raflib.sources._nersemble_calibration import (
+from raflib.sources._store import ARITHMETIC, load_tracks, save_tracks
+from raflib.sources.nersemble.names import BACKGROUND, FRONTAL, RAW_FPS
+from raflib.sources.nersemble.raw_calibration import (
     CAMERAS,
     COLOURS,
     REMEDY,
@@ -32,11 +34,9 @@ from raflib.sources._nersemble_calibration import (
     read_cameras,
     read_colours,
 )
-from raflib.sources._nersemble_films import FilmStore, Look, Window, image_bytes, in_gigabytes, window_around
-from raflib.sources._nersemble_folder import Films, Held, content_of, held_videos, lengths, person_folder
-from raflib.sources._nersemble_names import BACKGROUND, FRONTAL, RAW_FPS
-from raflib.sources._nersemble_tracks import HEAD_MAP, SIGNALS, STEP, SequenceTracker
-from raflib.sources._store import ARITHMETIC, load_tracks, save_tracks
+from raflib.sources.nersemble.raw_films import FilmStore, Look, Window, image_bytes, in_gigabytes, window_around
+from raflib.sources.nersemble.raw_folder import Films, Held, content_of, held_videos, lengths, person_folder
+from raflib.sources.nersemble.raw_tracks import HEAD_MAP, SIGNALS, STEP, SequenceTracker
 from raflib.tracking import HeadMap
 from raflib.tracking.face import MODEL_SHA256
 from raflib.tracking.landmarks import GROUPS

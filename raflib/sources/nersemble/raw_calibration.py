@@ -1,7 +1,7 @@
 """Calibration files of NeRSemble's second version: cameras in the axes of `raflib.geometry`, and colour matrices.
 
 `camera_params.json` holds one world→camera matrix (4×4, OpenCV, metres) a camera and one intrinsic matrix for all.
-`color_calibration.json` holds one colour matrix a camera (`raflib.sources._nersemble_colour`). The dataset's world
+`color_calibration.json` holds one colour matrix a camera (`raflib.sources.nersemble.raw_colour`). The dataset's world
 becomes that of `raflib.geometry`: axes of the frontal camera, origin at the point that all cameras look at.
 """
 
@@ -16,7 +16,7 @@ from jaxtyping import Float
 from raflib.errors import RafError
 from raflib.geometry import Camera
 from raflib.reading import damage_named, read_json
-from raflib.sources._nersemble_colour import MONOMIALS
+from raflib.sources.nersemble.raw_colour import MONOMIALS
 
 CAMERAS, COLOURS = "calibration/camera_params.json", "calibration/color_calibration.json"
 REMEDY = "download it again with `nersemble-data download`"
