@@ -201,6 +201,8 @@ def test_a_killed_run_goes_on_after_the_last_sequence(written, fast, monkeypatch
     with pytest.warns(UserWarning, match="participant 422: sequences EXP-1-head"):
         through = raflib.open_capture("nersemble", "422", "tiny", written.root)
     assert done[2:] == ["FREE"] and through.fingerprint == whole.fingerprint
+    with pytest.raises(RafError, match=r"'huge' is not known.*bank"):
+        raflib.open_capture("nersemble", "422", "huge", written.root)
 
 
 def test_the_frontal_camera_alone_is_enough_for_a_bank(written, capture):

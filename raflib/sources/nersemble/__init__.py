@@ -9,7 +9,7 @@ dataset, `<person>/…`. The layout is recognised by what the person's folder ho
 |---|---|---|---|---|
 | monocular benchmark | one matrix for each camera | with `tracking` | `flame100` | its four test sequences |
 | novel-view benchmark | one matrix for each camera | without | `arkit52` | FREE, which only 443 has |
-| raw, version 2 | one matrix for all cameras | without | those of its reader | FREE |
+| raw, version 2 | one matrix for all cameras | without | `arkit52` | FREE |
 
 The monocular benchmark has five people. Four of them make the bank of the fifth:
 
@@ -32,8 +32,9 @@ from raflib.sources.nersemble.benchmark import PROFILES
 from raflib.sources.nersemble.benchmark_films import CALIBRATION, REMEDY, WHAT
 from raflib.sources.nersemble.flame import FlameTracks
 from raflib.sources.nersemble.mono import TRACKS, open_mono, read_person
-from raflib.sources.nersemble.names import MONO, MONO_PEOPLE, NVS, SEQUENCES
+from raflib.sources.nersemble.names import MONO, MONO_PEOPLE, NVS, RAW, SEQUENCES
 from raflib.sources.nersemble.nvs import open_nvs
+from raflib.sources.nersemble.raw import open_raw
 
 __all__ = ["MONO_PEOPLE", "PROFILES", "FlameTracks", "flame_tracks", "open"]
 
@@ -41,25 +42,19 @@ __all__ = ["MONO_PEOPLE", "PROFILES", "FlameTracks", "flame_tracks", "open"]
 def open(subject: str, profile: str = "demo", root: str | Path | None = None) -> Capture:
     """The capture of one person, whose folder in `root` is named by the three digits of `subject`.
 
-    Profiles are "tiny", "demo", "gpu", "paper", and "driver" for people who only drive; images are never larger than
-    the films. Frames in which no face was found, or whose track holds NaN, are marked and hold NaN. Warns when the
-    person has no held-out sequence, and, for the novel-view layout, no film of a camera. Raises RafError for an unknown
-    profile, without a root, and naming the file or folder that is missing, damaged or of another length than those
-    beside it.
+    Profiles are "tiny", "demo", "gpu", "paper", and "driver" for people who only drive; of the raw dataset also "bank",
+    for a bank of many people. Images are never larger than the films. Frames in which no face was found, or whose track
+    holds NaN, are marked and hold NaN. Warns when the person has no held-out sequence, and, for the novel-view layout,
+    no film of a camera. Raises RafError for an unknown profile, without a root, and naming the file or folder that is
+    missing, damaged or of another length than those beside it.
     """
-    if profile not in PROFILES:
-        raise RafError(f"nersemble profile {profile!r} is not known; choose one of {', '.join(PROFILES)}")
     person = find_person(subject, root)
     layout = layout_of(person)
-    if layout == MONO:
-        return open_mono(subject, profile, person)
-    if layout == NVS:
-        return open_nvs(subject, profile, person)
-    try:
-        from raflib.sources.nersemble.raw import open_raw
-    except ImportError:
-        raise RafError(f"{person}: this is the raw layout, which cannot be read here; use a benchmark's") from None
-    return open_raw(subject, profile, person.parent)
+    if layout == RAW:
+        return open_raw(subject, profile, person.parent)
+    if profile not in PROFILES:
+        raise RafError(f"nersemble profile {profile!r} is not known; choose one of {', '.join(PROFILES)}")
+    return open_mono(subject, profile, person) if layout == MONO else open_nvs(subject, profile, person)
 
 
 def flame_tracks(subject: str, root: str | Path) -> dict[str, FlameTracks]:
@@ -91,6 +86,6 @@ def layout_of(person: Path) -> str:
     """The layout of a person's folder, "mono_flame_avatar", "nvs" or "raw", by its calibration and sequences."""
     stored = read_json(person / CALIBRATION, {"intrinsics": (dict, list)}, WHAT, REMEDY)
     if isinstance(stored["intrinsics"], list):
-        return "raw"
+        return RAW
     tracked = person.parent.name == MONO or any((person / "sequences").glob(f"*/{TRACKS}"))
     return MONO if tracked else NVS

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from raflib.errors import RafError, whole
 from raflib.reading import read_table
-from raflib.sources.nersemble.names import BACKGROUND, FRONTAL, NVS_SEQUENCE, SEQUENCES, SERIALS
+from raflib.sources.nersemble.names import BACKGROUND, FRONTAL, NVS_SEQUENCE, SEQUENCES, SERIALS, SKIPPED
 from raflib.sources.nersemble.raw_calibration import REMEDY
-from raflib.sources.nersemble.raw_folder import NOT_FOR_TRAINING, short
+from raflib.sources.nersemble.raw_folder import short
 
 VIDEO_BYTES = 1_490_000_000_000 // 170_631
 """Average of a video (8.7 MB): the kit states 1,490 GB for all 170,631 videos."""
@@ -108,7 +108,7 @@ def plan_download(
     if recorded and (missing := [name for name in (*subjects, *drivers) if int(name) not in recorded]):
         raise RafError(f"{Path(folder) / TABLE}: participants {', '.join(missing)} are not in it; choose others")
     names = _names(recorded)
-    trained = tuple(name for name in names if short(name) not in map(short, NOT_FOR_TRAINING))
+    trained = tuple(name for name in names if short(name) not in map(short, SKIPPED))
     parts, notes = [], []
     if subjects:
         parts.append(_part(folder, "avatars", tuple(subjects), len(subjects), trained, tuple(cameras), recorded))

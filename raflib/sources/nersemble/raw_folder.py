@@ -24,8 +24,6 @@ from raflib.sources.nersemble.names import BACKGROUND, FRONTAL, SEQUENCES, SKIPP
 from raflib.sources.nersemble.raw_calibration import CAMERAS, COLOURS, REMEDY
 from raflib.sources.nersemble.raw_films import packet_times
 
-NOT_FOR_TRAINING = tuple(name for name in SKIPPED if name != "HAIR")
-"""The paper trains on every sequence but FREE. As in public preprocessing, glasses and the tongue are left out."""
 SHORTEST = 0.9
 """A video with a smaller share of the frames of its sequence's longest video counts as damaged."""
 ENDS = 2**16
@@ -72,8 +70,8 @@ def held_videos(folder: Path, known: Iterable[str]) -> Held:
 
     Raises RafError naming the folder when no sequence has a video from the frontal camera.
     """
-    wanted = [name for name in SEQUENCES if name not in NOT_FOR_TRAINING]
-    skipped, place = {short(name) for name in (*NOT_FOR_TRAINING, BACKGROUND)}, [short(name) for name in wanted]
+    wanted = [name for name in SEQUENCES if name not in SKIPPED]
+    skipped, place = {short(name) for name in (*SKIPPED, BACKGROUND)}, [short(name) for name in wanted]
     found: Films = {}
     for path in sorted((folder / "sequences").iterdir()):
         if short(path.name) not in skipped and (path / "images").is_dir():
