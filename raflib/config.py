@@ -247,19 +247,19 @@ class TrainConfig:
 
 
 _DEMO_AVATAR = AvatarConfig(
-    points=8_000, mouth_points=600, feature_dim=32, colour_channels=3,
+    points=12_000, mouth_points=600, feature_dim=32, colour_channels=3,
     exp_linear=True, pose_color=(16,), pose_attributes=(16,), pose_deform=(32,),
     initial_spread=0.5, expression_norm=2.0, pose_gain=10.0, live_blend=False, body="blend",
     canonical_colour=True, frequencies=6, pose_frequencies=1,
-    deform_scale=0.1, attribute_scale=0.5, face_share=0.65, blur=0.1, upsampling=1,
+    deform_scale=0.1, attribute_scale=0.5, face_share=0.5, blur=0.1, upsampling=1,
 )  # fmt: skip
 _DEMO = TrainConfig(
-    avatar=_DEMO_AVATAR, size=192, steps=8_000, cameras=8, camera_choice="frontal", views_per_frame=2, views_per_step=2,
+    avatar=_DEMO_AVATAR, size=192, steps=6_900, cameras=8, camera_choice="frontal", views_per_frame=2, views_per_step=2,
     favour_expressive=1.0,
     rate_mlp=6e-3, rate_xyz=8e-3, rate_feature=1e-2, rate_rotation=2e-2, rate_scale=4e-2, rate_opacity=0.12,
     rate_colour=2e-2, rate_body=3e-2, rate_pose=0.0, decay=0.02, warm_up=50, betas=(0.9, 0.99), epsilon=1e-15,
     weight_decay=1.0,
-    weight_face=15.0, weight_gradient=0.5, weight_landmarks=0.5, landmark_steps=300,
+    weight_face=15.0, weight_gradient=1.5, weight_landmarks=0.5, landmark_steps=300,
     weight_perceptual=0.05, perceptual_net="alex", perceptual_every=64, perceptual_crop=96, relocate_every=200,
 )  # fmt: skip
 _TINY_AVATAR = replace(_DEMO_AVATAR, points=1_500, mouth_points=100)
