@@ -287,7 +287,7 @@ _DEMO_SURFACE = SurfaceConfig(
 )  # fmt: skip
 _GUIDED: dict[str, dict[str, Any]] = {
     "tiny": {"surface": replace(_DEMO_SURFACE, grid=16, steps=20, size=48)},
-    "demo": {"surface": _DEMO_SURFACE, "steps": 7_870},  # fewer, so that either start takes as long
+    "demo": {"surface": _DEMO_SURFACE, "steps": 6_790},  # fewer, so that either start takes as long
     "gpu": {"surface": replace(_DEMO_SURFACE, grid=48, steps=500, size=192)},
     "paper": {"surface": SurfaceConfig()},
 }

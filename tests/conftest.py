@@ -78,6 +78,8 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if missing_gpu and item.get_closest_marker("gpu"):
             item.add_marker(pytest.mark.skip(reason=missing_gpu))
+        if item.get_closest_marker("minutes") and not os.environ.get("RAF_MINUTES"):
+            item.add_marker(pytest.mark.skip(reason="takes minutes (set RAF_MINUTES=1 to run it)"))
         if item.get_closest_marker("clips") and not CLIPS.is_dir():
             item.add_marker(pytest.mark.skip(reason=f"video clips not found in {CLIPS} (set RAF_CLIPS)"))
 

@@ -280,7 +280,7 @@ def test_landmarks_teach_the_displacement_network(avatar, capture):
     before = guide.distances(64, generator)[:, lips].mean()
     taught = {id(parameter) for parameter in avatar.expression_networks[0].parameters()}
     others = [(p, p.detach().clone()) for p in avatar.parameters() if id(p) not in taught]
-    guide.fit(300, 4e-3, seed=0, progress=False)
+    guide.fit(150, 4e-3, seed=0, progress=False)
     assert guide.distances(64, generator)[:, lips].mean() < 0.3 * before
     for parameter, old in others:
         torch.testing.assert_close(parameter, old, atol=0, rtol=0)

@@ -64,9 +64,9 @@ def test_the_notebook_names_settings_that_exist():
     known = {entry.name for cls in (AvatarConfig, SurfaceConfig, TrainConfig) for entry in fields(cls)}
     named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
     assert len(rows) > 10 and named - {"initialisation"} <= known
-    for words in ("8,000 steps", "12,000 steps", "500 epochs"):
+    for words in ("6,900 steps", "12,000 steps", "500 epochs"):
         assert words in text
-    assert [train_config(name).steps for name in ("demo", "gpu")] == [8_000, 12_000]
+    assert [train_config(name).steps for name in ("demo", "gpu")] == [6_900, 12_000]
 
 
 def test_an_epoch_shows_every_frame_once():

@@ -147,6 +147,8 @@ AVATAR = (
     "head.ply",
 )
 SCORES = ("rows.csv", "table.md", "correlations.csv")
+LONG = ("03_coverage all",)
+"""Rows that film many people; `test_coverage` and `test_report` check what is special about them on made-up ones."""
 ROWS = {
     "01_subjects": Row(
         "01_subjects",
@@ -301,7 +303,7 @@ def run(notebook: str, name: str, values: dict, cwd: Path = FOLDER) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("key", ROWS)
+@pytest.mark.parametrize("key", [pytest.param(key, marks=pytest.mark.minutes) if key in LONG else key for key in ROWS])
 def test_runs_with_tiny_parameters(key, executed):
     copy, folder = executed(key), ROWS[key].folder()
     for name in ROWS[key].writes:

@@ -241,7 +241,7 @@ def test_a_few_rows_of_the_shipped_bank_are_what_is_tracked_now(shipped, monkeyp
     assert "6 rows" in str(found)
 
 
-@pytest.mark.slow
+@pytest.mark.minutes
 def test_one_percent_of_the_shipped_bank_is_what_is_tracked_now(shipped):
     found = openbank.verify(shipped, 0.01, progress=False)
     assert len(found.rows) == -(-len(shipped) // 100) and len(found.people) >= min(12, len(shipped.people))
