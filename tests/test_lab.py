@@ -125,7 +125,7 @@ def test_default_parameters_have_the_names_they_always_had():
         ("04_train", {"bank": "half1", "top_k": 5}, "04_train_422_raf_demo_0_half1_top5"),
         ("04_train", {"initialisation": "guided"}, "04_train_422_raf_demo_0_guided"),
         ("04_train", {"method": "vanilla", "bank": "half1", "p": 0.1, "sigma": 1.0}, "04_train_422_vanilla_demo_0"),
-        ("04_train", {"initialisation": "simple", "steps": 8_000}, "04_train_422_raf_demo_0"),
+        ("04_train", {"initialisation": "simple", "steps": 6_900}, "04_train_422_raf_demo_0"),
         ("04_train", {"threads": 7}, "04_train_422_raf_demo_0"),
         ("05_evaluate", {"p": 0.25, "drive": "relative"}, "05_evaluate_422_raf_demo_0_p0.25_relative"),
         ("05_evaluate", {"drivers": "E03"}, "05_evaluate_422_raf_demo_0_drivers-E03"),

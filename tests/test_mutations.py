@@ -369,7 +369,7 @@ def test_a_few_mutations_of_every_kind(tmp_path):
     assert len(found) > 20 and not complaints(found), "\n".join(complaints(found))
 
 
-@pytest.mark.slow
+@pytest.mark.minutes
 def test_no_mutated_file_is_believed(tmp_path):
     """Of 1,500 and more: no raw error, none that names no file, no hang, no blow-up, no other content where a checksum
     could tell. "unsealed" counts other contents of formats without one (films, text, models of other programs), and
