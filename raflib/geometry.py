@@ -218,6 +218,17 @@ def rigid_align(
     return rotation, target_mean - scale * rotation @ source_mean, scale
 
 
+def nearest_to_axes(extrinsics: Sequence[Float[np.ndarray, "4 4"]]) -> Float[np.ndarray, "3"] | None:
+    """The point nearest to the optical axes of cameras (world→camera, OpenCV), by least squares; None where all axes
+    have nearly one direction, as with a single camera."""
+    across = np.stack([np.eye(3) - np.outer(motion[2, :3], motion[2, :3]) for motion in extrinsics])
+    system = across.sum(0)
+    if np.linalg.cond(system) >= 1e4:
+        return None
+    centres = np.stack([-motion[:3, :3].T @ motion[:3, 3] for motion in extrinsics])
+    return np.linalg.solve(system, np.einsum("cij,cj->i", across, centres))
+
+
 def triangulate(
     points: Float[np.ndarray, "V L 2"],
     cameras: Sequence[Camera],

@@ -16,6 +16,7 @@ from PIL import Image
 
 import raflib
 from raflib.errors import RafError
+from raflib.sources import _tracked
 from raflib.sources.nersemble import raw
 from raflib.sources.nersemble import raw_films as films
 from raflib.sources.nersemble import raw_tracks as tracks
@@ -175,7 +176,7 @@ def fast(capture, monkeypatch):
     monkeypatch.setitem(raw.PROFILES, "tiny", profile)
     monkeypatch.setattr(tracks, "FaceTracker", Idle)
     monkeypatch.setattr(tracks, "track_views", seen)
-    monkeypatch.setattr(tracks, "map_head", lambda _, cameras, marks, rough: (capture.head_map, rough, None))
+    monkeypatch.setattr(_tracked, "map_head", lambda _, cameras, marks, rough: (capture.head_map, rough, None))
 
 
 def test_a_killed_run_goes_on_after_the_last_sequence(written, fast, monkeypatch, tmp_path):

@@ -28,7 +28,7 @@ from raflib.evaluation.error_splits import (
 )
 from raflib.evaluation.image_regions import NAMES, has_mask, image_regions
 from raflib.evaluation.options import FrameChoice, pick_frames
-from raflib.evaluation.scoring import Avatar
+from raflib.evaluation.scoring import Avatar, check_capture
 from raflib.images import face_box
 from raflib.tracking.landmarks import COUNT
 
@@ -180,15 +180,9 @@ def _shares(sums: Float[np.ndarray, "2 n"]) -> dict[str, Float[np.ndarray, "n"]]
 
 
 def _check(run: Avatar, capture: Capture) -> None:
-    if capture.subject != run.subject:
-        raise RafError(f"error budget: the run is of subject {run.subject} but the capture of {capture.subject}")
+    check_capture("error budget", run, capture)
     if not getattr(run, "finished", True):
         raise RafError(f"error budget: the training of {run.subject}/{run.method} has not ended; run 04 again")
-    if capture.expression.shape[1] != len(run.control_expression):
-        raise RafError(
-            f"error budget: the run expects {len(run.control_expression)} features but {capture.feature_space} of "
-            f"capture {capture.subject} has {capture.expression.shape[1]}"
-        )
 
 
 def _frame(

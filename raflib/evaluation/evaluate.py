@@ -25,7 +25,7 @@ from raflib.evaluation.metrics.base import REGISTRY, Metric, Tracker, resolve
 from raflib.evaluation.metrics.mediapipe import tracking
 from raflib.evaluation.options import EvaluateOptions
 from raflib.evaluation.scenes import cross_scene, self_scene
-from raflib.evaluation.scoring import KEYS, Avatar, measurable, score
+from raflib.evaluation.scoring import KEYS, Avatar, check_capture, measurable, score
 
 DEFAULTS = EvaluateOptions()
 
@@ -108,8 +108,7 @@ def _checked(
         raise RafError(
             f"evaluate: pass the capture of subject {run.subject}, e.g. open_capture('studio', '{run.subject}')"
         )
-    if capture.subject != run.subject:
-        raise RafError(f"evaluate: the run is of subject {run.subject} but the capture of {capture.subject}")
+    check_capture("evaluate", run, capture)
     if not getattr(run, "finished", True):
         info = getattr(run, "info", {})
         steps = f"{info.get('steps', 'some')} of {info.get('total_steps', run.config.steps)} steps"
@@ -125,11 +124,6 @@ def _checked(
                 f"evaluate: driver {driver.subject} has {driver.feature_space} features but subject {run.subject} "
                 f"{capture.feature_space}; track them with one tracker"
             )
-    if capture.expression.shape[1] != len(run.control_expression):
-        raise RafError(
-            f"evaluate: the run expects {len(run.control_expression)} features but {capture.feature_space} of capture "
-            f"{capture.subject} has {capture.expression.shape[1]}"
-        )
     if not options.allow_leak and (bank := getattr(run, "bank", None)) is not None:
         people = {person.subject: person.expression[person.detected] for person in (capture, *drivers)}
         refuse_leaks(f"evaluate: the bank of run {run.subject}/{run.method}", bank, people, allow=False)

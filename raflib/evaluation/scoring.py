@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float
 
+from raflib.capture import Capture
 from raflib.errors import RafError
 from raflib.evaluation.metrics.base import SLOW, Metric, Target, Tracker
 from raflib.evaluation.metrics.mediapipe import ACTIONS, observe
@@ -39,6 +40,17 @@ class Avatar(Protocol):
         scale: Float[np.ndarray, "B"],
         cameras: list[Camera],
     ) -> Float[np.ndarray, "B H W 3"]: ...
+
+
+def check_capture(what: str, run: Avatar, capture: Capture) -> None:
+    """RafError, beginning with `what`, for a capture of another person than the avatar's, or of another width."""
+    if capture.subject != run.subject:
+        raise RafError(f"{what}: the run is of subject {run.subject} but the capture of {capture.subject}")
+    if capture.expression.shape[1] != len(run.control_expression):
+        raise RafError(
+            f"{what}: the run expects {len(run.control_expression)} features but {capture.feature_space} of capture "
+            f"{capture.subject} has {capture.expression.shape[1]}"
+        )
 
 
 def measurable(wanted: Sequence[Metric], default: bool, conditions: Sequence[str], scene: Scene) -> list[Metric]:

@@ -16,7 +16,6 @@ from raflib.tracking.face import MODEL_SHA256
 FEATURE_SPACE = "arkit52"
 TRACKING_CAMERAS = (FRONTAL, "222200036", "222200039", "222200049")
 """The frontal camera, 24 degrees to either side of it and 24 degrees above it."""
-HEAD_MAP = ("images", "key", "view", "pixels", "points")
 
 
 @dataclass(frozen=True)

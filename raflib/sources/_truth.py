@@ -111,7 +111,8 @@ def _unit(target: Capture) -> float:
 
 def _file(target: Capture, driver: Capture, rows: Int[np.ndarray, "F"], cameras: Sequence[Camera]) -> Path:
     """The cache file of `performed`, named by everything that the result depends on."""
-    from raflib.sources._studio_recipe import HEAD_MAP, made_by
+    from raflib.sources._studio_recipe import made_by
+    from raflib.sources._tracked import HEAD_MAP
 
     rows = np.asarray(rows)
     made = PERFORMED_VERSION, made_by(), target.subject, [*target.groups["rigid"]]

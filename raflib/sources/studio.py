@@ -24,10 +24,11 @@ from raflib.errors import RafError
 from raflib.geometry import Camera
 from raflib.runs import cache_root
 from raflib.sources._store import ImageStore, load_tracks, save_tracks
-from raflib.sources._studio_recipe import FEATURE_SPACE, HEAD_MAP, TRACKING_CAMERAS, StudioProfile, made_by
+from raflib.sources._studio_recipe import FEATURE_SPACE, TRACKING_CAMERAS, StudioProfile, made_by
+from raflib.sources._tracked import HEAD_MAP, evenly, tracked_signals
 from raflib.sources._truth import performed
 from raflib.studio.rig import FRONTAL
-from raflib.tracking import FaceTracker, HeadMap, grey, head_poses, map_head, neutral_face, track_views
+from raflib.tracking import FaceTracker, HeadMap, grey, track_views
 from raflib.tracking.landmarks import GROUPS
 
 SIGNALS = ("expression", "landmarks", "pose", "scale", "neutral", "detected")
@@ -56,15 +57,12 @@ class Moments:
 def pick_moments(subject: str, profile: StudioProfile) -> Moments:
     """Evenly spaced frames of every sequence the profile asks for, training sequences first, FREE last."""
     names = list(studio.TRAIN_SEQUENCES)
-    if profile.sequences is not None:
-        names = [names[index] for index in np.linspace(0, len(names) - 1, profile.sequences).round().astype(int)]
+    names = [names[index] for index in evenly(len(names), profile.sequences)]
     parts = []
     for name, wanted in [*((name, profile.per_sequence) for name in names), (HELD_OUT, profile.free)]:
         performed = studio.act(subject, name)
-        length = len(performed.actions)
-        count = length if wanted is None else min(wanted, length)
-        frame = np.linspace(0, length - 1, count).round().astype(np.int64)
-        parts.append((np.array([name] * count), frame, performed.actions[frame], performed.angles[frame]))
+        frame = evenly(len(performed.actions), wanted)
+        parts.append((np.array([name] * len(frame)), frame, performed.actions[frame], performed.angles[frame]))
     return Moments(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 
@@ -115,17 +113,7 @@ def _track(subject: str, profile: StudioProfile, moments: Moments) -> dict[str, 
             if sighting is not None:
                 expression[row], landmarks[row] = sighting.expression, sighting.landmarks
     detected = np.isfinite(expression).all(1)
-    rough = head_poses(landmarks, detected, moments.sequence, moments.frame)
-    head_map, fine = None, rough
-    if greys is not None:
-        head_map, fine, _ = map_head(greys, cameras, landmarks, rough)
-    neutral, pose, scale = neutral_face(landmarks, fine, 0.1)
-    values = (expression, landmarks.astype(np.float32), pose, scale, neutral, detected)
-    tracks = dict(zip(SIGNALS, values, strict=True))
-    if head_map is not None:
-        head_map = head_map.about(fine, pose)
-        tracks |= {f"map_{name}": getattr(head_map, name) for name in HEAD_MAP}
-    return tracks
+    return tracked_signals(expression, landmarks, detected, moments.sequence, moments.frame, cameras, greys)
 
 
 def open(subject: str, profile: str = "demo", root: str | Path | None = None) -> Capture:

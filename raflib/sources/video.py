@@ -20,13 +20,13 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 from tqdm import tqdm
 
-from raflib import tracking
 from raflib.capture import HELD_OUT, Capture
 from raflib.errors import RafError
 from raflib.images import lanczos
 from raflib.reading.names import content_hash, short_name
-from raflib.runs import cache_root, package_versions
-from raflib.sources._store import ARITHMETIC, ImageStore, load_tracks, save_tracks
+from raflib.runs import cache_root
+from raflib.sources._store import ImageStore, load_tracks, save_tracks
+from raflib.sources._tracked import films_tracked_by
 from raflib.sources._video_frames import read_frames
 from raflib.sources._video_info import VideoInfo, open_film, read_info, typical_spacing
 from raflib.sources._window import find_window
@@ -38,7 +38,6 @@ from raflib.tracking import (
     neutral_face,
     single_view_camera,
 )
-from raflib.tracking.face import MODEL_SHA256
 from raflib.tracking.head_pose import MIN_FRAMES
 from raflib.tracking.landmarks import GROUPS
 
@@ -234,7 +233,7 @@ def open(subject: str, profile: str = "demo", root: str | Path | None = None) ->
     if profile not in PROFILES:
         raise RafError(f"video profile {profile!r} is not known; choose one of {', '.join(PROFILES)}")
     path, settings = find_video(subject, root), PROFILES[profile]
-    made = TRACKS_VERSION, tracking.VERSION, MODEL_SHA256, sorted(package_versions((*ARITHMETIC, "av")).items())
+    made = films_tracked_by(TRACKS_VERSION)
     recording = hashlib.sha256(repr((content_hash(path), asdict(settings), made)).encode()).hexdigest()
     name = path.stem if root is None else subject
     tracks_path = cache_root() / "video" / f"{short_name(path.stem)}-{recording[:16]}.npz"

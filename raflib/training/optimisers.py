@@ -37,7 +37,7 @@ class Optimisers:
         poses: PoseCorrections | None,
     ):
         c, a = config, avatar
-        decoder: list[Any] = [p for name, p in a.named_parameters() if name == "exp_linear.bases.weight"] or [None]
+        decoder: list[Any] = [a.exp_linear.bases.weight if a.config.exp_linear else None]
         networks = [p for name, p in a.named_parameters() if "." in name and p is not decoder[0]]
         groups: list[tuple[list[Any], float]] = [
             ([a.xyz], c.rate_xyz), ([a.feature], c.rate_feature), ([a.rotation], c.rate_rotation),

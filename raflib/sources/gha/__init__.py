@@ -21,6 +21,7 @@ from jaxtyping import Bool, Float
 from raflib.capture import HELD_OUT, Capture
 from raflib.errors import RafError
 from raflib.images import resized
+from raflib.sources._tracked import evenly
 from raflib.sources.gha.checks import (
     INCOMPLETE,
     MISPLACED,
@@ -173,8 +174,7 @@ def open(subject: str, profile: str = "demo", root: str | Path | None = None) ->
     listing, given, exported = Listing.of(path), read_manifest(path), read_exported(path)
     frames = sorted({*listing.frames, *(() if exported is None else exported.name.tolist())}, key=int)
     sequence = None if given.sequences is None else sequence_names(path, given.sequences, frames)
-    count = min(settings.frames or len(frames), len(frames))
-    rows = np.linspace(0, len(frames) - 1, count).round().astype(int)
+    rows = evenly(len(frames), settings.frames)
     frames = [frames[row] for row in rows]
     serials = given.cameras or listing.serials
     if not serials:

@@ -9,14 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from raflib import tracking
 from raflib.errors import RafError
 from raflib.geometry import Camera
 from raflib.reading.names import content_hash
-from raflib.runs import package_versions
-from raflib.sources._store import ARITHMETIC
+from raflib.sources._tracked import films_tracked_by
 from raflib.sources.nersemble.benchmark_films import Window, count_frames, film, film_size
-from raflib.tracking.face import MODEL_SHA256
 
 
 @dataclass(frozen=True)
@@ -49,13 +46,6 @@ PROFILES = {
 """`driver` is for driving only; its training frames show where the head is in the tracks."""
 
 
-def evenly(length: int, count: int | None) -> np.ndarray:
-    """Numbers of `count` evenly spaced of `length` things; all for None or too few."""
-    if count is None or count >= length:
-        return np.arange(length)
-    return np.linspace(0, length - 1, count).round().astype(np.int64)
-
-
 def square_window(camera: Camera, size: int) -> Window:
     """The largest square of the camera's images around the world's origin, shown with at most `size` pixels a side."""
     side = min(camera.width, camera.height)
@@ -74,8 +64,7 @@ def recording_of(files: Iterable[Path], person: Path, settings: object, version:
     """sha256 (hex) of the content of the files, by their names below `person`, of the settings and how tracks are
     made."""
     content = [(path.relative_to(person).as_posix(), content_hash(path)) for path in files]
-    made = version, tracking.VERSION, MODEL_SHA256, sorted(package_versions((*ARITHMETIC, "av")).items())
-    return hashlib.sha256(repr((content, settings, made)).encode()).hexdigest()
+    return hashlib.sha256(repr((content, settings, films_tracked_by(version))).encode()).hexdigest()
 
 
 def checked_films(sequence: Path, serial: str, frames: int, like: str) -> list[Path]:

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from raflib.errors import RafError
-from raflib.geometry import Camera
+from raflib.geometry import Camera, nearest_to_axes
 from raflib.images import lanczos
 from raflib.reading import damage_named, read_json
 from raflib.sources._store import ImageStore
@@ -48,15 +48,10 @@ class Calibration:
         with a single camera the origin stays.
         """
         turn = self.extrinsics[FRONTAL][:3, :3]
-        normal, right = np.zeros((3, 3)), np.zeros(3)
-        for extrinsic in self.extrinsics.values():
-            across = np.eye(3) - np.outer(extrinsic[2, :3], extrinsic[2, :3])
-            normal += across
-            right += across @ (-extrinsic[:3, :3].T @ extrinsic[:3, 3])
         motion = np.eye(4)
         motion[:3, :3] = turn
-        if np.linalg.cond(normal) < 1e4:  # optical axes in several directions
-            motion[:3, 3] = -turn @ np.linalg.solve(normal, right)
+        if (point := nearest_to_axes(list(self.extrinsics.values()))) is not None:
+            motion[:3, 3] = -turn @ point
         return motion
 
 

@@ -30,11 +30,11 @@ from raflib.errors import RafError
 from raflib.geometry import Camera
 from raflib.runs import cache_root
 from raflib.sources._store import load_tracks, save_tracks
+from raflib.sources._tracked import evenly
 from raflib.sources.nersemble.benchmark import (
     PROFILES,
     BenchmarkProfile,
     checked_films,
-    evenly,
     recording_of,
     seen_through,
     square_window,

@@ -19,10 +19,10 @@ from raflib.errors import RafError
 from raflib.geometry import Camera
 from raflib.runs import cache_root
 from raflib.sources._store import load_tracks, save_tracks
+from raflib.sources._tracked import evenly, tracked_signals
 from raflib.sources.nersemble.benchmark import (
     PROFILES,
     checked_films,
-    evenly,
     recording_of,
     seen_through,
     square_window,
@@ -37,7 +37,7 @@ from raflib.sources.nersemble.benchmark_films import (
     read_calibration,
 )
 from raflib.sources.nersemble.names import NVS_SERIALS, RAW_FPS, SEQUENCES
-from raflib.tracking import FaceTracker, head_poses, neutral_face, track_views
+from raflib.tracking import FaceTracker, track_views
 from raflib.tracking.head_pose import MIN_FRAMES
 from raflib.tracking.landmarks import COUNT, GROUPS
 
@@ -81,9 +81,7 @@ def _track(
             f"{folder}: a face in only {detected.sum()} of {len(rows)} frames, at least {MIN_FRAMES} are needed; "
             "download the films again"
         )
-    neutral, pose, scale = neutral_face(landmarks, head_poses(landmarks, detected, sequence, rows // EVERY), 0.1)
-    values = expression, landmarks.astype(np.float32), pose, scale, neutral, detected
-    return dict(zip(STORED, values, strict=True))
+    return tracked_signals(expression, landmarks, detected, sequence, rows // EVERY)
 
 
 def open_nvs(subject: str, profile: str, person: Path) -> Capture:

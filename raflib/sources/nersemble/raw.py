@@ -18,17 +18,18 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int
 
-from raflib import tracking
 from raflib.capture import HELD_OUT, Capture, most_frontal
 from raflib.errors import RafError, finite
 from raflib.geometry import Camera
-from raflib.runs import cache_root, package_versions
-from raflib.sources._store import ARITHMETIC, load_tracks, save_tracks
+from raflib.runs import cache_root
+from raflib.sources._store import load_tracks, save_tracks
+from raflib.sources._tracked import HEAD_MAP, evenly, films_tracked_by
 from raflib.sources.nersemble.names import BACKGROUND, FRONTAL, RAW_FPS
 from raflib.sources.nersemble.raw_calibration import (
     CAMERAS,
     COLOURS,
     REMEDY,
+    Matrices,
     aligned,
     full_camera,
     read_cameras,
@@ -36,9 +37,8 @@ from raflib.sources.nersemble.raw_calibration import (
 )
 from raflib.sources.nersemble.raw_films import FilmStore, Look, Window, image_bytes, in_gigabytes, window_around
 from raflib.sources.nersemble.raw_folder import Films, Held, content_of, held_videos, lengths, person_folder
-from raflib.sources.nersemble.raw_tracks import HEAD_MAP, SIGNALS, STEP, SequenceTracker
+from raflib.sources.nersemble.raw_tracks import SIGNALS, STEP, SequenceTracker
 from raflib.tracking import HeadMap
-from raflib.tracking.face import MODEL_SHA256
 from raflib.tracking.landmarks import GROUPS
 
 FEATURE_SPACE = "arkit52"
@@ -88,37 +88,27 @@ PROFILES = {
 def _chosen(films: Films, profile: RawProfile) -> Films:
     """The videos of the sequences that the profile asks for; training sequences are picked evenly."""
     names = [name for name in films if name != HELD_OUT]
-    if profile.sequences is not None and profile.sequences < len(names):
-        names = [names[i] for i in np.linspace(0, len(names) - 1, profile.sequences).round().astype(int)]
+    names = [names[index] for index in evenly(len(names), profile.sequences)]
     if HELD_OUT in films and profile.free != 0:
         names.append(HELD_OUT)
     return {name: films[name] for name in names}
 
 
-def _frames(count: int, wanted: int | None) -> Int[np.ndarray, "K"]:
-    """Numbers among every third frame of a video of `count` frames: all, or `wanted` evenly spaced ones."""
-    every = len(range(0, count, STEP))
-    if wanted is None or wanted >= every:
-        return np.arange(every)
-    return np.linspace(0, every - 1, wanted).round().astype(np.int64)
-
-
 def _sequences(films: Films, counts: dict[str, int], profile: RawProfile) -> tuple[np.ndarray, Int[np.ndarray, "T"]]:
-    """(sequence, frame) of every row of the capture."""
-    picked = {name: _frames(counts[name], profile.free if name == HELD_OUT else profile.per_sequence) for name in films}
+    """(sequence, frame) of every row of the capture; frames count every third one of a video."""
+    wanted = {name: profile.free if name == HELD_OUT else profile.per_sequence for name in films}
+    picked = {name: evenly(len(range(0, counts[name], STEP)), wanted[name]) for name in films}
     names = np.array([name for name, frames in picked.items() for _ in frames])
     return names, np.concatenate(list(picked.values()))
 
 
 def _square_cameras(
-    folder: Path, serials: Sequence[str], size: tuple[int, int], profile: RawProfile
-) -> tuple[list[Camera], Window, list[str]]:
-    """(cameras of the window at its own resolution, the window, notes for the user)."""
-    motions, lens = read_cameras(folder)
-    motions, notes = aligned(motions, FRONTAL, folder / CAMERAS)
-    whole = [full_camera(serial, motions[serial], lens, size, folder / CAMERAS) for serial in serials]
+    path: Path, motions: Matrices, lens: np.ndarray, size: tuple[int, int], profile: RawProfile
+) -> tuple[list[Camera], Window]:
+    """(cameras of the window at its own resolution, the window); `path` is the calibration's."""
+    whole = [full_camera(serial, motion, lens, size, path) for serial, motion in motions.items()]
     window = window_around(whole[0], profile.window)
-    return [camera.cropped(window.x, window.y, window.side, window.side) for camera in whole], window, notes
+    return [camera.cropped(window.x, window.y, window.side, window.side) for camera in whole], window
 
 
 def _plates(folder: Path, serials: Sequence[str]) -> tuple[dict[str, Path | None], list[str]]:
@@ -151,16 +141,19 @@ def open_raw(subject: str, profile: str = "demo", root: str | Path | None = None
     if profile not in PROFILES:
         raise RafError(f"nersemble profile {profile!r} is not known; choose one of {', '.join(PROFILES)}")
     settings, folder, limit = PROFILES[profile], person_folder(root, subject), _most_bytes()
-    held, colours = held_videos(folder, read_cameras(folder)[0]), read_colours(folder)
+    calibration = folder / CAMERAS
+    motions, lens = read_cameras(folder)
+    held, colours = held_videos(folder, motions), read_colours(folder)
+    motions, unusual = aligned(motions, FRONTAL, calibration)
     films = _chosen(held.films, settings)
     if not films:
         raise RafError(f"{folder}: profile {profile} uses only {HELD_OUT}, which is not there; download it")
-    made = VERSION, tracking.VERSION, MODEL_SHA256, sorted(package_versions((*ARITHMETIC, "av")).items())
+    made = films_tracked_by(VERSION)
     content = held.serials, content_of(folder, films)
     key = hashlib.sha256(repr((asdict(settings), made, content)).encode()).hexdigest()[:16]
     path = cache_root() / "nersemble" / f"{folder.name}-{key}.npz"
 
-    tracked = _near_the_front(folder, held, settings.tracked)
+    tracked = _near_the_front(motions, held, settings.tracked)
     used = [serial for serial in held.serials if settings.cameras is None or serial in settings.cameras]
     serials = list(dict.fromkeys([*tracked, *used]))
     if lacking := [serial for serial in serials if serial not in colours]:
@@ -169,7 +162,7 @@ def open_raw(subject: str, profile: str = "demo", root: str | Path | None = None
     tracks = load_tracks(path, [*SIGNALS, *stored, "notes", "shape"])
     if tracks is None:
         counts, shape, notes = lengths({name: {s: videos[s] for s in serials} for name, videos in films.items()})
-        cameras, window, _ = _square_cameras(folder, tracked, shape, settings)
+        cameras, window = _square_cameras(calibration, {s: motions[s] for s in tracked}, lens, shape, settings)
         names, frame = _sequences(films, counts, settings)
         most = len(frame) * len(used) * image_bytes(settings.size)
         meanwhile = len(frame) * len(tracked) * settings.tracking_size**2 * settings.refined
@@ -187,9 +180,9 @@ def open_raw(subject: str, profile: str = "demo", root: str | Path | None = None
         save_tracks(path, **tracks)
         shutil.rmtree(path.with_suffix(".parts"), ignore_errors=True)
     width, height = tracks.pop("shape").tolist()
-    cameras, window, notes = _square_cameras(folder, used, (width, height), settings)
+    cameras, window = _square_cameras(calibration, {s: motions[s] for s in used}, lens, (width, height), settings)
     plates, unmasked = _plates(folder, used)
-    for note in (*held.notes, *notes, *tracks.pop("notes").tolist(), *unmasked):
+    for note in (*held.notes, *unusual, *tracks.pop("notes").tolist(), *unmasked):
         warnings.warn(f"participant {folder.name}: {note}", stacklevel=4)
     looks = {serial: Look(window, settings.size, colours[serial], plates[serial]) for serial in used}
     number = STEP * tracks["frame"]
@@ -201,9 +194,8 @@ def open_raw(subject: str, profile: str = "demo", root: str | Path | None = None
     )  # fmt: skip
 
 
-def _near_the_front(folder: Path, held: Held, count: int) -> list[str]:
+def _near_the_front(motions: Matrices, held: Held, count: int) -> list[str]:
     """The serials of the `count` cameras nearest to the frontal one, which is the first."""
-    motions, _ = aligned(read_cameras(folder)[0], FRONTAL, folder / CAMERAS)
     cameras = [Camera(serial, motions[serial], np.eye(3), 1, 1) for serial in held.serials]
     cameras.sort(key=lambda camera: camera.name != FRONTAL)
     return [cameras[index].name for index in most_frontal(cameras, count)]

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from raflib.errors import RafError
-from raflib.geometry import Camera
+from raflib.geometry import Camera, nearest_to_axes
 from raflib.reading import damage_named, read_json
 from raflib.sources.nersemble.raw_colour import MONOMIALS
 
@@ -88,15 +88,10 @@ def aligned(motions: Mapping[str, np.ndarray], frontal: str, path: Path) -> tupl
     The origin is the point nearest to all optical axes (least squares), `ALONE` metres ahead of a single camera.
     Raises RafError naming `path` and a camera that does not look at that point: its matrix follows another convention.
     """
-    centres = {serial: -motion[:3, :3].T @ motion[:3, 3] for serial, motion in motions.items()}
-    across = [np.eye(3) - np.outer(motion[2, :3], motion[2, :3]) for motion in motions.values()]
-    system = np.sum(across, axis=0)
     front, notes = motions[frontal], []
-    if len(motions) > 1 and np.linalg.cond(system) < 1e4:
-        right = np.sum([part @ centre for part, centre in zip(across, centres.values(), strict=True)], axis=0)
-        point = np.linalg.solve(system, right)
-    else:
-        point = centres[frontal] + ALONE * front[2, :3]
+    point = nearest_to_axes(list(motions.values()))
+    if point is None:
+        point = ALONE * front[2, :3] - front[:3, :3].T @ front[:3, 3]
     for serial, motion in motions.items():
         x, y, z = motion[:3, :3] @ point + motion[:3, 3]
         if z <= 0 or np.hypot(x, y) > OFF_AXIS * z:

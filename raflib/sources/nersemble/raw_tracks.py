@@ -17,24 +17,15 @@ from tqdm import tqdm
 from raflib.errors import RafError
 from raflib.geometry import Camera
 from raflib.sources._store import load_tracks, save_tracks
+from raflib.sources._tracked import tracked_signals
 from raflib.sources.nersemble.raw_films import Look, read_film
 from raflib.sources.nersemble.raw_folder import Films
-from raflib.tracking import (
-    FaceTracker,
-    constant_size,
-    grey,
-    head_poses,
-    landmarks_from_matrix,
-    map_head,
-    neutral_face,
-    track_views,
-)
+from raflib.tracking import FaceTracker, constant_size, grey, landmarks_from_matrix, track_views
 from raflib.tracking.head_pose import MIN_FRAMES
 
 STEP = 3
 """Every third frame is used (paper §5: 25 frames a second)."""
 SIGNALS = ("expression", "landmarks", "pose", "scale", "neutral", "detected", "sequence", "frame")
-HEAD_MAP = ("images", "key", "view", "pixels", "points")
 SEEN = ("expression", "landmarks", "detected", "frame", "greys", "lost")
 """What is kept of one sequence; `greys` are the images that head poses are refined with."""
 
@@ -76,20 +67,13 @@ class SequenceTracker:
                 f"participant {subject}: a moving face was found in {detected.sum()} of {len(frame)} frames, "
                 f"{MIN_FRAMES} are needed; check that videos and calibration belong together"
             )
-        rough = head_poses(landmarks, detected, names, frame)
-        head_map, fine = None, rough
+        greys = None
         if self._refined:
             greys = np.empty((len(frame), *parts[0]["greys"].shape[1:]), np.uint8)
             for sequence, part in zip(self._videos, parts, strict=True):
                 greys[names == sequence] = part.pop("greys")  # one copy in memory at a time
-            head_map, fine, _ = map_head(greys, self._cameras, landmarks, rough)
-        neutral, pose, scale = neutral_face(landmarks, fine, 0.1)
-        values = (expression, landmarks.astype(np.float32), pose, scale, neutral, detected, names, frame)
-        tracks = dict(zip(SIGNALS, values, strict=True))
-        if head_map is not None:
-            head_map = head_map.about(fine, pose)
-            tracks |= {f"map_{name}": getattr(head_map, name) for name in HEAD_MAP}
-        return {**tracks, "notes": np.array(notes, dtype=str)}
+        tracks = tracked_signals(expression, landmarks, detected, names, frame, self._cameras, greys)
+        return {**tracks, "sequence": names, "frame": frame, "notes": np.array(notes, dtype=str)}
 
     def _sequence(
         self, sequence: str, frame: Int[np.ndarray, "K"], tracker: FaceTracker, bar: tqdm
