@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Protocol, runtime_checkable
 
@@ -156,6 +156,12 @@ class Capture:
             digest.update(f"|{values.dtype.str}{values.shape}|".encode() + values.tobytes())
         return digest.hexdigest()
 
+    @property
+    def with_image(self) -> Bool[np.ndarray, "T"]:
+        """Detected frames that have images, and so landmarks. A benchmark may give the expressions of a held-out
+        sequence without its images."""
+        return self.detected & np.isfinite(self.landmarks).any((1, 2))
+
     def image(self, t: int, c: int) -> UInt8[np.ndarray, "H W 3"]:
         """The image of frame `t` from camera `c`."""
         return self.frames.image(whole("frame", t, 0), whole("camera", c, 0))
@@ -181,6 +187,26 @@ def choose_cameras(capture: Capture, count: int, choice: str = "spread") -> list
     order = np.argsort(azimuth, kind="stable")
     picked = np.unique(np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(int))
     return sorted(int(order[index]) for index in picked)
+
+
+def hold_out(capture: Capture, names: Sequence[str]) -> Capture:
+    """The capture with the sequences `names` held out in place of FREE, whose frames count as not detected.
+
+    So settings can be compared without a look at FREE, and a recording whose FREE has no images can be evaluated.
+    Raises RafError for a sequence that the capture does not have, and where no sequence is left to train on.
+    """
+    sequence = np.asarray(capture.sequence).astype(str)
+    if missing := sorted(set(names) - set(sequence) | {HELD_OUT} & set(names)):
+        have = ", ".join(sorted(set(sequence) - {HELD_OUT}))
+        raise RafError(
+            f"capture {capture.subject} cannot hold out {', '.join(missing)} in place of {HELD_OUT}; choose from {have}"
+        )
+    free = sequence == HELD_OUT
+    renamed = np.where(np.isin(sequence, names), HELD_OUT, np.where(free, "unused", sequence))
+    changed = replace(capture, sequence=renamed, detected=capture.detected & ~free)
+    if not changed.train.any():
+        raise RafError(f"capture {capture.subject}: all its sequences are held out; leave some to train on")
+    return changed
 
 
 def shown(capture: Capture) -> Float[np.ndarray, "T d"]:

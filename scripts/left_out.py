@@ -16,13 +16,10 @@ import hashlib
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from raflib import evaluate, fit, open_capture
-from raflib.capture import HELD_OUT, Capture
+from raflib.capture import hold_out
 from raflib.config import AvatarConfig, TrainConfig, to_dict, train_config, train_config_from_dict
 from raflib.errors import RafError
 from raflib.evaluation import EvaluateOptions
@@ -31,19 +28,6 @@ from raflib.sampler import Vanilla
 
 LEFT_OUT = ("EXP-2-eyes", "EXP-4-lips", "EMO-2-surprise+fear", "SEN-04-two_plus_seven")
 METRICS = ("psnr/face", "lpips/stlpips-alex/face")
-
-
-def leave_out(capture: Capture, names: Sequence[str] = LEFT_OUT) -> Capture:
-    """The capture with the sequences `names` held out in place of FREE, whose frames count as not detected.
-
-    Raises RafError for a sequence that the capture does not have.
-    """
-    sequence = np.asarray(capture.sequence).astype(str)
-    if missing := sorted(set(names) - set(sequence)):
-        raise RafError(f"capture {capture.subject} has no sequence {', '.join(missing)}; choose others with --left-out")
-    free = sequence == HELD_OUT
-    renamed = np.where(np.isin(sequence, names), HELD_OUT, np.where(free, "unused", sequence))
-    return replace(capture, sequence=renamed, detected=capture.detected & ~free)
 
 
 def changed(config: TrainConfig, settings: Sequence[str]) -> TrainConfig:
@@ -66,7 +50,7 @@ def changed(config: TrainConfig, settings: Sequence[str]) -> TrainConfig:
 
 def score(subject: str, seed: int, options: argparse.Namespace) -> str:
     """Train one avatar and return its line."""
-    capture = leave_out(open_capture("studio", subject, options.profile), options.left_out)
+    capture = hold_out(open_capture("studio", subject, options.profile), options.left_out)
     config = changed(train_config(options.profile, seed=seed), options.set)
     named = hashlib.sha256(json.dumps([options.profile, options.left_out, sorted(options.set)]).encode()).hexdigest()
     started = time.process_time()

@@ -23,7 +23,11 @@ PYTHON = [(path, words) for path, words in documented.commands("python") if word
 
 
 def read(notebook: str, given: dict):
-    """The notebook's parameters as its second cell reads them when papermill injects `given`."""
+    """The notebook's parameters as its second cell reads them when papermill injects `given`.
+
+    FOLDER stands for a folder of the reader's own.
+    """
+    given = {**given, "root": str(ROOT)} if given.get("root") == "FOLDER" else given
     cell = "# Parameters\n" + "\n".join(f"{name} = {value!r}" for name, value in given.items())
     return notebook_parameters({**asdict(NOTEBOOKS[notebook]()), **given, "In": [cell]}, notebook)
 
@@ -68,12 +72,16 @@ def test_commands_with_other_parameters_write_other_files():
     assert all(len(given) == 1 for given in copies.values()), copies
 
 
+BESIDE = {"source": {"root": str(ROOT)}, "root": {"source": "nersemble"}}
+"""What a parameter needs beside it."""
+
+
 @pytest.mark.parametrize(("path", "name", "value"), documented.fragments(), ids=str)
 def test_parameters_that_a_text_mentions(path, name, value):
     accepted = []
     for notebook in NOTEBOOKS:
         try:
-            read(notebook, {name: value})
+            read(notebook, {**BESIDE.get(name, {}), name: value})
             accepted.append(notebook)
         except RafError:
             continue

@@ -15,16 +15,16 @@ import pandas as pd
 import pytest
 from tqdm import tqdm
 
-import raflib
 from raflib.bank import ExpressionBank
 from raflib.config import SEEDS, train_config
 from raflib.errors import RafError
 from raflib.evaluation import REGISTRY
-from raflib.lab import screen
+from raflib.lab import recordings, screen
 from raflib.lab.banks import open_bank
 from raflib.lab.folders import command, evaluation, gathered, made_by, run_folder
 from raflib.lab.parameters import NOTEBOOKS, TrainParameters, notebook_parameters, parameters_of
 from raflib.lab.ready import check_sampler, prepare, sampler_of
+from raflib.lab.recordings import Recordings
 from raflib.runs import check_writable, runs_root, write_json
 from raflib.sampler import SAMPLERS, sampler_from_name
 
@@ -54,7 +54,11 @@ IMPOSSIBLE = {
     "profile": ("", "driver", "../demo"),
     "drive": ("", "direct "),
     "initialisation": ("simpel", "none"),
-    "source": ("", "nersemble", "../studio"),
+    "source": ("", "../studio"),
+    "root": ("/no/such/folder", "a\0b"),
+    "features": ("arkit", "../open42"),
+    "model": ("/no/such/file", "a\0b"),
+    "held_out": ("FREE", "EXP-1-head EXP-1-head"),
 }
 """Values of the right type that no notebook can work with."""
 FREE_TEXT = {"bank", "video", "driver"}
@@ -88,7 +92,7 @@ def test_the_ends_of_the_ranges_are_allowed():
 
 def test_videos_where_the_truth_is_needed_are_refused_by_the_first_cell():
     for notebook in ("01_subjects", "03_coverage", "05_evaluate", "06_tables", "09_beyond"):
-        with pytest.raises(RafError, match=r"source is 'video'; expected studio.*run 08_your_video"):
+        with pytest.raises(RafError, match=r"source is 'video'; expected one of studio, .*run 08_your_video"):
             given(notebook, source="video", subject="/films/me.mp4")
     assert given("04_train", source="video", subject="/films/me.mp4").subject == "/films/me.mp4"
 
@@ -141,6 +145,7 @@ def test_what_changes_a_result_is_in_the_name_and_nothing_else_is(notebook, valu
 
 
 OTHER = {
+    "features": ("open42",), "held_out": ("EXP-1-head", "EXP-1-head FREE2"),
     "source": ("video",), "subject": ("443", "422_demo", "422-demo", "a_raf"),
     "method": ("vanilla", "noise", "raf_pose"),
     "profile": ("tiny", "gpu", "paper"), "bank": ("half1", "half2", "small"), "p": (0.25, 1.0), "top_k": (5, 51),
@@ -149,6 +154,8 @@ OTHER = {
     "metric": ("psnr/whole", "ssim/face"), "people": (40,), "frames": (100,), "rebuild": (True,),
 }  # fmt: skip
 WITHOUT_EFFECT = {"threads", "seconds", "driver", "video"}
+FILES = {"root", "model"}
+"""Parameters whose files `test_recordings` and `test_videos_and_bank_files_are_told_apart_by_content` make."""
 
 
 @pytest.mark.parametrize("notebook", [name for name in NOTEBOOKS if name != "08_your_video"])
@@ -157,7 +164,7 @@ def test_no_two_results_share_a_folder(notebook):
     start = NOTEBOOKS[notebook]()
     changes = [{}]
     for field in fields(start):
-        assert field.name in OTHER or field.name in WITHOUT_EFFECT
+        assert field.name in OTHER or field.name in WITHOUT_EFFECT | FILES
         changes += [{**change, field.name: v} for change in changes[:60] for v in OTHER.get(field.name, ())]
     seen = {}
     for change in changes:
@@ -273,7 +280,7 @@ def cells(notebook: str, monkeypatch, until: str, **values) -> dict:
     def filmed(*_, **__):
         raise AssertionError("filmed")
 
-    monkeypatch.setattr(raflib, "open_capture", filmed, raising=False)
+    monkeypatch.setattr(recordings, "open_capture", filmed)
     read = nbformat.read(documented.ROOT / "notebooks" / f"{notebook}.ipynb", 4).cells
     source = [cell.source for cell in read if cell.cell_type == "code"]
     last = next(number for number, cell in enumerate(source) if until in cell)
@@ -302,7 +309,7 @@ def crowd(people, rows=3, width=52):
         ("03_coverage", {"top_k": 50_000, "bank": "small"}, "k"),
         ("03_coverage", {"bank": "{with_445}"}, "holds frames of 445"),
         ("03_coverage", {"bank": "nowhere.npz"}, "nowhere.npz"),
-        ("09_beyond", {"bank": "{few}"}, "people is 5"),
+        ("09_beyond", {"bank": "{with_445}"}, "holds frames of 445"),
         ("02_bank", {"bank": "{single}"}, "holds 1 person"),
         ("02_bank", {"bank": "{strange}"}, "performs no frame"),
         ("06_tables", {"seed": 79}, "06_tables needs 05_evaluate"),
@@ -320,7 +327,7 @@ def test_what_is_known_beforehand_is_said_before_anything_is_filmed(notebook, va
             bank.save(tmp_path / f"{name}.npz")
             values = {**values, "bank": str(tmp_path / f"{name}.npz")}
     with pytest.raises(RafError, match=message):
-        cells(notebook, monkeypatch, "open_capture(", **values)
+        cells(notebook, monkeypatch, "recordings.", **values)
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS)
@@ -344,10 +351,10 @@ def test_a_good_sampler_passes_and_has_the_notebooks_options():
     bank = open_bank("small")
     for method in SAMPLERS:
         sampler = sampler_of(method, given("09_beyond", p=0.25, sigma=0.5, top_k=2), bank)
-        check_sampler(sampler, "422", unseen=["422", "443"])
+        check_sampler(sampler, Recordings(), "422", unseen=["422", "443"])
         told = sampler.describe()
         assert told.get("p", 0.25) == 0.25 and told.get("sigma", 0.5) == 0.5 and told.get("top_k", 2) == 2
-    check_sampler(sampler_from_name("vanilla"), "422")
+    check_sampler(sampler_from_name("vanilla"), Recordings(), "422")
 
 
 # --- what one sees --------------------------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ import numpy as np
 import pandas as pd
 import papermill
 import pytest
+from nersemble_layout import write_mono
 from PIL import Image
 
 from raflib import studio
@@ -37,6 +38,7 @@ from raflib.lab.folders import run_folder
 from raflib.lab.parameters import NOTEBOOKS
 from raflib.report.mp4 import write_video
 from raflib.runs import runs_root
+from raflib.sources.nersemble.names import MONO_HELD_OUT, MONO_PEOPLE, MONO_TRAIN
 
 FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
 PAGES = ("README.md", "notebooks/RESULTS.md")
@@ -120,7 +122,7 @@ class Row:
 
     def values(self) -> dict:
         """All its parameters that are not at their defaults."""
-        return {"profile": "tiny", **documented.parameters(self.words()), **self.parameters}
+        return {"profile": "tiny", **documented.parameters(self.words()), **located(self.parameters)}
 
     def words(self) -> list[str]:
         """The documented command; empty if there is none."""
@@ -147,8 +149,9 @@ AVATAR = (
     "head.ply",
 )
 SCORES = ("rows.csv", "table.md", "correlations.csv")
-LONG = ("03_coverage all",)
-"""Rows that film many people; `test_coverage` and `test_report` check what is special about them on made-up ones."""
+FOLDER_OF_PEOPLE = {"source": "nersemble", "root": "{clone}/benchmark", "subject": "404"}
+"""Captures from a folder in the layout of the monocular benchmark."""
+AVATAR_THERE = {**FOLDER_OF_PEOPLE, "threads": 1}
 ROWS = {
     "01_subjects": Row(
         "01_subjects",
@@ -212,7 +215,46 @@ ROWS = {
         ("samplers.csv", "features.md", "avatars.md", "samplers.png", "drives.png"),
         line="papermill notebooks/09_beyond.ipynb",
     ),
+    "01_subjects folder": Row("01_subjects", FOLDER_OF_PEOPLE, writes=("contact_sheet.png", "signals.png")),
+    "02_bank folder": Row("02_bank", FOLDER_OF_PEOPLE, writes=("neighbours.jpg", "pca.jpg", "variants.png")),
+    "03_coverage folder": Row("03_coverage", {**FOLDER_OF_PEOPLE, "repeats": 3}, writes=COVERAGE_FILES),
+    "04_train folder vanilla": Row("04_train", {**AVATAR_THERE, "method": "vanilla"}, writes=AVATAR),
+    "04_train folder raf": Row("04_train", AVATAR_THERE, writes=AVATAR),
+    "05_evaluate folder vanilla": Row(
+        "05_evaluate", {**FOLDER_OF_PEOPLE, "method": "vanilla"}, ("04_train folder vanilla",), SCORES
+    ),
+    "05_evaluate folder raf": Row("05_evaluate", FOLDER_OF_PEOPLE, ("04_train folder raf",), SCORES),
+    "06_tables folder": Row(
+        "06_tables",
+        FOLDER_OF_PEOPLE,
+        ("05_evaluate folder vanilla", "05_evaluate folder raf"),
+        ("table2.txt", "differences.txt", "strip_404.png"),
+    ),
+    "09_beyond folder": Row(
+        "09_beyond",
+        {**FOLDER_OF_PEOPLE, "repeats": 2},
+        ("05_evaluate folder vanilla", "05_evaluate folder raf"),
+        ("samplers.csv", "features.md", "avatars.md", "samplers.png"),
+    ),
 }
+LONG = {"03_coverage all", *(key for key in ROWS if " folder" in key)}
+"""Rows that film many people. `test_coverage`, `test_report` and `test_recordings` check on few or made-up ones what is
+special about them."""
+
+
+def located(parameters: dict) -> dict:
+    """The parameters with the folder of this test's files in place of {clone}."""
+    return {
+        name: value.format(clone=fresh()) if isinstance(value, str) and "{clone}" in value else value
+        for name, value in parameters.items()
+    }
+
+
+@cache
+def benchmark() -> None:
+    """Write five people in the layout of the monocular benchmark, with all its sequences, into `fresh()`."""
+    for name in MONO_PEOPLE:
+        write_mono(fresh() / "benchmark", name, dict.fromkeys((*MONO_TRAIN, *MONO_HELD_OUT), 8), 160)
 
 
 @cache
@@ -250,10 +292,13 @@ class Execution:
         for other in needed:
             other.result()
         words, folder = row.words()[1:], fresh()
+        if "root" in row.parameters:
+            with self.starting:
+                benchmark()
         if not row.line:
             words, folder = [f"{row.notebook}.ipynb", str(copy_of(key.replace(" ", "_")))], FOLDER
-        for name, value in {"profile": "tiny", **row.parameters}.items():
-            words += ["-p", name, str(value)]
+        for name, value in {"profile": "tiny", **located(row.parameters)}.items():
+            words += ["-r" if name == "subject" else "-p", name, str(value)]
         command = [sys.executable, "-m", "papermill", "--no-progress-bar", "--log-output", *words]
         log = copy_of(key).with_suffix(".log")
         with open(log, "wb") as stream:

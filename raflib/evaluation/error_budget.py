@@ -103,7 +103,8 @@ def error_budget(
     """
     _check(run, capture)
     chosen = most_frontal(capture.cameras, 3) if cameras is None else [int(c) for c in cameras]
-    rows = {split: pick_frames(np.flatnonzero(getattr(capture, split)), frames) for split in SPLITS}
+    known = {split: np.flatnonzero(getattr(capture, split) & capture.with_image) for split in SPLITS}
+    rows = {split: pick_frames(found, frames) for split, found in known.items()}
     rows = {split: picked for split, picked in rows.items() if len(picked)}
     if not rows or not chosen:
         raise RafError(f"error budget: no camera, or no frame of {capture.subject} with a face; name other ones")

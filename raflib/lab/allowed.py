@@ -7,15 +7,22 @@ what to do.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, get_type_hints
 
+from raflib.capture import HELD_OUT
 from raflib.config import INITIALISATIONS, MANY, PROFILES, SEEDS
 from raflib.driving import DRIVES
 from raflib.errors import RafError
+from raflib.lab.protocol import FOLDERS
+from raflib.lab.spaces import FROM_FILES, SPACES
 from raflib.sampler import SAMPLERS
 
 ALL_SUBJECTS = "all"
-CHOICES = {"profile": PROFILES, "method": SAMPLERS, "drive": DRIVES, "initialisation": ("", *INITIALISATIONS)}
+CHOICES = {
+    "profile": PROFILES, "method": SAMPLERS, "drive": DRIVES, "initialisation": ("", *INITIALISATIONS),
+    "features": ("", *SPACES),
+}  # fmt: skip
 """Parameters with a fixed list of values."""
 
 
@@ -47,8 +54,9 @@ RANGES = {
     "seconds": Range(0, 86_400, above=True),
 }
 """Ranges of numeric parameters. NaN and infinity are in no range."""
-_SOURCES = {"04_train": ("studio", "video")}
-"""Sources of notebooks that take more than the studio."""
+_SOURCES = {"04_train": ("studio", "nersemble", "gha", "video")}
+"""Sources of notebooks that take others than `_ANY`."""
+_ANY = ("studio", "nersemble", "gha")
 _TAKE_ALL = {"03_coverage"}
 """Notebooks whose subject may be "all", which means all benchmark subjects."""
 
@@ -63,10 +71,18 @@ def check(given: Any) -> None:
         if name in RANGES and value not in RANGES[name]:
             what = "whole number" if kind is int else "number"
             raise RafError(f"{notebook}: parameter {name} is {value!r}; expected a {what} {RANGES[name]}")
-    further = {"source": _check_source, "subject": _check_subject, "drivers": _check_drivers, "metric": _check_metric}
+    further = {
+        "source": _check_source, "root": _check_root, "subject": _check_subject, "model": _check_model,
+        "held_out": _check_held_out, "drivers": _check_drivers, "metric": _check_metric,
+    }  # fmt: skip
     for name in further:
         if name in hints:
             further[name](given)
+    if getattr(given, "rebuild", False) and given.source != "studio":
+        raise RafError(
+            f"{notebook}: parameter rebuild makes a bank of the studio's people, but source is {given.source!r}; its "
+            "bank is built when it is needed, leave rebuild out"
+        )
     if getattr(given, "rebuild", False) and given.bank:
         raise RafError(f"{notebook}: bank is {given.bank!r} and rebuild makes another one; set only one of them")
 
@@ -84,12 +100,49 @@ def of_type(notebook: str, name: str, value: Any, kind: type) -> Any:
 
 def _check_source(given: Any) -> None:
     notebook = given.notebook()
-    known = _SOURCES.get(notebook, ("studio",))
+    known = _SOURCES.get(notebook, _ANY)
     if given.source not in known:
         raise RafError(
-            f"{notebook}: parameter source is {given.source!r}; expected {' or '.join(known)}. This notebook needs "
-            "the true actions, which only the studio knows; for a video run 08_your_video, or 04_train with "
-            "source=video"
+            f"{notebook}: parameter source is {given.source!r}; expected one of {', '.join(known)}. For a video run "
+            "08_your_video, or 04_train with source=video"
+        )
+
+
+def _check_root(given: Any) -> None:
+    notebook, root = given.notebook(), given.root
+    if given.source in ("studio", "video"):
+        if root:
+            raise RafError(
+                f"{notebook}: parameter root is {root!r}, but source {given.source} reads no folder; leave it out"
+            )
+    elif not root or "\0" in root or not Path(root).is_dir():
+        raise RafError(
+            f"{notebook}: parameter root is {root!r}; with source={given.source} expected the folder that holds the "
+            f"people's folders (looked for {Path(root).absolute() if root else 'nothing'})"
+        )
+
+
+def _check_model(given: Any) -> None:
+    """RafError for a file that is not needed, and for none where features are fitted with a model of the user's."""
+    notebook, features, model = given.notebook(), given.features, given.model
+    if model and features not in FROM_FILES:
+        why = f"with features={features!r} no file of a face model is needed; leave it out"
+        raise RafError(f"{notebook}: parameter model is {model!r}; {why}")
+    if features in FROM_FILES and getattr(given, "source", "video") not in FOLDERS and not model:
+        raise RafError(
+            f"{notebook}: parameter model is {model!r}; with features={features!r} expected the path of your file of "
+            f"{FROM_FILES[features].model}"
+        )
+    if model and ("\0" in model or not Path(model).is_file()):
+        raise RafError(f"{notebook}: parameter model is {model!r}; there is no such file, check the path")
+
+
+def _check_held_out(given: Any) -> None:
+    names = given.held_out.split()
+    if HELD_OUT in names or len(set(names)) < len(names):
+        raise RafError(
+            f"{given.notebook()}: parameter held_out is {given.held_out!r}; expected names of training sequences, each "
+            f"once, to hold out in place of {HELD_OUT}"
         )
 
 

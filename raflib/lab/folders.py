@@ -38,7 +38,7 @@ def run_folder(notebook: str, parameters: Parameters | Mapping[str, Any], **chan
     """
     p = parameters_of(notebook, parameters, **changes)
     parts = [notebook, _who(p), *(str(getattr(p, name)) for name in _ALWAYS[notebook])]
-    name = "_".join(parts) + _NAMES[notebook](p) + _changed(p, "source")
+    name = "_".join(parts) + _NAMES[notebook](p) + _recorded(p)
     if len(name) > LONGEST:
         name = f"{name[: LONGEST - 17]}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
     return runs_root() / name
@@ -133,6 +133,21 @@ def _changed(p: Any, name: str, label: str = "") -> str:
         return ""
     text = repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
     return f"_{label}{_part(text)}"
+
+
+def _recorded(p: Any) -> str:
+    """The part of the name for other recordings than the studio's, other features and other held-out sequences.
+
+    A folder is named by its last part and its whole path, a face model by its content.
+    """
+    name = _changed(p, "source")
+    if root := getattr(p, "root", ""):
+        whole = str(Path(root).resolve())
+        name += f"_{_part(Path(whole).name)}-{hashlib.sha256(whole.encode()).hexdigest()[:6]}"
+    name += _changed(p, "features")
+    if model := getattr(p, "model", ""):
+        name += f"_{_part(file_name(model))}"
+    return name + _changed(p, "held_out", "without-")
 
 
 def _trained(p: Any, methods: Collection[str]) -> str:

@@ -31,13 +31,20 @@ class Parameters:
 @dataclass(frozen=True)
 class SubjectsParameters(Parameters):
     source: str = "studio"
+    root: str = ""
     subject: str = "422"
+    features: str = ""
+    model: str = ""
     profile: str = "demo"
 
 
 @dataclass(frozen=True)
 class BankParameters(Parameters):
+    source: str = "studio"
+    root: str = ""
     subject: str = "422"
+    features: str = ""
+    model: str = ""
     profile: str = "demo"
     bank: str = ""
     people: int = 20
@@ -49,7 +56,11 @@ class BankParameters(Parameters):
 @dataclass(frozen=True)
 class CoverageParameters(Parameters):
     source: str = "studio"
+    root: str = ""
     subject: str = "422"
+    features: str = ""
+    model: str = ""
+    held_out: str = ""
     profile: str = "demo"
     bank: str = ""
     top_k: int = 1
@@ -60,7 +71,11 @@ class CoverageParameters(Parameters):
 @dataclass(frozen=True)
 class TrainParameters(Parameters):
     source: str = "studio"
+    root: str = ""
     subject: str = "422"
+    features: str = ""
+    model: str = ""
+    held_out: str = ""
     method: str = "raf"
     profile: str = "demo"
     bank: str = ""
@@ -76,7 +91,11 @@ class TrainParameters(Parameters):
 @dataclass(frozen=True)
 class EvaluateParameters(Parameters):
     source: str = "studio"
+    root: str = ""
     subject: str = "422"
+    features: str = ""
+    model: str = ""
+    held_out: str = ""
     method: str = "raf"
     profile: str = "demo"
     bank: str = ""
@@ -93,7 +112,11 @@ class EvaluateParameters(Parameters):
 @dataclass(frozen=True)
 class TablesParameters(Parameters):
     source: str = "studio"
+    root: str = ""
     subject: str = "422"
+    features: str = ""
+    model: str = ""
+    held_out: str = ""
     profile: str = "demo"
     bank: str = ""
     p: float = 0.5
@@ -107,7 +130,11 @@ class TablesParameters(Parameters):
 @dataclass(frozen=True)
 class BeyondParameters(Parameters):
     source: str = "studio"
+    root: str = ""
     subject: str = "422"
+    features: str = ""
+    model: str = ""
+    held_out: str = ""
     profile: str = "demo"
     bank: str = ""
     p: float = 0.5
@@ -124,6 +151,8 @@ class BeyondParameters(Parameters):
 class VideoParameters(Parameters):
     video: str = ""
     driver: str = ""
+    features: str = ""
+    model: str = ""
     method: str = "vanilla"
     profile: str = "demo"
     bank: str = ""

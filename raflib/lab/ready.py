@@ -10,7 +10,9 @@ import numpy as np
 
 from raflib.bank import ExpressionBank
 from raflib.bank.leaks import refuse_leaks
+from raflib.errors import RafError
 from raflib.lab import screen
+from raflib.lab.recordings import Recordings
 from raflib.runs import cache_root, check_writable, runs_root
 from raflib.sampler import SAMPLERS, Sampler, sampler_from_name
 
@@ -34,7 +36,32 @@ def sampler_of(method: str, parameters: Any, bank: ExpressionBank | None = None)
     return sampler_from_name(method, bank, **options)
 
 
-def check_sampler(sampler: Sampler, subject: str, unseen: Iterable[str] = ()) -> None:
+def usable_samplers(
+    names: Iterable[str],
+    parameters: Any,
+    bank: ExpressionBank,
+    recordings: Recordings,
+    subject: str,
+    unseen: Iterable[str] = (),
+) -> dict[str, Sampler]:
+    """The samplers called `names` that can serve `subject` with this bank; prints why others cannot.
+
+    Raises RafError where the bank itself cannot be used (`check_sampler` of the plain RAF).
+    """
+    check_sampler(sampler_of("raf", parameters, bank), recordings, subject, unseen)
+    usable = {}
+    for name in names:
+        sampler = sampler_of(name, parameters, bank)
+        try:
+            check_sampler(sampler, recordings, subject)
+        except RafError as error:
+            print(f"left out: {error}")
+        else:
+            usable[name] = sampler
+    return usable
+
+
+def check_sampler(sampler: Sampler, recordings: Recordings, subject: str, unseen: Iterable[str] = ()) -> None:
     """RafError for a sampler that cannot serve `subject`, found out on a single frame of zeros.
 
     A bank that is too small for `top_k`, has another feature space or holds one of the `unseen` people is an error
@@ -43,8 +70,6 @@ def check_sampler(sampler: Sampler, subject: str, unseen: Iterable[str] = ()) ->
     bank: Any = getattr(sampler, "bank", None)
     if bank is None:
         return
-    from raflib.sources._studio_recipe import FEATURE_SPACE
-    from raflib.tracking import ARKIT52
-
     refuse_leaks("the bank", bank, dict.fromkeys(unseen), allow=False)
-    sampler.bind(np.zeros((1, len(ARKIT52)), np.float32), subject, FEATURE_SPACE, np.zeros((1, 6)))
+    space, width = recordings.space(subject)
+    sampler.bind(np.zeros((1, width), np.float32), subject, space, np.zeros((1, 6)))

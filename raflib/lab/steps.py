@@ -24,7 +24,7 @@ READS = {"05_evaluate": "04_train"}
 """Notebook → the notebook whose results, made with the same parameters, it reads."""
 DATA = (".npz", ".json", ".task")
 """Endings of the files of `data` that the library reads."""
-MAY_NAME_FILES = ("bank", "video", "driver")
+MAY_NAME_FILES = ("bank", "video", "driver", "model")
 """Parameters whose value may be the path of a file or folder."""
 
 
@@ -56,11 +56,18 @@ class Step:
 
 
 def fingerprint(step: Step, root: Path) -> str:
-    """sha256 of everything that the step's results follow from and that exists before it, in the project at `root`."""
+    """sha256 of everything that the step's results follow from and that exists before it, in the project at `root`.
+
+    A folder of captures may hold terabytes, so names, sizes and times of its files stand for their content.
+    """
     about = [sorted(step.parameters.items()), sorted(package_versions(VERSIONS_OF).items())]
     digest = hashlib.sha256(repr(about).encode())
     for path in _sources(step, root):
         digest.update(f"\n{os.path.relpath(path, root)} {content_hash(path)}".encode())
+    if captures := step.parameters.get("root"):
+        for path in _files(root / captures, "**/*"):
+            told = path.stat()
+            digest.update(f"\n{path} {told.st_size} {told.st_mtime_ns}".encode())
     return digest.hexdigest()
 
 

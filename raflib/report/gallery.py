@@ -14,6 +14,9 @@ from raflib.errors import RafError
 from raflib.images import lanczos
 from raflib.report._style import FPS, INK, font, require_faces, saved, wrapped
 
+NUMBERED = 100_000
+"""Frame numbers from here on are no times: some sources add them to tell several sequences of one name apart."""
+
 
 def nearest(
     bank: ExpressionBank, queries: Float[np.ndarray, "Q d"], k: int, exclude: str | None = None, spread: bool = False
@@ -88,7 +91,9 @@ def gallery(
 
 def _caption(bank: ExpressionBank, row: int, lettering: ImageFont.FreeTypeFont, width: int) -> str:
     """Text below a face: person and second, then the sequence, broken into lines of `width` pixels."""
-    return wrapped(f"{bank.subjects[row]}, {bank.frame[row] / FPS:.1f} s\n{bank.sequence[row]}", lettering, width)
+    frame = int(bank.frame[row])
+    when = f"{frame / FPS:.1f} s" if frame < NUMBERED else f"frame {frame}"
+    return wrapped(f"{bank.subjects[row]}, {when}\n{bank.sequence[row]}", lettering, width)
 
 
 def _put(sheet: Image.Image, image: np.ndarray, x: int, y: int, tile: int) -> None:

@@ -22,34 +22,39 @@ WITHIN, POOLED = "#4D4D4D", "#BDBDBD"
 
 def signals_figure(
     seconds: Float[np.ndarray, " T"],
-    true: Float[np.ndarray, "T n"],
+    true: Float[np.ndarray, "T n"] | None,
     tracked: Float[np.ndarray, "T n"],
     names: Sequence[str],
     path: str | Path | None = None,
 ) -> Image.Image:
-    """True and tracked actions over time, a panel for each of `names` [n], with their correlation in its title.
+    """True and tracked features over time, a panel for each of `names` [n], with their correlation in its title.
 
-    `seconds` are the times of the frames. Raises RafError when the sizes of the four arguments differ.
+    `seconds` are the times of the frames. Where nothing true is known, `true` is None and panels show what was tracked.
+    Raises RafError when the sizes of the arguments differ.
     """
-    true, tracked = np.asarray(true), np.asarray(tracked)
+    known, tracked = true is not None, np.asarray(tracked)
+    true = np.asarray(true) if known else tracked
     if not true.shape == tracked.shape == (len(seconds), len(names)):
         shapes = f"true {true.shape}, tracked {tracked.shape}"
         raise RafError(
             f"signals figure: {shapes}, expected ({len(seconds)}, {len(names)}): a row a frame, a column a name"
         )
+    scores = np.nanmin(tracked, initial=0) >= 0 and np.nanmax(tracked, initial=0) <= 1
     with rc_context(STYLE):
         figure = Figure(figsize=(8.6, 1.25 * len(names) + 1.2))
         panels = figure.subplots(len(names), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
         for i, (ax, name) in enumerate(zip(panels, names, strict=True)):
-            ax.plot(seconds, true[:, i], color=PALETTE["truth"], linewidth=1.2, label="true")
+            if known:
+                ax.plot(seconds, true[:, i], color=PALETTE["truth"], linewidth=1.2, label="true")
             ax.plot(seconds, tracked[:, i], color=PALETTE["vanilla"], linewidth=1.8, label="tracked")
             still = min(true[:, i].std(), tracked[:, i].std()) < 1e-6
             told = "one of the two does not move" if still else f"correlation {_correlation(true, tracked, i):.2f}"
-            ax.set_title(f"{name}   {told}", loc="left")
-            ax.set_yticks((0, 0.5, 1))
+            ax.set_title(f"{name}   {told}" if known else name, loc="left")
+            if scores:
+                ax.set_yticks((0, 0.5, 1))
             ax.grid(axis="y", color="#EEEEEE")
         panels[-1].set_xlabel("time in the sequence, s")
-        figure.supylabel("strength of the action, 0 to 1", fontsize=9)
+        figure.supylabel("strength of the action, 0 to 1" if scores else "value of the feature", fontsize=9)
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
         return as_image(figure, path)
 

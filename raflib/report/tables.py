@@ -118,9 +118,13 @@ def to_markdown(summary: pd.DataFrame, digits: int = 3, bold: bool = True) -> st
     """A table of `table` or `compare` as Markdown: arrows for directions, "mean [low, high]", the caption below.
 
     The best mean of a metric is bold, except in paired differences; rows of the condition "truth" do not compete.
+    Metrics that no row has are left out.
     """
     names = [name for name in summary.index.names if name]
     tags = list(dict.fromkeys(tag for tag, part in summary.columns if part == "mean"))
+    empty = [tag for tag in tags if summary[tag]["mean"].isna().all()]
+    summary = summary.drop(columns=empty, level=0) if empty else summary
+    tags = [tag for tag in tags if tag not in empty]
     rest = [column for column in summary.columns if column[0] not in tags]
     header = (
         names + [f"{tag} {arrow(tag)}".strip() for tag in tags] + [" ".join(filter(None, column)) for column in rest]

@@ -35,3 +35,17 @@ def open_capture(source: str, subject: str, profile: str = "demo", root: str | P
     if not isinstance(subject, str) or not subject:
         raise RafError(f"subject {subject!r} must be a non-empty string; write it in quotes")
     return import_module(f"{__name__}.{source}").open(subject, profile, root)
+
+
+def known_people(source: str, root: str | Path) -> list[str]:
+    """Ids of all people whose recordings the folder `root` holds, sorted, for sources that have a function `people`.
+
+    Nothing is opened. Raises RafError for a folder that does not exist, and for a source that reads no folder of people
+    (studio, video).
+    """
+    reader = import_module(f"{__name__}.{source}")
+    if not hasattr(reader, "people"):
+        raise RafError(f"source {source} reads no folder of several people, so {root} cannot be listed")
+    if not Path(root).is_dir():
+        raise RafError(f"{root}: no such folder; give the folder that holds the people's folders as root")
+    return sorted(reader.people(Path(root)))

@@ -66,7 +66,15 @@ PROFILES = {
     "demo": GhaProfile(192, 1_500),
     "gpu": GhaProfile(512, 3_000),
     "paper": GhaProfile(2048, None),
+    "driver": GhaProfile(192, 1_500),
+    "bank": GhaProfile(192, 1_500),
 }
+"""`driver` is for people who only drive, `bank` for people of a bank."""
+
+
+def people(root: Path) -> list[str]:
+    """Names of the folders in `root` that hold images."""
+    return [path.name for path in root.iterdir() if (path / "images").is_dir()]
 
 
 def find_folder(subject: str, root: str | Path | None) -> Path:

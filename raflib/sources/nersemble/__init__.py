@@ -69,11 +69,21 @@ def flame_tracks(subject: str, root: str | Path) -> dict[str, FlameTracks]:
     return read_person(person, SEQUENCES)
 
 
+def people(root: Path) -> list[str]:
+    """Ids of the people with a folder in `root`, or in the folder of a benchmark in it."""
+    folders = (path for place in (root / MONO, root / NVS, root) if place.is_dir() for path in place.iterdir())
+    return list({path.name for path in folders if _is_id(path.name) and path.is_dir()})
+
+
+def _is_id(name: str) -> bool:
+    return len(name) == 3 and name.isascii() and name.isdigit()
+
+
 def find_person(subject: str, root: str | Path | None) -> Path:
     """The folder of a person below `root`; RafError where there is none."""
     if root is None:
         raise RafError("source nersemble needs root, the folder that holds the people's folders or a benchmark's")
-    if not (len(subject) == 3 and subject.isascii() and subject.isdigit()):
+    if not _is_id(subject):
         raise RafError(f"subject {subject!r} is no person of NeRSemble; write the three digits, as in '074'")
     places = [Path(root) / MONO / subject, Path(root) / NVS / subject, Path(root) / subject]
     found = [place for place in places if place.is_dir()]

@@ -1,0 +1,235 @@
+"""The captures, people and bank of a notebook, from its parameters `source`, `root`, `features`, `model`, `held_out`,
+`profile` and `bank`.
+
+Notebooks ask a `Recordings` for all of them, so the same notebook runs on the studio and on a folder of real captures.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+from tqdm import tqdm
+
+from raflib.bank import ExpressionBank
+from raflib.capture import Capture, hold_out, most_frontal
+from raflib.driving import transfer_pose
+from raflib.errors import RafError
+from raflib.geometry import Camera
+from raflib.images import lanczos
+from raflib.lab.banks import VARIANTS, bank_variant, open_bank
+from raflib.lab.protocol import FOLDERS, Roles, roles, unseen_drivers
+from raflib.lab.spaces import in_space
+from raflib.reading.names import content_hash, short_name
+from raflib.runs import cache_root
+from raflib.sources import known_people, open_capture
+
+PER_PERSON = 200
+"""Rows of each person in a bank that is built from a folder's people (paper §5)."""
+BLANK = 200
+"""Grey level that stands for an image that the source does not have."""
+
+
+@dataclass(frozen=True)
+class Recordings:
+    """What a notebook reads, by its parameters (see notebooks/README.md). Parameters that it lacks are "" here."""
+
+    source: str = "studio"
+    root: str = ""
+    features: str = ""
+    model: str = ""
+    held_out: str = ""
+    profile: str = "demo"
+    bank: str = ""
+
+    @classmethod
+    def of(cls, parameters: Any) -> Recordings:
+        """From the parameters of a notebook."""
+        names = [field.name for field in fields(cls)]
+        return cls(**{name: getattr(parameters, name) for name in names if hasattr(parameters, name)})
+
+    def open(self, subject: str) -> Capture:
+        """The subject's capture, in the feature space `features`, with the sequences `held_out` held out."""
+        return self._prepared(self._recorded(subject, self.profile))
+
+    def driver(self, name: str) -> Capture:
+        """The capture of a person who drives the subject's avatar. It may hold less than the subject's."""
+        return self._prepared(self._recorded(name, self.profile if self.held_out else "driver"))
+
+    def to_measure(self, subject: str) -> Capture:
+        """`open`, for a notebook that compares held-out images with renders; RafError where there are none."""
+        return self._measurable(self.open(subject))
+
+    def driver_to_measure(self, name: str) -> Capture:
+        """`driver`, for a notebook that compares with the driver's images; RafError where there are none."""
+        return self._measurable(self.driver(name))
+
+    def drivers(self, subject: str) -> list[str]:
+        """Ids of the people who drive the subject and are not in the bank: the paper's fourteen for the studio, else
+        those of `root` that `raflib.lab.protocol.roles` names."""
+        return list(self._roles(subject).drivers) if self.source in FOLDERS else unseen_drivers(subject)
+
+    def unseen(self, subject: str) -> list[str]:
+        """`drivers`, for a notebook that cannot do without; RafError where there are none."""
+        found = self.drivers(subject)
+        if not found:
+            raise RafError(
+                f"{self.root}: holds nobody who could drive {subject} and is not in the bank; add people, at least two "
+                "beside the subject"
+            )
+        return found
+
+    def open_bank(self, subject: str) -> ExpressionBank:
+        """The bank that the parameter `bank` names, in the feature space of the subject's capture.
+
+        "" is the bank that ships, and for sources with a `root` a bank of its people, built when it is first needed:
+        200 random frames of each (`raflib.lab.protocol.roles` says of whom). Raises RafError where there is none.
+        """
+        if self.source not in FOLDERS or self.bank not in ("", *VARIANTS):
+            return open_bank(self.bank, self.space(subject)[0])
+        whole = self._built(subject)
+        return bank_variant(whole, self.bank) if self.bank else whole
+
+    def space(self, subject: str) -> tuple[str, int]:
+        """(tag, width) of the features of this subject's capture. A person of the studio is not rendered for it."""
+        if self.source not in FOLDERS and not self.features:
+            from raflib.tracking import ARKIT52
+
+            return "arkit52", len(ARKIT52)
+        capture = self.open(subject)
+        return capture.feature_space, capture.expression.shape[1]
+
+    def faces(
+        self, bank: ExpressionBank, rows: Sequence[int] | Int[np.ndarray, "R"], size: int
+    ) -> UInt8[np.ndarray, "R size size 3"]:
+        """The images of rows of a bank, from the front: of the studio's people rendered again, of people in `root`
+        read from their recordings. A row whose image the source does not have is grey.
+
+        Raises RafError for rows of people whose images are in neither.
+        """
+        rows = np.asarray(rows, np.int64)
+        if self.source not in FOLDERS or not set(bank.subjects[rows]) <= set(self.people):
+            from raflib import openbank
+
+            return openbank.faces(bank, rows, size, progress=False)
+        images = np.full((len(rows), size, size, 3), BLANK, np.uint8)
+        for name in np.unique(bank.subjects[rows]):
+            capture = self._recorded(str(name), self._bank_profile)
+            where = {
+                key: t for t, key in enumerate(zip(capture.sequence.tolist(), capture.frame.tolist(), strict=True))
+            }
+            for place in np.flatnonzero(bank.subjects[rows] == name):
+                row = rows[place]
+                t = where.get((str(bank.sequence[row]), int(bank.frame[row])))
+                if t is not None:
+                    image = image_of(capture, t)
+                    images[place] = lanczos(image, size, size)
+        return images
+
+    @cached_property
+    def people(self) -> list[str]:
+        """Ids of all people in `root`; none for sources without one."""
+        return known_people(self.source, self.root) if self.source in FOLDERS else []
+
+    @property
+    def _bank_profile(self) -> str:
+        return "tiny" if self.profile == "tiny" else "bank"
+
+    def _roles(self, subject: str) -> Roles:
+        return roles(subject, self.people)
+
+    def _recorded(self, name: str, profile: str) -> Capture:
+        """A capture as its source gives it."""
+        return open_capture(self.source, name, profile, root=self.root or None)
+
+    def _prepared(self, capture: Capture) -> Capture:
+        capture = in_space(capture, self.features, self.model)
+        return hold_out(capture, self.held_out.split()) if self.held_out else capture
+
+    def _measurable(self, capture: Capture) -> Capture:
+        compared = capture.free & capture.with_image
+        if not compared.any():
+            names = sorted(set(capture.sequence[capture.train].tolist()))
+            some = " ".join(names[:: max(1, len(names) // 2)][:2])
+            raise RafError(
+                f"capture {capture.subject} of source {self.source}: no held-out frame has an image to compare with; "
+                f'hold out training sequences instead, such as held_out="{some}"'
+            )
+        return replace(capture, detected=capture.train | compared)
+
+    def _built(self, subject: str) -> ExpressionBank:
+        """The bank of the people in `root`, from the cache where it was built before."""
+        names = self._roles(subject).bank
+        if not names:
+            raise RafError(
+                f"{self.root}: holds nobody beside {subject} for a bank; add people, or give the path of a bank of the "
+                "same feature space as parameter bank"
+            )
+        path = (
+            cache_root()
+            / "banks"
+            / f"{self.source}-{short_name(Path(self.root).resolve().name)}-{self._key(names)}.npz"
+        )
+        if path.is_file():
+            return ExpressionBank.load(path)
+        bank = ExpressionBank.build(self._of_bank(names), PER_PERSON)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        bank.save(path)
+        return bank
+
+    def _of_bank(self, names: Iterable[str]) -> Iterator[Capture]:
+        for name in tqdm(names, desc="people of the bank", unit="person"):
+            yield in_space(self._recorded(name, self._bank_profile), self.features, self.model)
+
+    def _key(self, names: Iterable[str]) -> str:
+        """Changes with the people, with name, size and time of any of their files, and with the features."""
+        from raflib.sources._tracked import films_tracked_by
+
+        model = content_hash(self.model) if self.model else ""
+        about = [self.source, self._bank_profile, self.features, model, PER_PERSON, films_tracked_by(0)]
+        digest = hashlib.sha256(repr((about, list(names))).encode())
+        for path in (path for name in names for path in _files_of(Path(self.root), name)):
+            told = path.stat()
+            digest.update(f"\n{path.relative_to(self.root)} {told.st_size} {told.st_mtime_ns}".encode())
+        return digest.hexdigest()[:16]
+
+
+def image_of(capture: Capture, t: int | np.integer, c: int | None = None) -> UInt8[np.ndarray, "H W 3"]:
+    """The image of frame `t` from camera `c`, the most frontal one by default; a grey one where the source has none."""
+    c = most_frontal(capture.cameras, 1)[0] if c is None else c
+    if capture.with_image[t] or not capture.detected[t]:
+        return capture.image(int(t), c)
+    camera = capture.cameras[c]
+    return np.full((camera.height, camera.width, 3), BLANK, np.uint8)
+
+
+def driven(
+    target: Capture, driver: Capture, rows: Int[np.ndarray, "F"], camera: Camera
+) -> tuple[Float[np.ndarray, "F 6"], Float[np.ndarray, "F"], list[UInt8[np.ndarray, "H W 3"]]]:
+    """(pose, scale, true images) of the target in these rows of the driver, seen by one of the target's cameras.
+
+    As in `raflib.evaluation`, the pose is the true one where the source knows how the target performs the driver's
+    rows, else the driver's motion around the target's mean (`raflib.driving.transfer_pose`), and there are no true
+    images. A person who drives the own avatar has pose and images of the recording.
+    """
+    if driver is target:
+        view = [own.name for own in target.cameras].index(camera.name)
+        return target.pose[rows], target.scale[rows], [target.image(int(t), view) for t in rows]
+    if target.truth is None or driver.truth is None or target.truth.perform is None:
+        return *transfer_pose(driver, target, rows), []
+    true = target.truth.perform(target, driver, rows, [camera])
+    return true.pose, true.scale, list(true.images[:, 0])
+
+
+def _files_of(root: Path, person: str) -> list[Path]:
+    """All files of a person, sorted; a person's folder lies in `root` or one folder below."""
+    folders = [path for path in (root / person, *root.glob(f"*/{person}")) if path.is_dir()]
+    found = (Path(place) / name for folder in folders for place, _, names in os.walk(folder) for name in names)
+    return sorted(found)

@@ -1,0 +1,222 @@
+"""Captures, people and banks of notebooks (`raflib.lab.recordings`), with folders of real captures' layouts."""
+
+import dataclasses
+import os
+import shutil
+
+import numpy as np
+import pytest
+from nersemble_layout import write_mono
+from synthetic import ball_capture
+from test_nersemble_benchmark import Steady
+
+from raflib import RAF, Vanilla, export_gha
+from raflib.capture import hold_out
+from raflib.errors import RafError
+from raflib.lab.banks import open_bank
+from raflib.lab.folders import run_folder
+from raflib.lab.parameters import NOTEBOOKS
+from raflib.lab.protocol import Roles, roles, unseen_drivers
+from raflib.lab.ready import check_sampler, sampler_of, usable_samplers
+from raflib.lab.recordings import BLANK, Recordings, driven, image_of
+from raflib.runs import cache_root
+from raflib.sources import known_people
+from raflib.sources.nersemble import mono
+from raflib.sources.nersemble.names import MONO
+
+LENGTHS = {"EXP-1-head": 4, "EXP-5-mouth": 4, "EMO-2-surprise+fear": 4, "FREE": 3}
+PEOPLE = ("393", "404", "461", "477")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("benchmark")
+    for name in PEOPLE:  # only 404 has images of FREE
+        write_mono(folder, name, LENGTHS, 64, () if name == "404" else ("FREE",))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def reading(root, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAF_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setattr(mono, "FaceTracker", Steady)
+        yield Recordings("nersemble", str(root), profile="tiny")
+
+
+@pytest.mark.parametrize(
+    ("subject", "people", "bank", "drivers"),
+    [
+        ("422", ["422", "443", "018", "074", "445"], ["018", "074"], ["443", "445"]),  # the paper's protocol
+        ("393", ["486", "477", "461", "404", "393"], ["404", "477"], ["461", "486"]),  # the monocular benchmark
+        ("461", ["486", "477", "461", "404", "393"], ["477", "393"], ["486", "404"]),
+        ("422", ["422", "443", "445"], ["443"], ["445"]),
+        ("a", ["a", "b"], ["b"], []),
+        ("a", ["a"], [], []),
+    ],
+)
+def test_who_is_in_the_bank_and_who_drives(subject, people, bank, drivers):
+    assert roles(subject, people) == Roles(tuple(bank), tuple(drivers))
+
+
+def test_the_studio_keeps_the_papers_protocol_and_the_bank_that_ships():
+    studio = Recordings.of(NOTEBOOKS["04_train"]())
+    assert studio == Recordings() and studio.drivers("422") == unseen_drivers("422") and studio.people == []
+    assert studio.space("422") == ("arkit52", 52)
+    assert len(studio.open_bank("422").people) == 415
+
+
+def test_people_are_listed_without_opening_them(root, tmp_path):
+    assert known_people("nersemble", root) == known_people("nersemble", root / MONO) == list(PEOPLE)
+    with pytest.raises(RafError, match="no such folder"):
+        known_people("gha", tmp_path / "absent")
+    with pytest.raises(RafError, match="reads no folder"):
+        known_people("studio", root)
+
+
+def test_a_bank_of_the_folders_people_is_built_once_and_again_after_a_change(reading, root, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(root, copy)
+    there = dataclasses.replace(reading, root=str(copy))
+    bank = there.open_bank("404")
+    assert set(bank.people) == {"461", "393"} and there.drivers("404") == ["477"]
+    assert bank.feature_space == "flame100"
+    (stored,) = (path for path in _banks() if "copy" in path.name)
+    before = stored.stat().st_mtime_ns
+    assert there.open_bank("404").checksum == bank.checksum and stored.stat().st_mtime_ns == before
+    track = next(copy.glob("*/461/sequences/EXP-1-head/tracking/*.npz"))
+    os.utime(track, (1, 1))
+    assert there.open_bank("404").checksum == bank.checksum, "the same content makes the same bank"
+    assert len([path for path in _banks() if "copy" in path.name]) == 2
+    assert dataclasses.replace(there, bank="small").open_bank("404").provenance["variant"] == "small"
+
+
+def _banks():
+    return (cache_root() / "banks").glob("*.npz")
+
+
+def test_a_bank_named_by_its_path_is_opened(reading, tmp_path):
+    bank = reading.open_bank("404").restrict(subjects="461")
+    bank.save(tmp_path / "mine.npz")
+    assert dataclasses.replace(reading, bank=str(tmp_path / "mine.npz")).open_bank("404").people == ("461",)
+
+
+def test_faces_of_a_bank_are_read_from_the_recordings(reading):
+    bank = reading.open_bank("404")
+    free = int(np.flatnonzero((bank.subjects == "461") & (bank.sequence == "FREE"))[0])
+    seen = int(np.flatnonzero((bank.subjects == "461") & (bank.sequence == "EXP-5-mouth"))[1])
+    faces = reading.faces(bank, [seen, free], 40)
+    assert faces.shape == (2, 40, 40, 3) and (faces[1] == BLANK).all(), "FREE has no images"
+    person = reading.open("461")
+    t = int(np.flatnonzero((person.sequence == "EXP-5-mouth") & (person.frame == bank.frame[seen]))[0])
+    assert abs(faces[0].astype(int).mean() - person.image(t, 0).mean()) < 3
+
+
+def test_images_that_the_source_lacks_are_grey_and_cannot_be_measured(reading):
+    capture = reading.open("393")
+    (first, *_) = np.flatnonzero(capture.free)
+    assert capture.free.any() and not (capture.free & capture.with_image).any()
+    assert (image_of(capture, first) == BLANK).all()
+    np.testing.assert_array_equal(image_of(capture, 0), capture.image(0, 0))
+    with pytest.raises(RafError, match=r'393 of source nersemble: no held-out frame.*held_out="EMO-2'):
+        reading.to_measure("393")
+    measured = dataclasses.replace(reading, held_out="EXP-1-head").to_measure("393")
+    assert measured.free.sum() == 4 and measured.train.sum() == 8
+    assert reading.to_measure("404").free.sum() == 3
+
+
+def test_held_out_sequences_replace_free():
+    capture = ball_capture()
+    half = np.where(np.arange(len(capture)) % 2, "EXP-5-mouth", capture.sequence)
+    capture = dataclasses.replace(capture, sequence=np.where(capture.free, "FREE", half))
+    names = sorted(set(capture.sequence[capture.train]))
+    one = hold_out(capture, names[:1])
+    np.testing.assert_array_equal(one.free, capture.train & (capture.sequence == names[0]))
+    np.testing.assert_array_equal(one.train, capture.train & (capture.sequence != names[0]))
+    assert not (one.detected & capture.free).any() and capture.free.any()
+    for wrong, message in ((["EXP-99"], "cannot hold out EXP-99"), (["FREE"], "cannot hold out FREE")):
+        with pytest.raises(RafError, match=message):
+            hold_out(capture, wrong)
+    with pytest.raises(RafError, match="all its sequences are held out"):
+        hold_out(capture, names)
+
+
+def test_a_driver_without_truth_moves_the_head_around_the_subjects_mean(reading):
+    target, driver = reading.open("393"), reading.driver_to_measure("404")
+    rows = np.flatnonzero(driver.free)[:2]
+    pose, scale, true = driven(target, driver, rows, target.cameras[0])
+    assert true == [] and pose.shape == (2, 6) and scale.shape == (2,)
+    own = np.flatnonzero(target.train)[:2]
+    pose, _, true = driven(target, target, own, target.cameras[0])
+    np.testing.assert_array_equal(pose, target.pose[own])
+    np.testing.assert_array_equal(true[1], target.image(int(own[1]), 0))
+
+
+def test_samplers_are_checked_in_the_captures_space(reading):
+    bank = reading.open_bank("404")
+    check_sampler(RAF(bank), reading, "404", unseen=["477"])
+    check_sampler(Vanilla(), reading, "404")
+    with pytest.raises(RafError, match="461"):
+        check_sampler(RAF(bank), reading, "404", unseen=["461"])
+    with pytest.raises(RafError, match=r"arkit52.*flame100|flame100.*arkit52"):
+        check_sampler(RAF(Recordings(bank="small").open_bank("422")), reading, "404")
+
+
+def test_samplers_that_a_small_bank_cannot_serve_are_left_out(reading, capsys):
+    bank = reading.open_bank("404")
+    given = NOTEBOOKS["09_beyond"]()
+    usable = usable_samplers(["vanilla", "raf", "raf_people"], given, bank, reading, "404", ["477"])
+    assert list(usable) == ["vanilla", "raf"] and "left out: raf_people" in capsys.readouterr().out
+    assert usable["raf"].describe() == sampler_of("raf", given, bank).describe()
+    with pytest.raises(RafError, match="461"):
+        usable_samplers(["vanilla"], given, bank, reading, "404", ["461"])
+
+
+def test_nobody_for_a_bank_or_to_drive_is_an_error_that_says_so(tmp_path):
+    export_gha(ball_capture(), tmp_path / "alone")
+    alone = Recordings("gha", str(tmp_path), profile="tiny")
+    assert alone.people == ["alone"] and alone.drivers("alone") == []
+    with pytest.raises(RafError, match="holds nobody beside alone for a bank"):
+        alone.open_bank("alone")
+    with pytest.raises(RafError, match="holds nobody who could drive alone"):
+        alone.unseen("alone")
+
+
+def test_folders_of_results_name_the_recordings(root, tmp_path):
+    def name(**values):
+        given = {"source": "nersemble", "subject": "404", "root": str(root), **values}
+        return run_folder("04_train", given).name
+
+    other = tmp_path / root.name
+    other.mkdir()
+    names = [name(), name(root=str(other)), name(held_out="EXP-1-head"), name(features="open42")]
+    assert len(set(names)) == 4 and names[0].startswith("04_train_404_raf_demo_0_nersemble_")
+    assert name(root=os.path.relpath(root)) == names[0], "a relative path is the same folder"
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"source": "nersemble"}, "root is ''.*expected the folder"),
+        ({"source": "gha", "root": "/no/such/folder"}, "root is '/no/such/folder'"),
+        ({"root": "."}, "source studio reads no folder"),
+        ({"features": "bfm64"}, "expected the path of your file of"),
+        ({"features": "bfm64", "model": "/no/model.mat"}, "there is no such file"),
+        ({"model": "model.mat"}, "no file of a face model is needed"),
+        ({"held_out": "FREE"}, "held_out is 'FREE'"),
+        ({"held_out": "EXP-1-head EXP-1-head"}, "each once"),
+    ],
+)
+def test_wrong_recordings_are_refused(values, message):
+    with pytest.raises(RafError, match=message):
+        NOTEBOOKS["04_train"](**values)
+
+
+def test_studio_banks_are_not_rebuilt_for_other_sources(root):
+    with pytest.raises(RafError, match="rebuild makes a bank of the studio's people"):
+        NOTEBOOKS["02_bank"](source="nersemble", root=str(root), rebuild=True)
+
+
+def test_a_space_without_a_bank_says_what_to_do():
+    with pytest.raises(RafError, match="no bank of the feature space open42 ships"):
+        open_bank("", "open42")
