@@ -15,6 +15,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from face_files import flame_parts, gnm_parts, landmark_rows, write
 from mutations import AGAIN, BAD, GOOD, Kind, mutations, watched
 from scipy.io import savemat
 from synthetic import ball_capture
@@ -34,6 +35,9 @@ from raflib.studio.true_landmarks import read_binding
 from raflib.tracking.basel import read_basel
 from raflib.tracking.face import checked_model, default_model
 from raflib.tracking.face_model import LinearFaceModel, read_model
+from raflib.tracking.flame import EMBEDDING, read_flame
+from raflib.tracking.gnm import LANDMARKS, read_gnm
+from raflib.tracking.landmarks import IBUG68
 from raflib.training import Run, fit
 
 DRAW = np.random.default_rng(0)
@@ -290,6 +294,23 @@ def read_head(path: Path) -> object:
     return digest(dict(GaussianAvatar.from_official(path).state_dict()))
 
 
+def flame_file(name: str):
+    def make(folder: Path) -> Path:
+        model = write(folder, flame_parts())
+        return model if name == model.name else folder / name
+
+    return make
+
+
+def gnm_file(name: str):
+    def make(folder: Path) -> Path:
+        np.savez_compressed(folder / "gnm_head.npz", **gnm_parts())
+        (folder / LANDMARKS[1]).write_text(landmark_rows(IBUG68))
+        return folder / name
+
+    return make
+
+
 DATA = runs.data_root()
 KINDS = [
     Kind("bank", bank_file, read_bank),
@@ -315,6 +336,12 @@ KINDS = [
     *(Kind(f"Basel 2009: {name}", basel_2009(name), read_basel_model, "nothing")
       for name in ("01_MorphableModel.mat", "Exp_Pca.bin", "std_exp.txt", "BFM_exp_idx.mat")),
     Kind("Basel 2017", basel_2017, read_basel_model, "nothing"),
+    Kind("FLAME", flame_file("generic_model.pkl"), lambda path: digest(vars_of(read_flame(path))), "nothing"),
+    Kind("FLAME: landmarks", flame_file(EMBEDDING),
+         lambda path: digest(vars_of(read_flame(path.parent / "generic_model.pkl"))), "bytes"),
+    Kind("GNM", gnm_file("gnm_head.npz"), lambda path: digest(vars_of(read_gnm(path, identity=5))), "bytes"),
+    Kind("GNM: landmarks", gnm_file(LANDMARKS[1]),
+         lambda path: digest(vars_of(read_gnm(path.parent / "gnm_head.npz", path, 5))), "nothing"),
     Kind("perceptual weights", copied(weight_file("alex"), "alex.pth"),
          lambda path: digest(load_weights(path, "alex"))),
     Kind("tracker", copied(default_model(), "face_landmarker.task"),

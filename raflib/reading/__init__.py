@@ -14,9 +14,10 @@ from raflib.reading.files import FileError, checked_file, damage_named, read_byt
 from raflib.reading.hdf5 import read_hdf5
 from raflib.reading.matlab import read_matlab
 from raflib.reading.npy import read_npy
+from raflib.reading.pickled import read_pickle
 from raflib.reading.text import parsed_json, read_json, read_table
 
 __all__ = [
     "Array", "FileError", "checked_file", "damage_named", "parsed_json", "read_arrays", "read_bytes", "read_hdf5",
-    "read_json", "read_matlab", "read_npy", "read_table", "seal_of",
+    "read_json", "read_matlab", "read_npy", "read_pickle", "read_table", "seal_of",
 ]  # fmt: skip

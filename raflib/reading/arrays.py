@@ -65,7 +65,7 @@ def read_arrays(
         if missing := [name for name in needed if name not in infos]:
             raise ValueError(f"{', '.join(missing)} missing")
         members = [_member(file, name, info, array) for name, (info, array) in infos.items()]
-        _check_lengths(members)
+        check_shapes({m.name: m.shape for m in members}, {m.name: m.wanted for m in members})
         total = sum(member.info.file_size for member in members)
         if total > allowed_bytes(path, most):
             raise ValueError(f"its {path.stat().st_size} bytes would unpack to {total}")
@@ -121,20 +121,24 @@ def _member(file: zipfile.ZipFile, name: str, info: zipfile.ZipInfo, wanted: Arr
     return _Member(name, info, wanted, dtype, shape, fortran, offset)
 
 
-def _check_lengths(members: list[_Member]) -> None:
-    """ValueError unless every array has the shape that is wanted, a name of a dimension being one length in all."""
+def check_shapes(shapes: Mapping[str, tuple[int, ...]], wanted: Mapping[str, Array]) -> None:
+    """ValueError unless every array has the shape that is wanted, a name of a dimension being one length in all.
+
+    `shapes` and `wanted` have the arrays' names.
+    """
     lengths: dict[str, int] = {}
-    for member in members:
-        if member.wanted.shape is None:
+    for name, shape in shapes.items():
+        expected = wanted[name].shape
+        if expected is None:
             continue
-        parts = member.wanted.shape.split()
-        fits = len(parts) == len(member.shape) and all(
+        parts = expected.split()
+        fits = len(parts) == len(shape) and all(
             size == (int(part) if part.isdigit() else lengths.setdefault(part, size))
-            for part, size in zip(parts, member.shape, strict=True)
+            for part, size in zip(parts, shape, strict=True)
         )
         if not fits:
-            expected = ", ".join(f"{part} = {lengths[part]}" if part in lengths else part for part in parts)
-            raise ValueError(f"{member.name} has shape {list(member.shape)}, expected [{expected}]")
+            words = ", ".join(f"{part} = {lengths[part]}" if part in lengths else part for part in parts)
+            raise ValueError(f"{name} has shape {list(shape)}, expected [{words}]")
 
 
 def _unpacked(file: zipfile.ZipFile, member: _Member) -> np.ndarray:

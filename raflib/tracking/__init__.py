@@ -2,13 +2,15 @@
 
 `FaceTracker` sees one image; `track_views` sees one moment from several calibrated cameras and triangulates.
 `head_pose` turns landmarks over time into head poses and the person's neutral landmarks; `head_map` makes the poses
-finer. Linear face models (`open_model`, `read_basel`) turn landmarks into identity, expression and pose (`fit_views`,
-`fit_points`, `refit`). Nothing here knows where images come from.
+finer. Linear face models (`open_model`, `read_basel`, `read_flame`, `read_gnm`) turn landmarks into identity,
+expression and pose (`fit_views`, `fit_points`, `refit`). Nothing here knows where images come from.
 """
 
 from raflib.tracking.basel import read_basel
 from raflib.tracking.face import ARKIT52, FaceTracker, Observation, default_model
 from raflib.tracking.face_model import Landmarks, LinearFaceModel, open_model, read_model, write_model
+from raflib.tracking.flame import read_flame
+from raflib.tracking.gnm import read_gnm
 from raflib.tracking.head_map import HeadMap, grey, map_head
 from raflib.tracking.head_pose import constant_size, head_poses, landmarks_from_matrix, neutral_face, single_view_camera
 from raflib.tracking.morphable import FaceFit, fit_points, fit_views, refit
@@ -38,6 +40,8 @@ __all__ = [
     "neutral_face",
     "open_model",
     "read_basel",
+    "read_flame",
+    "read_gnm",
     "read_model",
     "refit",
     "single_view_camera",
