@@ -219,7 +219,7 @@ class TrainConfig:
     perceptual_crop: int = 512  # pixels of the square it sees; published 512
     relocate_every: int = 0  # steps between two relocations of useless Gaussians; 0: never
     checkpoint_every: int = 2_000  # steps
-    cache_gib: float = 4.0  # GiB of images in memory; changes no result
+    cache_gib: float = 2.5  # GiB of images in memory; changes no result
     precision: str = "float32"  # "bfloat16" for upsampler and perceptual network, on CUDA
     compile: bool = False  # compile the upsampler, on CUDA
 
