@@ -2,14 +2,16 @@
 
 Pure functions on arrays of expression features. `mmd`, `kl` and `b2t` are the metrics. `training_sets` samples
 equal-sized Vanilla and +RAF sets, and `table` measures them. `effective_rank`, `precision_recall`, `beyond`,
-`by_sequence`, `by_dimension` and `clip_distance` are further measures for any data. All compute in float64 and block by
-block, so that 20,000 × 100,000 frames fit in two gigabytes.
+`by_sequence`, `by_dimension` and `clip_distance` are further measures for any data. `retrieval` says how near
+neighbours truly are, where the truth is known. All compute in float64 and block by block, so that 20,000 × 100,000
+frames fit in two gigabytes.
 """
 
 from raflib.coverage.clip import ClipDistance, clip_distance
 from raflib.coverage.density import TAIL_FLOOR, Projection, log_density, pca
 from raflib.coverage.metrics import b2t, kl, mmd
 from raflib.coverage.pairs import median_distance, nearest, nearest_distance
+from raflib.coverage.retrieval import Retrieval, retrieval, retrieval_table
 from raflib.coverage.spread import (
     PrecisionRecall,
     beyond,
@@ -27,6 +29,7 @@ __all__ = [
     "ClipDistance",
     "PrecisionRecall",
     "Projection",
+    "Retrieval",
     "TrainingSets",
     "b2t",
     "beyond",
@@ -43,6 +46,8 @@ __all__ = [
     "nearest_distance",
     "pca",
     "precision_recall",
+    "retrieval",
+    "retrieval_table",
     "spacing",
     "table",
     "training_sets",

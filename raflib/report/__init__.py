@@ -15,6 +15,7 @@ from raflib.report.page import pca_page
 from raflib.report.paper_table1 import PAPER, PAPER_ROW, table1, table1_text
 from raflib.report.picking import different, moments, seconds, views
 from raflib.report.plane import evenly, pca_figure, variants_figure
+from raflib.report.retrieval_figure import retrieval_figure
 from raflib.report.signal_figures import agreement_figure, signals_figure
 from raflib.report.tables import arrow, compare, table, to_markdown
 
@@ -43,6 +44,7 @@ __all__ = [
     "pca_figure",
     "pca_page",
     "portrait",
+    "retrieval_figure",
     "seconds",
     "sequence_figure",
     "signals_figure",
