@@ -140,6 +140,12 @@ def colour_count(image, name):
     return (np.abs(np.asarray(image).astype(int) - value).sum(-1) < 12).sum()
 
 
+@pytest.mark.filterwarnings("error")
+def test_coverage_figure_of_values_that_are_all_zero():
+    data = pd.DataFrame([{"subject": "422", "method": method, "recall": 0.0} for method in ("vanilla", "raf")])
+    assert colour_count(report.coverage_figure(data), "raf") > 0
+
+
 def test_coverage_figure_shows_every_subject_and_measure(tmp_path):
     data = pd.DataFrame(
         [

@@ -56,15 +56,14 @@ def coverage_figure(rows: pd.DataFrame, path: str | Path | None = None) -> Image
         for ax, measure in zip(axes, measures, strict=True):
             before, after = wide[measure, "vanilla"].to_numpy(), wide[measure, "raf"].to_numpy()
             goal = wide[measure].get("drivers", pd.Series(np.nan, wide.index)).to_numpy()
-            change = 100 * (np.nanmean(after) / np.nanmean(before) - 1)
-            mean = " on average" if len(names) > 1 else ""
-            ax.set_title(f"{MEASURES[measure]}   ({change:+.0f} %{mean})".replace("-", "−"), loc="left", fontsize=9)
+            ax.set_title(f"{MEASURES[measure]}{_change(before, after)}".replace("-", "−"), loc="left", fontsize=9)
             ax.plot([before, after], [places - 0.18, places + 0.18], color="#C8C8C8", linewidth=2, zorder=1)
             _marks(ax, before, after, places - 0.18, PALETTE["vanilla"], "o", "Vanilla")
             _marks(ax, after, before, places + 0.18, PALETTE["raf"], "D", "+RAF")
             _marks(ax, goal, np.full(len(names), -np.inf), places, PALETTE["truth"], "|", "the drivers' own (the goal)")
             low, high = (f([before, after, goal]) for f in (np.nanmin, np.nanmax))
             room = max(0.25 * abs(high) - (high - low), 0.8 * (high - low)) / 2  # the numbers stand beside the marks
+            room = room or 0.5  # all values are 0
             ax.set_xlim(low - room, high + room)
             ax.locator_params(axis="x", nbins=4)
             ax.set_xticks([x for x in ax.get_xticks() if low - room <= x <= min(high + room, LARGEST.get(measure, x))])
@@ -78,6 +77,14 @@ def coverage_figure(rows: pd.DataFrame, path: str | Path | None = None) -> Image
         note = "axes do not begin at 0; each spans a quarter of its value or more"
         figure.legend(handles, texts, loc="outside lower center", ncols=count, title=note)
         return as_image(figure, path)
+
+
+def _change(before: np.ndarray, after: np.ndarray) -> str:
+    """The change of the means in percent, as the end of a title; nothing where it begins at 0."""
+    start = np.nanmean(before)
+    if start == 0:
+        return ""
+    return f"   ({100 * (np.nanmean(after) / start - 1):+.0f} %{' on average' if len(before) > 1 else ''})"
 
 
 def _marks(
