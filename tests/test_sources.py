@@ -275,8 +275,11 @@ def test_video_capture(footage, tmp_path, monkeypatch):
     assert capture.free.tolist() == [False] * 12 + [True] * 3 and set(capture.sequence[:12]) == {
         "clip-00", "clip-01", "clip-02",
     }  # fmt: skip
-    assert capture.image(0, 0).shape == (96, 96, 3) and (capture.mask(0, 0) == 255).all()
-    assert capture.background.shape == (96, 96, 3) and capture.truth is None
+    assert capture.image(0, 0).shape == (96, 96, 3) and capture.background is None and capture.truth is None
+    for t in (0, 7, 14):
+        mask, inside = capture.mask(t, 0), capture.cameras[0].project(capture.landmarks[t]).astype(int)
+        assert 0.2 < (mask > 128).mean() < 0.8 and (mask[inside[:, 1], inside[:, 0]] > 128).mean() > 0.98
+        assert (capture.image(t, 0)[mask == 0] > 225).all() and (capture.image(t, 0)[0] == 255).all()
     pixels = capture.cameras[0].project(capture.landmarks)
     assert (pixels > 5).all() and (pixels < 91).all()  # the window holds the whole face
     assert np.ptp(pixels[..., 1]) > 30

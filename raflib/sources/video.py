@@ -1,10 +1,9 @@
 """Any video with a face → a monocular `Capture`.
 
-The person is cut out with one fixed square window, found by looking at frames spread over the whole video. Every frame
-is tracked on its own. Metric landmarks come from one view with an assumed lens (see `raflib.tracking.head_pose`). There
-is no segmentation: masks are 255 everywhere, and the still background is the per-pixel median of the frames. The last
-fifth of the frames with a face is named FREE and held out; the frames before it are cut into clips. `time` says when
-each frame is shown.
+One fixed square window around the person is found in frames spread over the whole video. Every frame is tracked on its
+own. Metric landmarks come from one view with an assumed lens (see `raflib.tracking.head_pose`). Images show the person
+on white, and masks are the person's alpha (see `raflib.tracking.matte`). The last fifth of the frames with a face is
+named FREE and held out; the frames before it are cut into clips. `time` says when each frame is shown.
 """
 
 from __future__ import annotations
@@ -26,12 +25,13 @@ from raflib.images import lanczos
 from raflib.reading.names import content_hash, short_name
 from raflib.runs import cache_root
 from raflib.sources._store import ImageStore, load_tracks, save_tracks
-from raflib.sources._tracked import films_tracked_by
+from raflib.sources._tracked import evenly, films_tracked_by
 from raflib.sources._video_frames import read_frames
 from raflib.sources._video_info import VideoInfo, open_film, read_info, typical_spacing
 from raflib.sources._window import find_window
 from raflib.tracking import (
     FaceTracker,
+    Matte,
     constant_size,
     head_poses,
     landmarks_from_matrix,
@@ -40,13 +40,15 @@ from raflib.tracking import (
 )
 from raflib.tracking.head_pose import MIN_FRAMES
 from raflib.tracking.landmarks import GROUPS
+from raflib.tracking.matte import MODEL_SHA256
 
 FEATURE_SPACE = "arkit52"
-TRACKS_VERSION = 2
+TRACKS_VERSION = 3
 """Raised when tracks of the same video and settings would come out differently."""
 SIGNALS = ("expression", "landmarks", "pose", "scale", "neutral", "sequence", "frame", "detected", "time")
-SCENE = ("background", "distance", "notes")
-BACKGROUND_SAMPLES = 100
+SCENE = ("distance", "notes")
+ROOM_SAMPLES = 32
+"""Frames from which the room behind the person is learned."""
 
 
 @dataclass(frozen=True)
@@ -170,12 +172,14 @@ def _track(info: VideoInfo, profile: VideoProfile, store: ImageStore) -> dict[st
     numbers, path = thinned(info.times, profile), info.path
     if len(numbers) < MIN_FRAMES:
         raise RafError(f"{path}: holds {len(info.times)} frames, at least {MIN_FRAMES} are needed; use a longer video")
-    expression, landmarks, frame, still = [], [], [], []
-    opaque = np.full((profile.size, profile.size), 255, np.uint8)
+    expression, landmarks, frame, matte = [], [], [], Matte()
     with FaceTracker() as tracker:
         probes = {int(numbers[len(numbers) * probe // profile.probes]) for probe in range(profile.probes)}
         looked_at = (image for _, image in read_frames(info, probes))
         (x, y, side), elsewhere = find_window(str(path), looked_at, profile.margin, tracker)
+        spread = set(numbers[evenly(len(numbers), ROOM_SAMPLES)].tolist())
+        windows = (image[y : y + side, x : x + side] for _, image in read_frames(info, spread))
+        room = matte.empty_room([lanczos(window, profile.size, profile.size) for window in windows])
         frames = read_frames(info, set(numbers.tolist()))
         for number, image in tqdm(frames, total=len(numbers), desc=f"tracking {path.name[:40]}"):
             window = np.ascontiguousarray(image[y : y + side, x : x + side])
@@ -194,9 +198,7 @@ def _track(info: VideoInfo, profile: VideoProfile, store: ImageStore) -> dict[st
                 landmarks.append(landmarks_from_matrix(found, profile.size))
             row = len(frame)
             frame.append(number)
-            store.put(row, 0, small, opaque)
-            if row % max(1, len(numbers) // BACKGROUND_SAMPLES) == 0:
-                still.append(small)
+            store.put(row, 0, *matte.cut_out(small, room))
     count, notes = len(expression), [*info.notes, *filter(None, [elsewhere])]
     detected = np.array([np.isfinite(row).all() for row in expression])
     if detected.sum() < MIN_FRAMES:
@@ -217,8 +219,7 @@ def _track(info: VideoInfo, profile: VideoProfile, store: ImageStore) -> dict[st
     return {
         "expression": np.array(expression, np.float32), "landmarks": points.astype(np.float32), "pose": pose,
         "scale": scale, "neutral": neutral, "sequence": sequence, "frame": np.array(frame), "detected": detected,
-        "time": times, "background": np.median(still, axis=0).astype(np.uint8), "distance": np.array(distance),
-        "notes": np.array(notes, dtype=str),
+        "time": times, "distance": np.array(distance), "notes": np.array(notes, dtype=str),
     }  # fmt: skip
 
 
@@ -233,7 +234,7 @@ def open(subject: str, profile: str = "demo", root: str | Path | None = None) ->
     if profile not in PROFILES:
         raise RafError(f"video profile {profile!r} is not known; choose one of {', '.join(PROFILES)}")
     path, settings = find_video(subject, root), PROFILES[profile]
-    made = films_tracked_by(TRACKS_VERSION)
+    made = (*films_tracked_by(TRACKS_VERSION), MODEL_SHA256)
     recording = hashlib.sha256(repr((content_hash(path), asdict(settings), made)).encode()).hexdigest()
     name = path.stem if root is None else subject
     tracks_path = cache_root() / "video" / f"{short_name(path.stem)}-{recording[:16]}.npz"
@@ -249,8 +250,6 @@ def open(subject: str, profile: str = "demo", root: str | Path | None = None) ->
     for note in tracks.pop("notes"):
         warnings.warn(f"{path}: {note}", stacklevel=3)
     camera = single_view_camera(settings.size, float(tracks.pop("distance")))
-    background = tracks.pop("background").astype(np.float32) / 255
     return Capture(
-        name, FEATURE_SPACE, cameras=[camera], groups=GROUPS, frames=store, background=background, recording=recording,
-        **tracks,
+        name, FEATURE_SPACE, cameras=[camera], groups=GROUPS, frames=store, recording=recording, **tracks
     )  # fmt: skip
