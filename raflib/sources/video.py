@@ -1,16 +1,17 @@
 """Any video with a face → a monocular `Capture`.
 
-One fixed square window around the person is found in frames spread over the whole video. Every frame is tracked on its
-own. Metric landmarks come from one view with an assumed lens (see `raflib.tracking.head_pose`). Images show the person
-on white, and masks are the person's alpha (see `raflib.tracking.matte`). The last fifth of the frames with a face is
-named FREE and held out; the frames before it are cut into clips. `time` says when each frame is shown.
+One fixed square window around the main person is found in frames spread over the whole video, without black bars. Every
+frame is tracked on its own, and a cut starts a new sequence. Metric landmarks come from one view with an assumed lens
+(see `raflib.tracking.head_pose`). Images show the person on white, and masks are the person's alpha (see
+`raflib.tracking.matte`). The last fifth of the frames with a face is named FREE and held out; the frames before it are
+cut into clips. `time` says when each frame is shown.
 """
 
 from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NoReturn
@@ -24,6 +25,7 @@ from raflib.errors import RafError
 from raflib.images import lanczos
 from raflib.reading.names import content_hash, short_name
 from raflib.runs import cache_root
+from raflib.sources._main_face import MainFace
 from raflib.sources._store import ImageStore, load_tracks, save_tracks
 from raflib.sources._tracked import evenly, films_tracked_by
 from raflib.sources._video_frames import read_frames
@@ -49,6 +51,8 @@ SIGNALS = ("expression", "landmarks", "pose", "scale", "neutral", "sequence", "f
 SCENE = ("distance", "notes")
 ROOM_SAMPLES = 32
 """Frames from which the room behind the person is learned."""
+TOLD = 5
+"""Cuts whose times are told."""
 
 
 @dataclass(frozen=True)
@@ -156,15 +160,17 @@ def _nearest_to_grid(times: np.ndarray, spacing: float, length: float) -> np.nda
     return rows[point[rows] < round(length / spacing)]
 
 
-def name_sequences(detected: Bool[np.ndarray, "T"], profile: VideoProfile) -> np.ndarray:
+def name_sequences(detected: Bool[np.ndarray, "T"], profile: VideoProfile, cuts: Sequence[int] = ()) -> np.ndarray:
     """Sequence names [T]: "clip-00", "clip-01", …, then FREE from the held-out share of frames with a face to the end.
 
-    Clips hold equally many frames with a face. At least one frame with a face is held out.
+    Clips hold equally many frames with a face, except that a further one begins at each of the `cuts` (rows). At least
+    one frame with a face is held out.
     """
     found = int(detected.sum())
     train = found - max(1, round(found * profile.held_out))
     before = np.cumsum(detected) - detected  # frames with a face before each frame
     clip = np.minimum(before, max(train - 1, 0)) * profile.clips // max(train, 1)
+    clip += np.searchsorted(np.asarray(cuts, int), np.arange(len(detected)), side="right")
     return np.where(before < train, [f"clip-{number:02d}" for number in clip], HELD_OUT)
 
 
@@ -180,12 +186,13 @@ def _track(info: VideoInfo, profile: VideoProfile, store: ImageStore) -> dict[st
         spread = set(numbers[evenly(len(numbers), ROOM_SAMPLES)].tolist())
         windows = (image[y : y + side, x : x + side] for _, image in read_frames(info, spread))
         room = matte.empty_room([lanczos(window, profile.size, profile.size) for window in windows])
+        main_face = MainFace(tracker, profile.tracking_size, typical_spacing(info.times[numbers]))
         frames = read_frames(info, set(numbers.tolist()))
         for number, image in tqdm(frames, total=len(numbers), desc=f"tracking {path.name[:40]}"):
             window = np.ascontiguousarray(image[y : y + side, x : x + side])
             small, large = (lanczos(window, size, size) for size in (profile.size, profile.tracking_size))
             try:
-                found = tracker(large)
+                found = main_face(large)
             except RafError as error:
                 raise RafError(f"{path}: frame {number}: {error}") from None
             if found is None:
@@ -199,7 +206,8 @@ def _track(info: VideoInfo, profile: VideoProfile, store: ImageStore) -> dict[st
             row = len(frame)
             frame.append(number)
             store.put(row, 0, *matte.cut_out(small, room))
-    count, notes = len(expression), [*info.notes, *filter(None, [elsewhere])]
+    count, cuts = len(expression), main_face.cuts
+    notes = [*info.notes, *filter(None, [elsewhere, _cuts_told(info.times[frame][cuts])])]
     detected = np.array([np.isfinite(row).all() for row in expression])
     if detected.sum() < MIN_FRAMES:
         seen = f" ({'; '.join(notes)})" if notes else ""
@@ -209,9 +217,11 @@ def _track(info: VideoInfo, profile: VideoProfile, store: ImageStore) -> dict[st
     if not np.ptp(np.array(landmarks)[detected], axis=0).any():
         raise RafError(f"{path}: the face does not move at all, as in a photograph; use a video of a moving face")
     times = info.times[frame]
-    sequence = name_sequences(detected, profile)
-    # Poses are smoothed over frames that follow each other: a gap in time counts as a missing number.
-    order = np.concatenate([[0], np.cumsum(np.where(np.diff(times) > 2.5 * typical_spacing(times), 2, 1))])
+    sequence = name_sequences(detected, profile, cuts)
+    # Poses are smoothed over frames that follow each other: a gap in time or a cut counts as a missing number.
+    apart = np.diff(times) > 2.5 * typical_spacing(times)
+    apart[np.array(cuts, int) - 1] = True
+    order = np.concatenate([[0], np.cumsum(np.where(apart, 2, 1))])
     points = constant_size(np.array(landmarks), detected)
     distance = float(np.nanmedian(points[..., 2]))
     points[..., 2] -= distance  # the world's origin is the middle of the head
@@ -223,13 +233,21 @@ def _track(info: VideoInfo, profile: VideoProfile, store: ImageStore) -> dict[st
     }  # fmt: skip
 
 
+def _cuts_told(times: Float[np.ndarray, "K"]) -> str:
+    """A sentence about the cuts at `times` (seconds); "" without a cut."""
+    if not len(times):
+        return ""
+    shown = ", ".join(f"{time:.1f}" for time in times[:TOLD]) + (" …" if len(times) > TOLD else "")
+    return f"it has {len(times)} cut{'s' if len(times) > 1 else ''} (at {shown} s); each starts a new sequence"
+
+
 def open(subject: str, profile: str = "demo", root: str | Path | None = None) -> Capture:
     """A monocular capture of the video `root` (or of `<subject>.*` in the folder `root`, or of the path `subject`).
 
     Tracks and cut-out images are cached by the file's hash, the settings and how they are made. Warns, naming the
-    file, if it is cut short, changes its size, or shows faces in several places. Raises RafError, one line naming the
-    file, if it is missing, is not a video, shows no face (with the number of frames searched), or if its cache is
-    damaged.
+    file, if it is cut short, changes its size, has cuts, or shows faces in several places. Raises RafError, one line
+    naming the file, if it is missing, is not a video, shows no face (with the number of frames searched), or if its
+    cache is damaged.
     """
     if profile not in PROFILES:
         raise RafError(f"video profile {profile!r} is not known; choose one of {', '.join(PROFILES)}")
