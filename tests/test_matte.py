@@ -9,7 +9,7 @@ from raflib.images import lanczos
 from raflib.runs import data_root
 from raflib.tracking import Matte
 from raflib.tracking import matte as matte_module
-from raflib.tracking.matte import _filled, _one_person, checked_model
+from raflib.tracking.matte import _filled, _one_person, checked_model, without_gaps
 
 pytest.importorskip("cv2", reason="OpenCV is not installed")
 
@@ -74,6 +74,14 @@ def test_the_outline_is_finer_than_the_network_and_the_room_helps(matte, people,
     coarse, found, better, plain, alone, helped = np.mean(errors, 0)
     assert found < finer * coarse and better < helps * found
     assert alone < max(finer, 0.99) * plain and helped < helps * alone
+
+
+def test_gaps_of_the_room_are_closed(matte, people, room):
+    learned = matte.empty_room([before(person, room) for person in people])
+    whole, known = without_gaps(learned), np.isfinite(learned).all(-1)
+    np.testing.assert_array_equal(whole[known], np.rint(255 * learned[known]))
+    edge = whole[1:][known[:-1] & ~known[1:]].astype(int) - whole[:-1][known[:-1] & ~known[1:]]
+    assert np.abs(edge).mean() < 10, "colours continue at the gap's border"
 
 
 def test_another_exposure_changes_little(matte, people, room):

@@ -2,9 +2,10 @@
 
 One fixed square window around the main person is found in frames spread over the whole video, without black bars. Every
 frame is tracked on its own, and a cut starts a new sequence. Metric landmarks come from one view with an assumed lens
-(see `raflib.tracking.head_pose`). Images show the person on white, and masks are the person's alpha (see
-`raflib.tracking.matte`). The last fifth of the frames with a face is named FREE and held out; the frames before it are
-cut into clips. `time` says when each frame is shown.
+(see `raflib.tracking.head_pose`). Masks are the person's alpha (see `raflib.tracking.matte`). Where the camera stands
+still, images keep the room and the empty room is the background; otherwise they show the person on white. The last
+fifth of the frames with a face is named FREE and held out; the frames before it are cut into clips. `time` says when
+each frame is shown.
 """
 
 from __future__ import annotations
@@ -42,13 +43,13 @@ from raflib.tracking import (
 )
 from raflib.tracking.head_pose import MIN_FRAMES
 from raflib.tracking.landmarks import GROUPS
-from raflib.tracking.matte import MODEL_SHA256
+from raflib.tracking.matte import MODEL_SHA256, without_gaps
 
 FEATURE_SPACE = "arkit52"
 TRACKS_VERSION = 3
 """Raised when tracks of the same video and settings would come out differently."""
 SIGNALS = ("expression", "landmarks", "pose", "scale", "neutral", "sequence", "frame", "detected", "time")
-SCENE = ("distance", "notes")
+SCENE = ("background", "distance", "notes")
 ROOM_SAMPLES = 32
 """Frames from which the room behind the person is learned."""
 TOLD = 5
@@ -205,7 +206,8 @@ def _track(info: VideoInfo, profile: VideoProfile, store: ImageStore) -> dict[st
                 landmarks.append(landmarks_from_matrix(found, profile.size))
             row = len(frame)
             frame.append(number)
-            store.put(row, 0, *matte.cut_out(small, room))
+            white, alpha = matte.cut_out(small, room)
+            store.put(row, 0, white if room is None else small, alpha)
     count, cuts = len(expression), main_face.cuts
     notes = [*info.notes, *filter(None, [elsewhere, _cuts_told(info.times[frame][cuts])])]
     detected = np.array([np.isfinite(row).all() for row in expression])
@@ -225,11 +227,12 @@ def _track(info: VideoInfo, profile: VideoProfile, store: ImageStore) -> dict[st
     points = constant_size(np.array(landmarks), detected)
     distance = float(np.nanmedian(points[..., 2]))
     points[..., 2] -= distance  # the world's origin is the middle of the head
+    background = np.zeros((0, 0, 3), np.uint8) if room is None else without_gaps(room)
     neutral, pose, scale = neutral_face(points, head_poses(points, detected, sequence, order), 0.1)
     return {
         "expression": np.array(expression, np.float32), "landmarks": points.astype(np.float32), "pose": pose,
         "scale": scale, "neutral": neutral, "sequence": sequence, "frame": np.array(frame), "detected": detected,
-        "time": times, "distance": np.array(distance), "notes": np.array(notes, dtype=str),
+        "time": times, "background": background, "distance": np.array(distance), "notes": np.array(notes, dtype=str),
     }  # fmt: skip
 
 
@@ -268,6 +271,8 @@ def open(subject: str, profile: str = "demo", root: str | Path | None = None) ->
     for note in tracks.pop("notes"):
         warnings.warn(f"{path}: {note}", stacklevel=3)
     camera = single_view_camera(settings.size, float(tracks.pop("distance")))
+    room = tracks.pop("background").astype(np.float32) / 255
     return Capture(
-        name, FEATURE_SPACE, cameras=[camera], groups=GROUPS, frames=store, recording=recording, **tracks
+        name, FEATURE_SPACE, cameras=[camera], groups=GROUPS, frames=store, background=room if room.size else None,
+        recording=recording, **tracks,
     )  # fmt: skip

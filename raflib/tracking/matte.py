@@ -113,6 +113,15 @@ class Matte:
         return room
 
 
+def without_gaps(room: Float[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
+    """The room of `Matte.empty_room` as an image; where it was never seen, colours continue from the gap's border."""
+    import cv2
+
+    known = np.isfinite(room).all(-1)
+    seen = np.rint(255 * np.nan_to_num(room)).astype(np.uint8)
+    return cv2.inpaint(seen, (~known).astype(np.uint8), _pixels(REACH, room.shape), cv2.INPAINT_TELEA)
+
+
 def _one_person(alpha: Float[np.ndarray, "H W"]) -> Float[np.ndarray, "H W"]:
     """Only the largest part of the alpha, with what is within `NEAR` of it: objects in the room are left out."""
     import cv2
