@@ -15,6 +15,7 @@ from raflib.errors import RafError
 from raflib.reading.names import content_hash, file_name, short_name
 from raflib.report import seconds
 from raflib.sources import open_capture, video
+from raflib.sources._following import following_window
 from raflib.sources._main_face import MainFace
 from raflib.sources._video_frames import read_frames
 from raflib.sources._video_info import read_info, typical_spacing
@@ -504,3 +505,25 @@ def test_another_face_does_not_take_the_main_ones_place():
     assert follow.cuts == []
     slow = MainFace(tracker, 128, 1.0)  # between images that are a second apart, a head may be anywhere
     assert [slow(image(face)).points[0, 0] for face in (main, other)] == [20, 80]
+
+
+def test_the_window_follows_a_face_that_moves_through_the_image(tmp_path, red_faces):
+    places = [(10 + round(5.5 * number), 30) for number in range(38)]
+    path = film(tmp_path / "walks.mp4", [scene(place, 16, 256) for place in places])
+    with pytest.warns(UserWarning, match=r"walks\.mp4: the face moves through the image; the window follows it"):
+        capture = open_capture("video", "walks", "tiny", path)
+    assert capture.detected.all() and capture.background is None
+    middle = capture.cameras[0].project(capture.landmarks).mean(1)
+    assert (np.abs(middle - 24) < 20).all(), "the face stays in the window"
+
+
+def test_a_window_follows_only_steady_travel():
+    times = np.arange(60) / 10
+    boxes = np.array([[10 + 6 * k, 50, 40 + 6 * k, 80] for k in range(60)], float)
+    corners, side = following_window(boxes, times, times, (0, 10, 400, 200), 2.0)
+    assert side == 75 and np.abs(corners[15:45, 0] + side / 2 - (25 + 6 * np.arange(15, 45))).max() < 3
+    assert (corners >= [0, 10]).all() and (corners + side <= [400, 200]).all()
+    fewer, _ = following_window(boxes[::4], times[::4], times, (0, 10, 400, 200), 2.0)
+    assert np.abs(fewer - corners)[:45].max() < 6
+    boxes[30:] += [60, 0, 60, 0]
+    assert following_window(boxes, times, times, (0, 10, 400, 200), 2.0) is None

@@ -7,6 +7,7 @@ summed over the frames, is largest.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
@@ -75,10 +76,27 @@ def without_bars(peaks: UInt8[np.ndarray, "n"]) -> tuple[int, int]:
     return first, (end - 1 if 0 < len(peaks) - end <= BAR * len(peaks) else len(peaks))
 
 
+@dataclass(frozen=True)
+class Window:
+    """A fixed square window.
+
+    Attributes:
+        x, y, side: its place in the image (pixels).
+        inner: (left, top, right, bottom) of the image without black bars.
+        note: a sentence if faces lie outside of the window, else "".
+    """
+
+    x: int
+    y: int
+    side: int
+    inner: tuple[int, int, int, int]
+    note: str
+
+
 def find_window(
     name: str, images: Iterable[np.ndarray], margin: float, tracker: Callable[[np.ndarray], Observation | None]
-) -> tuple[tuple[int, int, int], str]:
-    """The window (x, y, side) for a video's `images` (all of one size), and a note if faces lie outside it, else "".
+) -> Window:
+    """The window for a video's `images` (all of one size).
 
     Raises RafError, beginning with `name`, when no image shows a face.
     """
@@ -96,13 +114,11 @@ def find_window(
     shape = (bottom - top, right - left)
     kept = main_place(shown, *shape, margin)
     x, y, side = square_window(shown[kept], *shape, margin)
-    window = (x + left, y + top, side)
-    if kept.all():
-        return window, ""
-    return window, (
+    note = "" if kept.all() else (
         f"of {looked} frames looked at, {kept.sum()} show a face in one place and {(~kept).sum()} elsewhere (another "
         "person or another seat); only the first place is cut out"
-    )
+    )  # fmt: skip
+    return Window(x + left, y + top, side, (left, top, right, bottom), note)
 
 
 def box_of(face: Observation) -> Float[np.ndarray, "4"]:

@@ -1,11 +1,11 @@
 """Any video with a face → a monocular `Capture`.
 
-One fixed square window around the main person is found in frames spread over the whole video, without black bars. Every
-frame is tracked on its own, and a cut starts a new sequence. Metric landmarks come from one view with an assumed lens
-(see `raflib.tracking.head_pose`). Masks are the person's alpha (see `raflib.tracking.matte`). Where the camera stands
-still, images keep the room and the empty room is the background; otherwise they show the person on white. The last
-fifth of the frames with a face is named FREE and held out; the frames before it are cut into clips. `time` says when
-each frame is shown.
+One square window around the main person is found in frames spread over the whole video, without black bars. It is
+fixed, or slowly follows a face that moves too far. Every frame is tracked on its own, and a cut starts a new sequence.
+Metric landmarks come from one view with an assumed lens (see `raflib.tracking.head_pose`). Masks are the person's alpha
+(see `raflib.tracking.matte`). Where the camera stands still, images keep the room and the empty room is the background;
+otherwise they show the person on white. The last fifth of the frames with a face is named FREE and held out; the frames
+before it are cut into clips. `time` says when each frame is shown.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from raflib.errors import RafError
 from raflib.images import lanczos
 from raflib.reading.names import content_hash, short_name
 from raflib.runs import cache_root
+from raflib.sources._following import Windows, find_windows
 from raflib.sources._main_face import MainFace
 from raflib.sources._store import ImageStore, load_tracks, save_tracks
 from raflib.sources._tracked import evenly, films_tracked_by
 from raflib.sources._video_frames import read_frames
 from raflib.sources._video_info import VideoInfo, open_film, read_info, typical_spacing
-from raflib.sources._window import find_window
 from raflib.tracking import (
     FaceTracker,
     Matte,
@@ -175,22 +175,25 @@ def name_sequences(detected: Bool[np.ndarray, "T"], profile: VideoProfile, cuts:
     return np.where(before < train, [f"clip-{number:02d}" for number in clip], HELD_OUT)
 
 
+def _some_crops(info: VideoInfo, numbers: Int[np.ndarray, "T"], windows: Windows, size: int) -> list[np.ndarray]:
+    """The windows of some frames, `size` pixels a side."""
+    rows = evenly(len(numbers), ROOM_SAMPLES).tolist()
+    shown = read_frames(info, set(numbers[rows].tolist()))
+    return [lanczos(windows.cut(image, int(np.searchsorted(numbers, number))), size, size) for number, image in shown]
+
+
 def _track(info: VideoInfo, profile: VideoProfile, store: ImageStore) -> dict[str, np.ndarray]:
     numbers, path = thinned(info.times, profile), info.path
     if len(numbers) < MIN_FRAMES:
         raise RafError(f"{path}: holds {len(info.times)} frames, at least {MIN_FRAMES} are needed; use a longer video")
     expression, landmarks, frame, matte = [], [], [], Matte()
     with FaceTracker() as tracker:
-        probes = {int(numbers[len(numbers) * probe // profile.probes]) for probe in range(profile.probes)}
-        looked_at = (image for _, image in read_frames(info, probes))
-        (x, y, side), elsewhere = find_window(str(path), looked_at, profile.margin, tracker)
-        spread = set(numbers[evenly(len(numbers), ROOM_SAMPLES)].tolist())
-        windows = (image[y : y + side, x : x + side] for _, image in read_frames(info, spread))
-        room = matte.empty_room([lanczos(window, profile.size, profile.size) for window in windows])
+        windows = find_windows(info, numbers, profile.probes, profile.margin, tracker)
+        room = None if windows.move else matte.empty_room(_some_crops(info, numbers, windows, profile.size))
         main_face = MainFace(tracker, profile.tracking_size, typical_spacing(info.times[numbers]))
         frames = read_frames(info, set(numbers.tolist()))
         for number, image in tqdm(frames, total=len(numbers), desc=f"tracking {path.name[:40]}"):
-            window = np.ascontiguousarray(image[y : y + side, x : x + side])
+            window = windows.cut(image, int(np.searchsorted(numbers, number)))
             small, large = (lanczos(window, size, size) for size in (profile.size, profile.tracking_size))
             try:
                 found = main_face(large)
@@ -209,7 +212,7 @@ def _track(info: VideoInfo, profile: VideoProfile, store: ImageStore) -> dict[st
             white, alpha = matte.cut_out(small, room)
             store.put(row, 0, white if room is None else small, alpha)
     count, cuts = len(expression), main_face.cuts
-    notes = [*info.notes, *filter(None, [elsewhere, _cuts_told(info.times[frame][cuts])])]
+    notes = [*info.notes, *filter(None, [windows.note, _cuts_told(info.times[frame][cuts])])]
     detected = np.array([np.isfinite(row).all() for row in expression])
     if detected.sum() < MIN_FRAMES:
         seen = f" ({'; '.join(notes)})" if notes else ""
