@@ -32,6 +32,7 @@ from raflib.sampler import RAF
 from raflib.sources import _store, video
 from raflib.studio.head_model import read_head_model
 from raflib.studio.true_landmarks import read_binding
+from raflib.tracking import matte
 from raflib.tracking.basel import read_basel
 from raflib.tracking.face import checked_model, default_model
 from raflib.tracking.face_model import LinearFaceModel, read_model
@@ -346,6 +347,7 @@ KINDS = [
          lambda path: digest(load_weights(path, "alex"))),
     Kind("tracker", copied(default_model(), "face_landmarker.task"),
          lambda path: digest(checked_model(path).read_bytes())),
+    Kind("matte", copied(DATA / matte.MODEL, matte.MODEL), lambda path: digest(matte.checked_model(path).read_bytes())),
     Kind("official upsampler", official_file, read_upsampler),
     Kind("official head", head_file, read_head),
 ]  # fmt: skip

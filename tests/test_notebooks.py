@@ -202,7 +202,7 @@ ROWS = {
     "08_your_video": Row(
         "08_your_video",
         {"seconds": 1.0, "threads": 1},
-        writes=("self.png", "me_driven_by_you_*_1s.mp4", "me_driven_by_you_*_1s.png"),
+        writes=("self.png", "me_driven_by_you_*_1s.mp4", "me_driven_by_you_*_1s.png", "coverage.png"),
         line="papermill notebooks/08_your_video.ipynb",
     ),
     "05_evaluate relative": Row(

@@ -194,9 +194,9 @@ def test_readme_and_notebook_index_point_at_existing_files():
 
 def test_data_that_ships_is_listed_with_its_checksum():
     listed = dict(re.findall(r"^([0-9a-f]{64})  (data/\S+)$", (ROOT / "data" / "README.md").read_text(), re.MULTILINE))
-    paths = [*ROOT.glob("data/*.npz"), *ROOT.glob("data/*.task")]
+    paths = [*ROOT.glob("data/*.npz"), *ROOT.glob("data/*.task"), *ROOT.glob("data/*.tflite")]
     shipped = {hashlib.sha256(path.read_bytes()).hexdigest(): f"data/{path.name}" for path in paths}
-    assert listed == shipped, "data/README.md must repeat what `sha256sum data/*.npz data/*.task` prints"
+    assert listed == shipped, "data/README.md must repeat what `sha256sum data/*.npz data/*.task data/*.tflite` prints"
 
 
 def tracked() -> list[Path]:

@@ -8,6 +8,7 @@ import pytest
 
 from raflib.capture import Frames
 from raflib.errors import RafError
+from raflib.images import lanczos
 from raflib.sources import _store, _studio_recipe, known_sources, open_capture, studio, video
 from raflib.sources._window import square_window
 
@@ -275,8 +276,13 @@ def test_video_capture(footage, tmp_path, monkeypatch):
     assert capture.free.tolist() == [False] * 12 + [True] * 3 and set(capture.sequence[:12]) == {
         "clip-00", "clip-01", "clip-02",
     }  # fmt: skip
-    assert capture.image(0, 0).shape == (96, 96, 3) and (capture.mask(0, 0) == 255).all()
-    assert capture.background.shape == (96, 96, 3) and capture.truth is None
+    assert capture.image(0, 0).shape == (96, 96, 3) and capture.truth is None
+    assert capture.background.shape == (96, 96, 3)
+    outside = capture.mask(0, 0) == 0  # the camera stands still, so the room stays
+    assert np.abs(capture.background[outside] - capture.image(0, 0)[outside] / 255).mean() < 0.02
+    for t in (0, 7, 14):
+        mask, inside = capture.mask(t, 0), capture.cameras[0].project(capture.landmarks[t]).astype(int)
+        assert 0.2 < (mask > 128).mean() < 0.8 and (mask[inside[:, 1], inside[:, 0]] > 128).mean() > 0.98
     pixels = capture.cameras[0].project(capture.landmarks)
     assert (pixels > 5).all() and (pixels < 91).all()  # the window holds the whole face
     assert np.ptp(pixels[..., 1]) > 30
@@ -291,6 +297,22 @@ def test_video_capture(footage, tmp_path, monkeypatch):
     with pytest.raises(RafError) as error:
         open_capture("video", "person", "tiny", footage).image(3, 0)
     one_line(error, path, "delete")
+
+
+def test_a_camera_that_moves_puts_the_person_on_white(footage, tmp_path, monkeypatch):
+    """A wall passes by behind the person, in place of the footage's grey and white."""
+    monkeypatch.setenv("RAF_CACHE", str(tmp_path / "cache"))
+    coarse = np.random.default_rng(0).integers(60, 250, (10, 24, 3), dtype=np.uint8)
+    wall = lanczos(coarse, 600, 250)
+    pictures = []
+    for number, picture in video.decode(footage):
+        room = np.abs(picture.astype(int) - 190).max(-1, keepdims=True) < 12
+        room |= picture.min(-1, keepdims=True) > 245
+        pictures.append(np.where(room, wall[:, 15 * number : 15 * number + 330], picture))
+    capture = open_capture("video", "moving", "tiny", write_video(tmp_path / "moving.mp4", pictures))
+    mask, image = capture.mask(7, 0), capture.image(7, 0)
+    assert capture.background is None and 0.2 < (mask > 128).mean() < 0.8
+    assert (image[:8, :8] == 255).all() and image[mask > 250].mean() < 220
 
 
 def test_decoded_pictures_are_contiguous_and_upright(footage, tmp_path):

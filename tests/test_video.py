@@ -2,6 +2,7 @@
 
 import os
 import struct
+import warnings
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,9 +15,11 @@ from raflib.errors import RafError
 from raflib.reading.names import content_hash, file_name, short_name
 from raflib.report import seconds
 from raflib.sources import open_capture, video
+from raflib.sources._following import following_window
+from raflib.sources._main_face import MainFace
 from raflib.sources._video_frames import read_frames
 from raflib.sources._video_info import read_info, typical_spacing
-from raflib.sources._window import where_the_face_mostly_is
+from raflib.sources._window import main_place, where_the_face_mostly_is, without_bars
 from raflib.sources.video import VideoProfile
 from raflib.tracking import Observation
 
@@ -419,3 +422,108 @@ def test_seconds_are_checked(tmp_path, red_faces):
     for wrong in (0.0, -1.0, float("nan"), float("inf")):
         with pytest.raises(RafError, match="seconds is"):
             frames_to_play(capture, wrong)
+
+
+# --- bars, cuts, several faces --------------------------------------------------------------------------------------
+
+
+def test_black_bars_are_left_out(tmp_path, red_faces):
+    inner = scene((40, 10), width=120, height=70)
+    framed = np.zeros((110, 150, 3), np.uint8)
+    framed[20:90, 30:] = inner
+    capture = open_capture("video", "framed", "tiny", film(tmp_path / "framed.mp4", [framed] * 8))
+    plain = open_capture("video", "plain", "tiny", film(tmp_path / "plain.mp4", [inner[1:-1, 2:]] * 8))
+    first, second = (item.cameras[0].project(item.landmarks[0]) for item in (capture, plain))
+    np.testing.assert_allclose(first, second, atol=2)
+
+
+def test_only_bars_at_the_border_count():
+    peaks = np.full(100, 200, np.uint8)
+    assert without_bars(peaks) == (0, 100)
+    peaks[:12], peaks[90:], peaks[50:60] = 20, 35, 0
+    assert without_bars(peaks) == (13, 89)
+    peaks[:45] = 10
+    assert without_bars(peaks) == (0, 89), "a dark half is a dark room"
+    assert without_bars(np.zeros(100, np.uint8)) == (0, 100)
+
+
+def test_the_main_face_is_the_largest_where_it_is_seen_about_as_often():
+    small = np.array([[300, 20, 330, 50]] * 6, float)
+    large = np.array([[100, 20, 190, 110]] * 5, float)
+    assert main_place(np.concatenate([small, large]), 360, 640, 2.0).tolist() == [False] * 6 + [True] * 5
+    assert main_place(small, 360, 640, 2.0).all()
+
+
+def test_a_cut_starts_a_sequence_and_is_told(tmp_path, red_faces):
+    before, after = scene((40, 20)), scene((58, 20))
+    after[after[..., 0] == 128] = (60, 120, 200)
+    path = film(tmp_path / "cut.mp4", [before] * 9 + [after] * 11)
+    with pytest.warns(UserWarning, match=r"cut\.mp4: it has 1 cut \(at 0\.4 s\); each starts a new sequence"):
+        capture = open_capture("video", "cut", "tiny", path)
+    assert capture.detected.all() and set(capture.sequence[:9]).isdisjoint(capture.sequence[9:])
+    lit = scene((40, 20))
+    lit[lit[..., 0] == 128] = (200, 200, 60)
+    for others in ([lit] * 6, [scene((50, 20))] * 6):  # another light, and a head that moves
+        path.unlink()
+        film(path, [before] * 6 + others)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            open_capture("video", "cut", "tiny", path)
+
+
+def test_names_of_sequences_with_cuts():
+    profile = VideoProfile(clips=2, held_out=0.2)
+    names = video.name_sequences(np.ones(10, bool), profile, [2, 9])
+    assert names.tolist() == ["clip-00"] * 2 + ["clip-01"] * 2 + ["clip-02"] * 4 + ["FREE"] * 2
+
+
+def test_another_face_does_not_take_the_main_ones_place():
+    """The stand-in for the tracker returns the face of the higher number; a number is a grey square."""
+
+    def tracker(image):
+        best = image.max()
+        if best < 100:
+            return None
+        rows, columns = np.nonzero(image[..., 0] == best)
+        corners = np.array([[columns.min(), rows.min()], [columns.max(), rows.max()]], np.float32)
+        points = np.resize(corners, (478, 2))
+        return Observation(np.zeros(52, np.float32), points, np.zeros(478, np.float32), np.eye(4, dtype=np.float32))
+
+    def image(*faces):
+        made = np.zeros((128, 128, 3), np.uint8)
+        for column, row, size, number in faces:
+            made[row : row + size, column : column + size] = number
+        return made
+
+    main, other = (20, 40, 30, 150), (80, 40, 30, 200)
+    follow = MainFace(tracker, 128, 0.04)
+    places = [follow(image(*faces)) for faces in ([main], [main, other], [other], [main])]
+    assert [None if found is None else round(float(found.points[0, 0])) for found in places] == [20, 20, None, 20]
+    for _ in range(10):
+        assert follow(image(other)) is None
+    assert follow(image(other)).points[0, 0] == 80, "after some time the main face may be anywhere"
+    assert follow.cuts == []
+    slow = MainFace(tracker, 128, 1.0)  # between images that are a second apart, a head may be anywhere
+    assert [slow(image(face)).points[0, 0] for face in (main, other)] == [20, 80]
+
+
+def test_the_window_follows_a_face_that_moves_through_the_image(tmp_path, red_faces):
+    places = [(10 + round(5.5 * number), 30) for number in range(38)]
+    path = film(tmp_path / "walks.mp4", [scene(place, 16, 256) for place in places])
+    with pytest.warns(UserWarning, match=r"walks\.mp4: the face moves through the image; the window follows it"):
+        capture = open_capture("video", "walks", "tiny", path)
+    assert capture.detected.all() and capture.background is None
+    middle = capture.cameras[0].project(capture.landmarks).mean(1)
+    assert (np.abs(middle - 24) < 20).all(), "the face stays in the window"
+
+
+def test_a_window_follows_only_steady_travel():
+    times = np.arange(60) / 10
+    boxes = np.array([[10 + 6 * k, 50, 40 + 6 * k, 80] for k in range(60)], float)
+    corners, side = following_window(boxes, times, times, (0, 10, 400, 200), 2.0)
+    assert side == 75 and np.abs(corners[15:45, 0] + side / 2 - (25 + 6 * np.arange(15, 45))).max() < 3
+    assert (corners >= [0, 10]).all() and (corners + side <= [400, 200]).all()
+    fewer, _ = following_window(boxes[::4], times[::4], times, (0, 10, 400, 200), 2.0)
+    assert np.abs(fewer - corners)[:45].max() < 6
+    boxes[30:] += [60, 0, 60, 0]
+    assert following_window(boxes, times, times, (0, 10, 400, 200), 2.0) is None

@@ -1,11 +1,16 @@
-"""The fixed square window of a video around head and shoulders, found in a few frames."""
+"""The fixed square window of a video around head and shoulders of the main person, found in a few frames.
+
+Black bars at the image's borders are left out. Where faces are in several places, the main face is the one whose area,
+summed over the frames, is largest.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt8
 
 from raflib.errors import RafError
 from raflib.tracking import Observation
@@ -14,6 +19,10 @@ SPREAD = 2.5
 """Largest extent of all boxes of one place, in sizes of one face; a moving head stays within it."""
 OVERLAP = 0.1
 """Share of a face's size by which its box may leave the window."""
+BLACK = 40
+"""Brightest value of a channel in a black bar; compression makes bars uneven."""
+BAR = 0.4
+"""Largest share of the image that a bar takes on one side; a wider dark border is a dark room."""
 
 
 def square_window(boxes: Float[np.ndarray, "P 4"], height: int, width: int, margin: float) -> tuple[int, int, int]:
@@ -54,27 +63,80 @@ def where_the_face_mostly_is(
     return kept
 
 
+def without_bars(peaks: UInt8[np.ndarray, "n"]) -> tuple[int, int]:
+    """(first, end) of the rows that are not black bars; `peaks` is the brightest value of each row in all frames.
+
+    One row beside a bar is left out, too, since scaling mixes it with the bar. The same holds for columns.
+    """
+    bright = np.flatnonzero(peaks > BLACK)
+    if not len(bright):
+        return 0, len(peaks)
+    first, end = int(bright[0]), int(bright[-1]) + 1
+    first = first + 1 if 0 < first <= BAR * len(peaks) else 0
+    return first, (end - 1 if 0 < len(peaks) - end <= BAR * len(peaks) else len(peaks))
+
+
+@dataclass(frozen=True)
+class Window:
+    """A fixed square window.
+
+    Attributes:
+        x, y, side: its place in the image (pixels).
+        inner: (left, top, right, bottom) of the image without black bars.
+        note: a sentence if faces lie outside of the window, else "".
+    """
+
+    x: int
+    y: int
+    side: int
+    inner: tuple[int, int, int, int]
+    note: str
+
+
 def find_window(
     name: str, images: Iterable[np.ndarray], margin: float, tracker: Callable[[np.ndarray], Observation | None]
-) -> tuple[tuple[int, int, int], str]:
-    """The window (x, y, side) for a video's `images` (all of one size), and a note if faces lie outside it, else "".
+) -> Window:
+    """The window for a video's `images` (all of one size).
 
     Raises RafError, beginning with `name`, when no image shows a face.
     """
-    boxes, looked, shape = [], 0, (0, 0)
+    boxes, looked, rows, columns = [], 0, np.uint8(0), np.uint8(0)
     for image in images:
-        looked, shape = looked + 1, image.shape[:2]
+        looked += 1
+        rows, columns = np.maximum(rows, image.max((1, 2))), np.maximum(columns, image.max((0, 2)))
         found = tracker(image)
         if found is not None:
-            boxes.append(np.concatenate([found.points.min(0), found.points.max(0)]))
+            boxes.append(box_of(found))
     if not boxes:
         raise RafError(f"{name}: no face in any of the {looked} frames looked at; use a video that shows a face")
-    boxes = np.array(boxes, float)
-    kept = where_the_face_mostly_is(boxes, *shape, margin)
-    window = square_window(boxes[kept], *shape, margin)
-    if kept.all():
-        return window, ""
-    return window, (
+    (top, bottom), (left, right) = without_bars(rows), without_bars(columns)
+    shown = np.array(boxes, float) - np.array([left, top, left, top])
+    shape = (bottom - top, right - left)
+    kept = main_place(shown, *shape, margin)
+    x, y, side = square_window(shown[kept], *shape, margin)
+    note = "" if kept.all() else (
         f"of {looked} frames looked at, {kept.sum()} show a face in one place and {(~kept).sum()} elsewhere (another "
         "person or another seat); only the first place is cut out"
-    )
+    )  # fmt: skip
+    return Window(x + left, y + top, side, (left, top, right, bottom), note)
+
+
+def box_of(face: Observation) -> Float[np.ndarray, "4"]:
+    """(left, top, right, bottom) of a face's landmarks."""
+    return np.concatenate([face.points.min(0), face.points.max(0)])
+
+
+def main_place(boxes: Float[np.ndarray, "P 4"], height: int, width: int, margin: float) -> Bool[np.ndarray, "P"]:
+    """Which of the `boxes` belong to the place whose faces have the largest area, summed over the frames.
+
+    A place holds the boxes that `where_the_face_mostly_is` keeps together; what it leaves out makes further places.
+    """
+    left, places = np.arange(len(boxes)), []
+    while len(left):
+        inside = where_the_face_mostly_is(boxes[left], height, width, margin)
+        places.append(left[inside])
+        left = left[~inside]
+    area = [np.prod(boxes[place, 2:] - boxes[place, :2], axis=1).sum() for place in places]
+    kept = np.zeros(len(boxes), bool)
+    kept[places[int(np.argmax(area))]] = True
+    return kept

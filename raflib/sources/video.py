@@ -1,17 +1,18 @@
 """Any video with a face → a monocular `Capture`.
 
-The person is cut out with one fixed square window, found by looking at frames spread over the whole video. Every frame
-is tracked on its own. Metric landmarks come from one view with an assumed lens (see `raflib.tracking.head_pose`). There
-is no segmentation: masks are 255 everywhere, and the still background is the per-pixel median of the frames. The last
-fifth of the frames with a face is named FREE and held out; the frames before it are cut into clips. `time` says when
-each frame is shown.
+One square window around the main person is found in frames spread over the whole video, without black bars. It is
+fixed, or slowly follows a face that moves too far. Every frame is tracked on its own, and a cut starts a new sequence.
+Metric landmarks come from one view with an assumed lens (see `raflib.tracking.head_pose`). Masks are the person's alpha
+(see `raflib.tracking.matte`). Where the camera stands still, images keep the room and the empty room is the background;
+otherwise they show the person on white. The last fifth of the frames with a face is named FREE and held out; the frames
+before it are cut into clips. `time` says when each frame is shown.
 """
 
 from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NoReturn
@@ -25,13 +26,15 @@ from raflib.errors import RafError
 from raflib.images import lanczos
 from raflib.reading.names import content_hash, short_name
 from raflib.runs import cache_root
+from raflib.sources._following import Windows, find_windows
+from raflib.sources._main_face import MainFace
 from raflib.sources._store import ImageStore, load_tracks, save_tracks
-from raflib.sources._tracked import films_tracked_by
+from raflib.sources._tracked import evenly, films_tracked_by
 from raflib.sources._video_frames import read_frames
 from raflib.sources._video_info import VideoInfo, open_film, read_info, typical_spacing
-from raflib.sources._window import find_window
 from raflib.tracking import (
     FaceTracker,
+    Matte,
     constant_size,
     head_poses,
     landmarks_from_matrix,
@@ -40,13 +43,17 @@ from raflib.tracking import (
 )
 from raflib.tracking.head_pose import MIN_FRAMES
 from raflib.tracking.landmarks import GROUPS
+from raflib.tracking.matte import MODEL_SHA256, without_gaps
 
 FEATURE_SPACE = "arkit52"
-TRACKS_VERSION = 2
+TRACKS_VERSION = 3
 """Raised when tracks of the same video and settings would come out differently."""
 SIGNALS = ("expression", "landmarks", "pose", "scale", "neutral", "sequence", "frame", "detected", "time")
 SCENE = ("background", "distance", "notes")
-BACKGROUND_SAMPLES = 100
+ROOM_SAMPLES = 32
+"""Frames from which the room behind the person is learned."""
+TOLD = 5
+"""Cuts whose times are told."""
 
 
 @dataclass(frozen=True)
@@ -154,34 +161,42 @@ def _nearest_to_grid(times: np.ndarray, spacing: float, length: float) -> np.nda
     return rows[point[rows] < round(length / spacing)]
 
 
-def name_sequences(detected: Bool[np.ndarray, "T"], profile: VideoProfile) -> np.ndarray:
+def name_sequences(detected: Bool[np.ndarray, "T"], profile: VideoProfile, cuts: Sequence[int] = ()) -> np.ndarray:
     """Sequence names [T]: "clip-00", "clip-01", …, then FREE from the held-out share of frames with a face to the end.
 
-    Clips hold equally many frames with a face. At least one frame with a face is held out.
+    Clips hold equally many frames with a face, except that a further one begins at each of the `cuts` (rows). At least
+    one frame with a face is held out.
     """
     found = int(detected.sum())
     train = found - max(1, round(found * profile.held_out))
     before = np.cumsum(detected) - detected  # frames with a face before each frame
     clip = np.minimum(before, max(train - 1, 0)) * profile.clips // max(train, 1)
+    clip += np.searchsorted(np.asarray(cuts, int), np.arange(len(detected)), side="right")
     return np.where(before < train, [f"clip-{number:02d}" for number in clip], HELD_OUT)
+
+
+def _some_crops(info: VideoInfo, numbers: Int[np.ndarray, "T"], windows: Windows, size: int) -> list[np.ndarray]:
+    """The windows of some frames, `size` pixels a side."""
+    rows = evenly(len(numbers), ROOM_SAMPLES).tolist()
+    shown = read_frames(info, set(numbers[rows].tolist()))
+    return [lanczos(windows.cut(image, int(np.searchsorted(numbers, number))), size, size) for number, image in shown]
 
 
 def _track(info: VideoInfo, profile: VideoProfile, store: ImageStore) -> dict[str, np.ndarray]:
     numbers, path = thinned(info.times, profile), info.path
     if len(numbers) < MIN_FRAMES:
         raise RafError(f"{path}: holds {len(info.times)} frames, at least {MIN_FRAMES} are needed; use a longer video")
-    expression, landmarks, frame, still = [], [], [], []
-    opaque = np.full((profile.size, profile.size), 255, np.uint8)
+    expression, landmarks, frame, matte = [], [], [], Matte()
     with FaceTracker() as tracker:
-        probes = {int(numbers[len(numbers) * probe // profile.probes]) for probe in range(profile.probes)}
-        looked_at = (image for _, image in read_frames(info, probes))
-        (x, y, side), elsewhere = find_window(str(path), looked_at, profile.margin, tracker)
+        windows = find_windows(info, numbers, profile.probes, profile.margin, tracker)
+        room = None if windows.move else matte.empty_room(_some_crops(info, numbers, windows, profile.size))
+        main_face = MainFace(tracker, profile.tracking_size, typical_spacing(info.times[numbers]))
         frames = read_frames(info, set(numbers.tolist()))
         for number, image in tqdm(frames, total=len(numbers), desc=f"tracking {path.name[:40]}"):
-            window = np.ascontiguousarray(image[y : y + side, x : x + side])
+            window = windows.cut(image, int(np.searchsorted(numbers, number)))
             small, large = (lanczos(window, size, size) for size in (profile.size, profile.tracking_size))
             try:
-                found = tracker(large)
+                found = main_face(large)
             except RafError as error:
                 raise RafError(f"{path}: frame {number}: {error}") from None
             if found is None:
@@ -194,10 +209,10 @@ def _track(info: VideoInfo, profile: VideoProfile, store: ImageStore) -> dict[st
                 landmarks.append(landmarks_from_matrix(found, profile.size))
             row = len(frame)
             frame.append(number)
-            store.put(row, 0, small, opaque)
-            if row % max(1, len(numbers) // BACKGROUND_SAMPLES) == 0:
-                still.append(small)
-    count, notes = len(expression), [*info.notes, *filter(None, [elsewhere])]
+            white, alpha = matte.cut_out(small, room)
+            store.put(row, 0, white if room is None else small, alpha)
+    count, cuts = len(expression), main_face.cuts
+    notes = [*info.notes, *filter(None, [windows.note, _cuts_told(info.times[frame][cuts])])]
     detected = np.array([np.isfinite(row).all() for row in expression])
     if detected.sum() < MIN_FRAMES:
         seen = f" ({'; '.join(notes)})" if notes else ""
@@ -207,33 +222,43 @@ def _track(info: VideoInfo, profile: VideoProfile, store: ImageStore) -> dict[st
     if not np.ptp(np.array(landmarks)[detected], axis=0).any():
         raise RafError(f"{path}: the face does not move at all, as in a photograph; use a video of a moving face")
     times = info.times[frame]
-    sequence = name_sequences(detected, profile)
-    # Poses are smoothed over frames that follow each other: a gap in time counts as a missing number.
-    order = np.concatenate([[0], np.cumsum(np.where(np.diff(times) > 2.5 * typical_spacing(times), 2, 1))])
+    sequence = name_sequences(detected, profile, cuts)
+    # Poses are smoothed over frames that follow each other: a gap in time or a cut counts as a missing number.
+    apart = np.diff(times) > 2.5 * typical_spacing(times)
+    apart[np.array(cuts, int) - 1] = True
+    order = np.concatenate([[0], np.cumsum(np.where(apart, 2, 1))])
     points = constant_size(np.array(landmarks), detected)
     distance = float(np.nanmedian(points[..., 2]))
     points[..., 2] -= distance  # the world's origin is the middle of the head
+    background = np.zeros((0, 0, 3), np.uint8) if room is None else without_gaps(room)
     neutral, pose, scale = neutral_face(points, head_poses(points, detected, sequence, order), 0.1)
     return {
         "expression": np.array(expression, np.float32), "landmarks": points.astype(np.float32), "pose": pose,
         "scale": scale, "neutral": neutral, "sequence": sequence, "frame": np.array(frame), "detected": detected,
-        "time": times, "background": np.median(still, axis=0).astype(np.uint8), "distance": np.array(distance),
-        "notes": np.array(notes, dtype=str),
+        "time": times, "background": background, "distance": np.array(distance), "notes": np.array(notes, dtype=str),
     }  # fmt: skip
+
+
+def _cuts_told(times: Float[np.ndarray, "K"]) -> str:
+    """A sentence about the cuts at `times` (seconds); "" without a cut."""
+    if not len(times):
+        return ""
+    shown = ", ".join(f"{time:.1f}" for time in times[:TOLD]) + (" …" if len(times) > TOLD else "")
+    return f"it has {len(times)} cut{'s' if len(times) > 1 else ''} (at {shown} s); each starts a new sequence"
 
 
 def open(subject: str, profile: str = "demo", root: str | Path | None = None) -> Capture:
     """A monocular capture of the video `root` (or of `<subject>.*` in the folder `root`, or of the path `subject`).
 
     Tracks and cut-out images are cached by the file's hash, the settings and how they are made. Warns, naming the
-    file, if it is cut short, changes its size, or shows faces in several places. Raises RafError, one line naming the
-    file, if it is missing, is not a video, shows no face (with the number of frames searched), or if its cache is
-    damaged.
+    file, if it is cut short, changes its size, has cuts, or shows faces in several places. Raises RafError, one line
+    naming the file, if it is missing, is not a video, shows no face (with the number of frames searched), or if its
+    cache is damaged.
     """
     if profile not in PROFILES:
         raise RafError(f"video profile {profile!r} is not known; choose one of {', '.join(PROFILES)}")
     path, settings = find_video(subject, root), PROFILES[profile]
-    made = films_tracked_by(TRACKS_VERSION)
+    made = (*films_tracked_by(TRACKS_VERSION), MODEL_SHA256)
     recording = hashlib.sha256(repr((content_hash(path), asdict(settings), made)).encode()).hexdigest()
     name = path.stem if root is None else subject
     tracks_path = cache_root() / "video" / f"{short_name(path.stem)}-{recording[:16]}.npz"
@@ -249,8 +274,8 @@ def open(subject: str, profile: str = "demo", root: str | Path | None = None) ->
     for note in tracks.pop("notes"):
         warnings.warn(f"{path}: {note}", stacklevel=3)
     camera = single_view_camera(settings.size, float(tracks.pop("distance")))
-    background = tracks.pop("background").astype(np.float32) / 255
+    room = tracks.pop("background").astype(np.float32) / 255
     return Capture(
-        name, FEATURE_SPACE, cameras=[camera], groups=GROUPS, frames=store, background=background, recording=recording,
-        **tracks,
+        name, FEATURE_SPACE, cameras=[camera], groups=GROUPS, frames=store, background=room if room.size else None,
+        recording=recording, **tracks,
     )  # fmt: skip

@@ -1,9 +1,10 @@
 """Images → expression, pose, landmarks.
 
-`FaceTracker` sees one image; `track_views` sees one moment from several calibrated cameras and triangulates.
-`head_pose` turns landmarks over time into head poses and the person's neutral landmarks; `head_map` makes the poses
-finer. Linear face models (`open_model`, `read_basel`, `read_flame`, `read_gnm`) turn landmarks into identity,
-expression and pose (`fit_views`, `fit_points`, `refit`). Nothing here knows where images come from.
+`FaceTracker` sees one image, and `Matte` separates the person in it from the room. `track_views` sees one moment from
+several calibrated cameras and triangulates. `head_pose` turns landmarks over time into head poses and the person's
+neutral landmarks; `head_map` makes the poses finer. Linear face models (`open_model`, `read_basel`, `read_flame`,
+`read_gnm`) turn landmarks into identity, expression and pose (`fit_views`, `fit_points`, `refit`). Nothing here knows
+where images come from.
 """
 
 from raflib.tracking.basel import read_basel
@@ -13,6 +14,7 @@ from raflib.tracking.flame import read_flame
 from raflib.tracking.gnm import read_gnm
 from raflib.tracking.head_map import HeadMap, grey, map_head
 from raflib.tracking.head_pose import constant_size, head_poses, landmarks_from_matrix, neutral_face, single_view_camera
+from raflib.tracking.matte import Matte
 from raflib.tracking.morphable import FaceFit, fit_points, fit_views, refit
 from raflib.tracking.multiview import Sighting, track_views
 
@@ -27,6 +29,7 @@ __all__ = [
     "HeadMap",
     "Landmarks",
     "LinearFaceModel",
+    "Matte",
     "Observation",
     "Sighting",
     "constant_size",

@@ -6,11 +6,13 @@ silhouettes show it. A share of the points (`face_share`) lies on the surface th
 tracked landmarks span instead, densest where landmarks are: around eyes and mouth, which silhouettes do not show.
 
 With one view there is no such hull: points are sampled on the surface spanned by the tracked landmarks, on an ellipsoid
-that closes the skull behind it and on a slab for the body. Both add points inside the mouth (Xu et al. 2024: a box
-around the lips, 1.6 × their extent). Nothing here reads truth.
+that closes the skull behind it and on a slab for the body, as far as masks cover them. Both ways add points inside the
+mouth (Xu et al. 2024: a box around the lips, 1.6 × their extent). Nothing here reads truth.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -32,6 +34,8 @@ SHELL_SHARE = 0.4
 FACE_REACH, FACE_DEPTH = 0.15, 0.015
 """Canonical units: how far the hull stays from landmarks with points of their own, and how far those scatter."""
 
+MASK_ROUNDS = 10
+"""How often points of skull and body that no mask covers are sampled again, with one view."""
 BELOW_CHIN, FOLLOWS = 0.3, (4.0, -2.0)
 """How far below the chin (dm) the head ends; logits of following it: sigmoid 0.98 for the head, 0.12 for the body."""
 
@@ -234,17 +238,49 @@ def _landmark_surface(
     face_count, skull_count = int(0.5 * count), int(0.3 * count)
     face = on_face(neutral, face_count, rng, even=True)
     centre, radius, low, high = skull_and_body(capture)
-    direction = rng.normal(size=(skull_count, 3))
-    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
-    direction[:, 2] = np.abs(direction[:, 2])
-    skull = centre + direction * radius
+    skull = _on_ellipsoid(centre, radius, skull_count, rng)
     body = rng.uniform(low, high, (count - face_count - skull_count, 3))
+    for _ in range(MASK_ROUNDS):
+        off_skull, off_body = (_off_the_masks(capture, rows, cameras, points) for points in (skull, body))
+        skull[off_skull] = _on_ellipsoid(centre, radius, int(off_skull.sum()), rng)
+        body[off_body] = rng.uniform(low, high, (int(off_body.sum()), 3))
     points = np.concatenate([face, skull, body])
     total, seen = np.zeros((count, 3)), np.zeros(count)
+    for colour, _, person in _samples(capture, rows, cameras, points):
+        total += np.where(person[:, None], colour / 255.0, 0)
+        seen += person
+    return points, np.where(seen[:, None] > 0, total / np.maximum(seen, 1)[:, None], 0.5)
+
+
+def _on_ellipsoid(
+    centre: Float[np.ndarray, "3"], radius: Float[np.ndarray, "3"], count: int, rng: np.random.Generator
+) -> Float[np.ndarray, "N 3"]:
+    """Points on the half of an ellipsoid that is behind its centre."""
+    direction = rng.normal(size=(count, 3))
+    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
+    direction[:, 2] = np.abs(direction[:, 2])
+    return centre + direction * radius
+
+
+def _samples(
+    capture: Capture, rows: list[int], cameras: list[int], points: Float[np.ndarray, "N 3"]
+) -> Iterator[tuple[UInt8[np.ndarray, "N 3"], Bool[np.ndarray, "N"], Bool[np.ndarray, "N"]]]:
+    """(colour, inside the image?, on the person?) of the points in each view of each frame."""
     for t in rows:
         world = _to_world(points, capture, t)
         for c in cameras:
-            visible, colour = _sample(capture.image(t, c), capture.cameras[c].project(world))
-            total += np.where(visible[:, None], colour / 255.0, 0)
-            seen += visible
-    return points, np.where(seen[:, None] > 0, total / np.maximum(seen, 1)[:, None], 0.5)
+            pixels = capture.cameras[c].project(world)
+            visible, colour = _sample(capture.image(t, c), pixels)
+            _, alpha = _sample(capture.mask(t, c), pixels)
+            yield colour, visible, visible & (alpha > 100)
+
+
+def _off_the_masks(
+    capture: Capture, rows: list[int], cameras: list[int], points: Float[np.ndarray, "N 3"]
+) -> Bool[np.ndarray, "N"]:
+    """Which points are on the person in less than half of the views that show their place."""
+    seen, inside = np.zeros(len(points)), np.zeros(len(points))
+    for _, visible, person in _samples(capture, rows, cameras, points):
+        seen += visible
+        inside += person
+    return inside < 0.5 * seen
