@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -17,11 +18,12 @@ from raflib import RafError, export_gha, studio
 from raflib.capture import Capture
 from raflib.check import CHECKS, Problem, __main__, inspect, register
 from raflib.check.places import people_in
+from raflib.runs import runs_root
 from raflib.sources.nersemble import mono
 from raflib.tracking import FaceTracker
 from raflib.tracking import landmarks as points
 
-SIZE, SERIALS, IMAGES = 96, ("222200037", "222200039", "222200046"), 12
+SIZE, SERIALS, IMAGES = 96, ("222200037", "222200039", "222200046"), 8
 LEFT, EVERY = SERIALS[1], range(3)
 PARTS = {"EXP-1-head": range(8, 48, 2), "HAIR": range(0, 44, 2), "FREE": range(30, 46, 2)}
 CODES = np.random.default_rng(64).normal(0, 0.3, (52, 64))
@@ -231,7 +233,7 @@ SHUFFLED, MIXED = ALL.copy(), ALL.copy()
 SHUFFLED[HAIR], MIXED[:20] = RNG.permutation(HAIR), RNG.permutation(20)
 DAMAGES = {
     "camera→world": (cameras(np.linalg.inv), "convention", "look like camera→world; invert"),
-    "camera→world, one camera": (cameras(np.linalg.inv, [1]), "convention", f"by camera {LEFT}, do not"),
+    "camera→world, one camera": (cameras(np.linalg.inv, [1]), "convention", f"lie behind camera {LEFT}; the ext"),
     "camera→world of OpenGL": (cameras(lambda e: np.linalg.inv(FLIP @ e)), "convention", "camera→world of OpenGL"),
     "OpenGL cameras": (cameras(lambda e: FLIP @ e), "convention", "the cameras look like OpenGL's"),
     "world with y up": (cameras(lambda e: e @ FLIP), "convention", "y and z the other way round"),
@@ -354,24 +356,32 @@ def test_good_folders_have_no_problem(folder, benchmark, command):
 
 
 def test_problems_are_printed_with_their_images(folder, tmp_path, command):
-    """A folder with two people: one whose source refuses it, one whose masks and a track are damaged."""
-    for name in ("422", "443"):
+    """A folder with three people: one whose cameras the source refuses, one whose masks and a track are damaged, and
+    one that cannot be read."""
+    for name in ("422", "443", "445"):
         shutil.copytree(folder, tmp_path / "two" / name)
+    (tmp_path / "two" / "445" / "capture.json").write_text("{")
     arrays("cameras/*/*", extrinsic=lambda e: np.linalg.inv(np.vstack([e, [0, 0, 0, 1]]))[:3])(tmp_path / "two" / "422")
     arrays("params/0005/params.npz", exp_coeff=lambda e: e * np.float32(np.nan))(tmp_path / "two" / "443")
     for path in (tmp_path / "two" / "443").glob("images/*/mask_*.png"):
         Image.fromarray(255 - np.asarray(Image.open(path))).save(path)
     status, told = command(tmp_path / "two", "--images", 8, "--out", tmp_path / "out")
     text = " ".join(told.out.split())
-    assert status == 1 and text.startswith("2 people: 422, 443 person 422 ")
-    first, second = text.split("person 443")
-    assert "problems 1 error error:" in first and "extrinsic must be world→camera (OpenCV)" in first
+    assert status == 1 and text.startswith("3 people: 422, 443, 445 person 422 ")
+    first, second, third = re.split("person (?:443|445)", text)
+    assert "problems 2 errors error:" in first and "extrinsic must be world→camera (OpenCV)" in first
+    assert "the extrinsics look like camera→world; invert them" in first
     assert "problems 1 error, 1 warning error:" in second and "are inverted" in second and "1 with NaN" in second
-    path = tmp_path / "out" / "443" / "01_masks.png"
-    assert str(path) in text.replace(" ", "") or path.name in text
-    assert [each for each in (tmp_path / "out").rglob("*") if each.is_file()] == [path] and Image.open(path).width > 300
-    status, told = command(tmp_path / "two", "--images", 8, "--subject", "443")
-    assert status == 1 and "person 422" not in told.out and "check_443/01_masks.png" in "".join(told.out.split())
+    assert "problems 1 error error:" in third and "capture.json" in third and "cameras" not in third
+    images = [tmp_path / "out" / "422" / "01_convention.png", tmp_path / "out" / "443" / "01_masks.png"]
+    assert sorted(each for each in (tmp_path / "out").rglob("*") if each.is_file()) == images
+    assert all(Image.open(path).width > 300 and f"see {path}" in told.out for path in images)
+
+
+def test_images_go_to_the_folder_of_results(folder, tmp_path):
+    (place,) = people_in(folder)
+    assert __main__._out(place, None, 1) == __main__._out(place, None, 9) == runs_root() / "check_422"
+    assert __main__._out(place, tmp_path, 1) == tmp_path and __main__._out(place, tmp_path, 2) == tmp_path / "422"
 
 
 @pytest.mark.parametrize(
@@ -442,3 +452,5 @@ def test_a_new_check_is_one_function(filmed, look, monkeypatch):
         Problem("hats", "bad", "")
     with pytest.raises(RafError, match="images is 3"):
         inspect(filmed, None, 3, look)
+    with pytest.raises(RafError, match="capture 422: holds no cameras to check"):
+        inspect(replace(filmed, cameras=[]), None, 8, look)

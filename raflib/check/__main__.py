@@ -51,25 +51,28 @@ def main(given: Sequence[str] | None = None) -> int:
     wrong = 0
     with FaceTracker() as tracker:
         for place in places:
-            report = _report(place, arguments, tracker)
+            report = _report(place, arguments, _out(place, arguments.out, len(places)), tracker)
             wrong += report.errors
             print(report, end="\n\n")
     return int(wrong > 0)
 
 
-def _report(place: Place, arguments: argparse.Namespace, look: Look) -> Report:
+def _out(place: Place, given: Path | None, people: int) -> Path:
+    """The folder for a person's images."""
+    if given is None:
+        return runs_root() / f"check_{place.subject}"
+    return given / place.subject if people > 1 else given
+
+
+def _report(place: Place, arguments: argparse.Namespace, out: Path, look: Look) -> Report:
     about = {"source": f"{place.source}, {place.layout}", "on disk": f"{_words(place.bytes)} in {place.path}"}
-    out = arguments.out
-    if out is None:
-        out = runs_root() / f"check_{place.subject}"
-    elif len(people_in(arguments.folder, arguments.source)) > 1 and arguments.subject is None:
-        out = out / place.subject
     try:
-        capture, notes = place.open(arguments.profile)
+        capture, notes, refusal = place.open(arguments.profile)
+        report = inspect(capture, out, arguments.images, look, notes, progress=sys.stderr.isatty())
     except RafError as error:
         return Report(place.subject, about, (Problem("open", ERROR, str(error)),))
-    report = inspect(capture, out, arguments.images, look, notes, progress=sys.stderr.isatty())
-    return Report(report.subject, about | report.holds, report.problems)
+    refused = (Problem("open", ERROR, refusal),) if refusal else ()
+    return Report(report.subject, about | report.holds, (*refused, *report.problems))
 
 
 def _words(count: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
@@ -16,19 +17,20 @@ from raflib.images import lanczos
 from raflib.report import PALETTE, strip
 from raflib.report._style import INK, QUERIES, QUIET, STYLE, as_image, font, wrapped
 
-TILE = 320
-"""Width of an image in pixels."""
+LOOK: Any = STYLE
+TILE, NARROW = 320, 640
+"""Width of an image in pixels, and the least width of a figure."""
 MINE, SEEN, EDGE, BAD = PALETTE["noise"], PALETTE["driver"], "#CC79A7", QUERIES[0]
 """Colours of projected landmarks, of the face that the tracker finds, of a mask's outline, and of what is wrong."""
 
 
 def titled(image: Image.Image, title: str) -> Image.Image:
     """`image` under a title in large letters."""
-    lettering = font(17)
-    text = wrapped(title, lettering, image.width - 24)
+    lettering, width = font(17), max(image.width, NARROW)
+    text = wrapped(title[:1].upper() + title[1:], lettering, width - 24)
     lines = text.count("\n") + 1
-    head = 16 + 23 * lines
-    sheet = Image.new("RGB", (image.width, image.height + head), "white")
+    head = 16 + 23 * lines if title else 0
+    sheet = Image.new("RGB", (width, image.height + head), "white")
     ImageDraw.Draw(sheet).multiline_text((12, 10), text, font=lettering, fill=INK, spacing=5)
     sheet.paste(image, (0, head))
     return sheet
@@ -68,7 +70,7 @@ def rig_figure(title: str, capture: Capture, wrong: Sequence[int] = ()) -> Image
     """The cameras from above, with the way they look and the head; those at index `wrong` in another colour."""
     points = capture.landmarks[capture.detected]
     points = points[np.isfinite(points).all((1, 2))]
-    with rc_context(STYLE):
+    with rc_context(LOOK):
         figure = Figure(figsize=(6.4, 6.0))
         ax = figure.subplots()
         if len(points):
@@ -106,7 +108,7 @@ def curve_figure(
 
     `labels` name the axes, and `lines` are vertical lines by name.
     """
-    with rc_context(STYLE):
+    with rc_context(LOOK):
         figure = Figure(figsize=(7.2, 3.4))
         ax = figure.subplots()
         for number, (name, values) in enumerate(curves.items()):

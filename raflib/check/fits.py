@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -114,24 +114,24 @@ CONVENTIONS: dict[str, Callable[[Camera], Camera]] = {
 """Conventions that give other extrinsics than OpenCV's world→camera, by what to say, with the way back."""
 
 
-def fitting_convention(capture: Capture, faces: dict[int, Faces]) -> str:
-    """The convention under which the landmarks lie on `faces`, rows and found faces by camera; "" where none does.
-
-    Each convention is tried in the capture's world and in one with y up, in which many programs write cameras.
-    """
+def fitting_convention(capture: Capture, faces: Mapping[int, Faces]) -> str:
+    """The convention under which the landmarks lie on `faces`, rows and found faces by camera; "" where none does."""
     fits = {}
-    for words, change in CONVENTIONS.items():
-        told = []
-        for world in (np.eye(4), FLIP):
-            with np.errstate(all="ignore"):
-                cameras = {c: _in_world(capture.cameras[c], world, change) for c in faces}
-                away = [away_from_face(capture, cameras[c], own) for c, own in faces.items()]
-            told.append(float(np.quantile(away, 0.8, method="nearest")) if away else np.inf)
-        fits[words] = min(told)
+    for words in CONVENTIONS:
+        away = [away_from_face(capture, corrected(capture, c, words, own), own) for c, own in faces.items()]
+        fits[words] = float(np.quantile(away, 0.8, method="nearest")) if away else np.inf
     best = min(fits, key=lambda words: fits[words])
     return best if fits[best] < AWAY else ""
 
 
-def _in_world(camera: Camera, world: np.ndarray, change: Callable[[Camera], Camera]) -> Camera:
-    changed = change(_moved(camera, camera.extrinsic @ world))
-    return _moved(changed, changed.extrinsic @ world)
+def corrected(capture: Capture, c: int, words: str, faces: Faces) -> Camera:
+    """A camera whose extrinsic or intrinsic was of the convention `words`, as it should be.
+
+    The convention is tried in the capture's world and in one with y up, in which many programs write cameras. The one
+    whose projected landmarks lie nearer to `faces` is returned.
+    """
+    cameras = []
+    for world in (np.eye(4), FLIP):
+        changed = CONVENTIONS[words](_moved(capture.cameras[c], capture.cameras[c].extrinsic @ world))
+        cameras.append(_moved(changed, changed.extrinsic @ world))
+    return min(cameras, key=lambda camera: away_from_face(capture, camera, faces))

@@ -16,7 +16,7 @@ from raflib.check import checks as checks  # registers all of them
 from raflib.check.fits import MOST_UNSURE
 from raflib.check.problems import CHECKS, ERROR, WARNING, Problem
 from raflib.check.sample import Look, Sample
-from raflib.errors import whole
+from raflib.errors import RafError, whole
 from raflib.report._style import saved
 from raflib.tracking import FaceTracker
 
@@ -75,8 +75,13 @@ def inspect(
         notes: what the source warned about; each becomes a warning of the report.
         progress: whether to show a bar.
 
-    Raises RafError where the tracker's model is missing or `out` cannot be written.
+    Raises RafError for a capture without frames or cameras, and where the tracker's model is missing or `out` cannot be
+    written.
     """
+    if not len(capture) or not capture.cameras:
+        raise RafError(
+            f"capture {capture.subject}: holds no {'cameras' if len(capture) else 'frames'} to check; add some"
+        )
     with ExitStack() as stack:
         sample = Sample(
             capture, whole("images", images, 8), stack.enter_context(FaceTracker()) if look is None else look

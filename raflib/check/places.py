@@ -9,6 +9,7 @@ from pathlib import Path
 from raflib.capture import Capture
 from raflib.errors import RafError
 from raflib.sources import open_capture
+from raflib.sources.gha import open_unseen
 from raflib.sources.nersemble.names import MONO, NVS
 
 SOURCES = ("gha", "nersemble", "video")
@@ -32,13 +33,20 @@ class Place:
         files = [self.path] if self.path.is_file() else self.path.rglob("*")
         return sum(file.stat().st_size for file in files if file.is_file())
 
-    def open(self, profile: str) -> tuple[Capture, list[str]]:
-        """(the capture, what the source warned about). Raises RafError where it cannot be opened."""
+    def open(self, profile: str) -> tuple[Capture, list[str], str]:
+        """(the capture, what the source warned about, why the source refuses it or ""). Raises RafError where it cannot
+        be read at all."""
+        refusal = ""
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always", UserWarning)
-            capture = open_capture(self.source, self.subject, profile, self.root)
+            try:
+                capture = open_capture(self.source, self.subject, profile, self.root)
+            except RafError as error:
+                if self.source != "gha":
+                    raise
+                refusal, capture = str(error), open_unseen(self.subject, profile, self.root)
         notes = [str(each.message) for each in told if issubclass(each.category, UserWarning)]
-        return capture, list(dict.fromkeys(notes))
+        return capture, list(dict.fromkeys(notes)), refusal
 
 
 def people_in(path: Path, source: str | None = None) -> list[Place]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -27,8 +28,8 @@ FAR = 10
 """Frame numbers from one row to the next beyond which motion between them is not followed."""
 LAGS = 6
 """Most frames, and 4 rows, by which images and tracks are tried against each other."""
-LEAST = 8
-"""Fewest rows of a stretch."""
+LEAST, ROWS = 8, 12
+"""Fewest rows of a stretch, and of the one with the most head motion where there are as many."""
 FEW = 0.25
 """Share of views in which a face is found below which the images themselves are doubted."""
 
@@ -64,17 +65,24 @@ class Sample:
             return []
         rows = self.placed[np.linspace(0, len(self.placed) - 1, count).round().astype(int)]
         pairs = dict.fromkeys((int(t), k % cameras) for k, t in enumerate(rows))
-        return [pair for pair in pairs if self.image(*pair) is not None]
+        return [pair for pair in pairs if self.sees(*pair)]
 
-    def image(self, t: int, c: int) -> UInt8[np.ndarray, "H W 3"] | None:
-        """The image of a row from a camera; None where it cannot be read."""
+    def sees(self, t: int, c: int) -> bool:
+        """Whether the image and mask of a row from a camera can be read."""
         if (t, c) not in self._images:
             try:
                 self._images[t, c] = self.capture.image(t, c)
                 self.capture.mask(t, c)
             except RafError as error:
                 self._images[t, c], self.unreadable[t, c] = None, str(error)
-        return self._images[t, c]
+        return self._images[t, c] is not None
+
+    def image(self, t: int, c: int) -> UInt8[np.ndarray, "H W 3"]:
+        """The image of a row from a camera; RafError where it cannot be read."""
+        image = self._images[t, c] if self.sees(t, c) else None
+        if image is None:
+            raise RafError(self.unreadable[t, c])
+        return image
 
     def mask(self, t: int, c: int) -> UInt8[np.ndarray, "H W"]:
         """The mask of a view whose image can be read."""
@@ -88,9 +96,9 @@ class Sample:
         return None if face is None else face.points
 
     def _found(self, t: int, c: int) -> Any:
-        image = self.image(t, c)
-        if self._look is None or image is None:
+        if self._look is None or not self.sees(t, c):
             return None
+        image = self.image(t, c)
         height, width = image.shape[:2]
         ratio = min(1.0, LARGEST / max(height, width))
         small = lanczos(np.ascontiguousarray(image), round(width * ratio), round(height * ratio))
@@ -175,21 +183,18 @@ class Sample:
             points = self.capture.landmarks[stretch[1]][:, list(self.capture.groups["rigid"])]
             return float(np.linalg.norm(np.diff(points, axis=0), axis=2).mean(1).sum())
 
-        return max(self.stretches(self.count), key=motion, default=None)
+        return max(self.stretches(max(self.count, ROWS)), key=motion, default=None)
 
     def frozen(self, c: int) -> list[int]:
         """Rows of the stretch whose image from a camera is bit for bit that of the row before."""
-        rows = [int(t) for t in self.stretch[1]] if self.stretch else []
-        images = [self.image(t, c) for t in rows]
-        pairs = zip(rows[1:], images, images[1:], strict=False)
-        return [t for t, one, two in pairs if one is not None and np.array_equal(one, two)]
+        rows = [int(t) for t in self.stretch[1] if self.sees(int(t), c)] if self.stretch else []
+        return [t for s, t in pairwise(rows) if np.array_equal(self.image(s, c), self.image(t, c))]
 
     def moving(self, c: int, rows: Int[np.ndarray, "N"], tracked: Int[np.ndarray, "M"]) -> Moving | None:
         """Images of a camera with the tracks around them; None where an image cannot be read or nothing moves."""
-        images = [self.image(int(t), c) for t in rows]
-        if any(image is None for image in images):
+        if not all(self.sees(int(t), c) for t in rows):
             return None
-        found = moving(self.capture, c, rows, tracked, [image for image in images if image is not None])
+        found = moving(self.capture, c, rows, tracked, [self.image(int(t), c) for t in rows])
         return found if np.isfinite(found.pixels).all() else None
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from PIL import Image
 
 from raflib.capture import Capture
-from raflib.check.figures import MINE, SEEN, heading, images_figure, marked, rig_figure
-from raflib.check.fits import AWAY, away_from_face, fitting_convention
+from raflib.check.figures import MINE, SEEN, heading, images_figure, marked, rig_figure, stacked
+from raflib.check.fits import AWAY, away_from_face, corrected, fitting_convention
 from raflib.check.problems import ERROR, Problem, register
 from raflib.check.sample import Sample
 
@@ -39,12 +41,12 @@ def check_rotations(capture: Capture, sample: Sample) -> list[Problem]:
     found = []
     for cameras, what in (
         (odd, f"no rotation (R · Rᵀ differs from the identity by up to {stretch.max():.2g}); calibrate again"),
-        (mirrored, "a mirroring (its determinant is −1); change the sign of one axis in the way it was converted"),
+        (mirrored, "a mirroring (its determinant is −1); one axis has the wrong sign, so correct the conversion"),
         (ends, "a matrix that does not end in 0 0 0 1; write [4,4] matrices world→camera"),
     ):
         if cameras:
             text = f"the extrinsic of {names(capture, cameras)} is {what}"
-            found.append(Problem("rotations", ERROR, text, lambda c=cameras, t=text: rig_figure(t, capture, c)))
+            found.append(Problem("rotations", ERROR, text, partial(rig_figure, text, capture, cameras)))
     return found
 
 
@@ -76,29 +78,35 @@ def check_convention(capture: Capture, sample: Sample) -> list[Problem]:
     if sound or not away or not sample.views or sample.faceless or _unit(capture) is not None:
         return []
     seen = {c: [(t, sample.face(t, c)) for t, own in sample.faces if own == c] for c in away if c in sample.distances}
-    words = fitting_convention(capture, seen)
-    far = [sample.distances[c] for c in away if c in sample.distances]
-    if not words and not far and len(away) < len(capture.cameras):
-        how = "lie outside of the masks"
+    words, whose = fitting_convention(capture, seen), names(capture, away)
+    if not seen:
+        how = f"the landmarks, projected by {whose}, lie outside of the masks"
+    elif np.isfinite(share := float(np.median([sample.distances[c] for c in seen]))):
+        how = f"the landmarks, projected by {whose}, lie {share:.0%} of its size away from the face"
     else:
-        share = float(np.median(far)) if far else np.inf
-        how = f"lie {share:.0%} of its size away from the face" if np.isfinite(share) else "do not lie on the face"
-    words = words or "check that the extrinsics are world→camera (OpenCV, metres) and belong to these cameras"
-    text = f"the landmarks, projected by {names(capture, away)}, {how}; {words}"
+        how = f"the landmarks lie behind {whose}"
+    advice = words or "check that the extrinsics are world→camera (OpenCV, metres) and belong to these cameras"
+    text = f"{how}; {advice}"
+    return [Problem("convention", ERROR, text, partial(_convention_figure, text, capture, sample, away, words))]
 
-    def figure() -> Image.Image:
-        chosen = sorted(away, key=lambda c: c not in sample.distances)[:3]
-        shown, heads = [], []
-        for c in chosen:
-            t = next((t for t, own in sample.faces if own == c), None)
-            t = next((t for t, own in sample.views if own == c), None) if t is None else t
-            if t is not None:
-                dots = {SEEN: sample.face(t, c), MINE: capture.cameras[c].project(capture.landmarks[t])}
-                shown.append(marked(sample.image(t, c), dots, sample.mask(t, c)))
-                heads.append(heading(capture, t, capture.cameras[c]))
-        return images_figure(f"{text}. Orange: projected landmarks; blue: the face that is found", [shown], heads)
 
-    return [Problem("convention", ERROR, text, figure)]
+def _convention_figure(text: str, capture: Capture, sample: Sample, away: list[int], words: str) -> Image.Image:
+    """Views of up to three wrong cameras as they are and, under the convention `words`, as they should be."""
+    shown: list[list[np.ndarray | None]] = [[], []]
+    heads = []
+    for c in sorted(away, key=lambda c: c not in sample.distances)[:3]:
+        t = next((t for t, own in (*sample.faces, *sample.views) if own == c), None)
+        if t is None:
+            continue
+        cameras = [capture.cameras[c], *([corrected(capture, c, words, [(t, sample.face(t, c))])] if words else [])]
+        for row, camera in zip(shown, cameras, strict=False):
+            dots = {SEEN: sample.face(t, c), MINE: camera.project(capture.landmarks[t])}
+            row.append(marked(sample.image(t, c), dots, sample.mask(t, c)))
+        heads.append(heading(capture, t, capture.cameras[c]))
+    labels = ["as it is", "as proposed"] if words else ["as it is"]
+    grid = images_figure(f"{text}.\nOrange: projected landmarks. Blue: the face that is found.", shown[: len(labels)],
+                         heads, labels)  # fmt: skip
+    return stacked(grid, rig_figure("The cameras from above", capture, away))
 
 
 def _unit(capture: Capture) -> tuple[float, float] | None:
@@ -129,4 +137,4 @@ def check_scale(capture: Capture, sample: Sample) -> list[Problem]:
         text = f"{text}; lengths look like {UNITS[unit]}, so divide by {unit:.0f} those of {also}"
     else:
         text = f"{text}; give all lengths in metres"
-    return [Problem("scale", ERROR, text, lambda: rig_figure(text, capture))]
+    return [Problem("scale", ERROR, text, partial(rig_figure, text, capture))]

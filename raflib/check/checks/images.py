@@ -85,14 +85,15 @@ def _on_face(capture: Capture, sample: Sample, mask: UInt8[np.ndarray, "H W"], t
 @register
 def check_colours(capture: Capture, sample: Sample) -> list[Problem]:
     """Faces that are bluer than red, too dark or too bright."""
-    skin = [_inside(sample.image(t, c), sample.face(t, c)) for t, c in sample.faces]
+    found_faces = [(view, sample.face(*view)) for view in sample.faces]
+    skin = [_inside(sample.image(*view), face) for view, face in found_faces if face is not None]
     skin = [pixels for pixels in skin if len(pixels)]
     if not skin:
         return []
     red, green, blue = np.median([np.median(pixels, 0) for pixels in skin], 0)
     views, found = sample.faces[:4], []
     if red < blue:
-        text = f"skin is bluer ({blue:.0f}) than red ({red:.0f}), as where images look like BGR; exchange red and blue"
+        text = f"skin is bluer ({blue:.0f}) than red ({red:.0f}), so images look like BGR; exchange red and blue"
 
         def figure() -> Image.Image:
             shown = [sample.image(*view) for view in views]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from jaxtyping import Bool
 from PIL import Image
@@ -24,7 +26,7 @@ def check_protocol(capture: Capture, sample: Sample) -> list[Problem]:
     """Too few training frames, no held-out sequence, few frames with a face."""
     found, count = [], int(capture.train.sum())
     if count < LEAST_TRAIN:
-        text = f"only {count} frames may be trained on, at least {LEAST_TRAIN} are needed; add training sequences"
+        text = f"only {counted(capture.train)} may be trained on, expected {LEAST_TRAIN} or more; add sequences"
         found.append(Problem("protocol", ERROR, text))
     if not capture.free.any():
         text = f"no frame with a face is of the sequence {HELD_OUT}, so nothing can be evaluated; add it"
@@ -32,7 +34,10 @@ def check_protocol(capture: Capture, sample: Sample) -> list[Problem]:
     share = float(capture.detected.mean()) if len(capture) else 0.0
     if share < FEW_FACES:
         text = f"a face is known in only {share:.0%} of the frames; check the tracks of the others"
-        found.append(Problem("few_faces", WARNING, text, lambda: _over_frames(text, capture, ~capture.detected)))
+        known = {"face": capture.detected.astype(float)}
+        labels = "row of the capture", "1: a face is known, 0: none"
+        rows = np.arange(len(capture), dtype=float)
+        found.append(Problem("few_faces", WARNING, text, partial(curve_figure, text, rows, known, labels)))
     return found
 
 
@@ -63,7 +68,7 @@ def check_constant(capture: Capture, sample: Sample) -> list[Problem]:
     still = np.ptp(values, axis=0) <= 1e-7 * np.maximum(1.0, np.abs(values).max(0))
     if still.all():
         text = "the features are the same in all frames; track the expressions again"
-        return [Problem("constant", ERROR, text, lambda: _over_frames(text, capture, rows & False))]
+        return [Problem("constant", ERROR, text, partial(_over_frames, text, capture))]
     found = []
     if still.any():
         numbers = ", ".join(map(str, np.flatnonzero(still)[:6])) + (" …" if still.sum() > 6 else "")
@@ -101,7 +106,9 @@ def check_outliers(capture: Capture, sample: Sample) -> list[Problem]:
                 f"usual (worst: {capture.sequence[first]}, frame {capture.frame[first]}); look there, and track again "
                 "or mark as not detected"
             )
-            found.append(Problem("outliers", WARNING, text, _distances(text, words, away, far)))
+            rows, labels = np.arange(len(away), dtype=float), ("row of the capture", "distance from the median")
+            figure = partial(curve_figure, text, rows, {words: away}, labels, far)
+            found.append(Problem("outliers", WARNING, text, figure))
     return found
 
 
@@ -110,15 +117,8 @@ def counted(rows: Bool[np.ndarray, "T"]) -> str:
     return "1 frame" if rows.sum() == 1 else f"{rows.sum()} frames"
 
 
-def _distances(text: str, words: str, away: np.ndarray, far: np.ndarray):
-    label = f"distance of the {words} from the median"
-    rows = np.arange(len(away), dtype=float)
-    return lambda: curve_figure(text, rows, {"each frame": away}, ("row of the capture", label), far)
-
-
-def _over_frames(title: str, capture: Capture, marks: Bool[np.ndarray, "T"]) -> Image.Image:
-    """Distance of the features from their mean over the rows, with `marks` at the bottom."""
+def _over_frames(title: str, capture: Capture) -> Image.Image:
+    """Distance of the features from their mean over the rows."""
     away = np.linalg.norm(capture.expression - np.nanmean(capture.expression, 0), axis=1).astype(float)
-    away[marks] = 0
     rows = np.arange(len(capture), dtype=float)
-    return curve_figure(title, rows, {"features": away}, ("row of the capture", "distance from the mean"), marks)
+    return curve_figure(title, rows, {"features": away}, ("row of the capture", "distance from the mean"))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -33,18 +34,20 @@ ROWS = 12
 """Images of each sequence that are compared with their tracks."""
 
 
-def _lag(shown: Moving, step: Int[np.ndarray, "K"]) -> tuple[float, Float[np.ndarray, "J"], Float[np.ndarray, "J"]]:
-    """(frames by which images run ahead of their tracks, 0 where this is not clear; the lags that were tried; the
-    unrest of each). `step` are the frames between rows; half of it is as good as 0, because tracks are interpolated."""
+def _lag(shown: Moving, step: Int[np.ndarray, "K"]) -> tuple[float, Float[np.ndarray, "J"]]:
+    """(frames by which images run ahead of their tracks, 0 where this is not clear; the unrest of all `lags`).
+
+    `step` are the frames between rows; a lag below half of it is as good as 0, because tracks are interpolated.
+    """
     tried = lags(step)
     curve = shown.curve(tried)
     best = int(curve.argmin())
     least, own = curve[best], curve[np.abs(tried).argmin()]
     if not 0 < best < len(curve) - 1 or abs(tried[best]) < np.median(step) / 2:
-        return 0.0, tried, curve
+        return 0.0, curve
     rises = min(curve[:best].max(), curve[best + 1 :].max()) > RISES * least
     clear = rises and own > BETTER * least and least < FOLLOWS * shown.chance
-    return (float(tried[best]) if clear else 0.0), tried, curve
+    return (float(tried[best]) if clear else 0.0), curve
 
 
 @register
@@ -58,7 +61,7 @@ def check_out_of_step(capture: Capture, sample: Sample) -> list[Problem]:
         shown = sample.moving(c, rows, tracked) if len(sample.frozen(c)) <= _few(sample) else None
         if shown is not None and shown.motion > MOVES:
             told[c] = _lag(shown, step)
-    late = {c: lag for c, (lag, _, _) in told.items() if lag}
+    late = {c: lag for c, (lag, _) in told.items() if lag}
     groups = {lag: [c for c in late if late[c] == lag] for lag in sorted(set(late.values()))}
     found = []
     for lag, cameras in groups.items():
@@ -67,8 +70,8 @@ def check_out_of_step(capture: Capture, sample: Sample) -> list[Problem]:
             f"the images of {names(capture, cameras)} run {_frames(lag)} {way} the tracks; shift them, or find "
             "where frames were lost"
         )
-        curves = {c: curve for c, (_, _, curve) in told.items()}
-        figure = _step_figure(text, capture, sample, cameras[0], (rows, lag), lags(step), curves)
+        curves = {c: curve for c, (_, curve) in told.items()}
+        figure = partial(_step_figure, text, capture, sample, cameras[0], lag, curves)
         found.append(Problem("out_of_step", ERROR, text, figure))
     return found
 
@@ -78,29 +81,27 @@ def _step_figure(
     capture: Capture,
     sample: Sample,
     c: int,
-    moments: tuple[Int[np.ndarray, "N"], float],
-    tried: Float[np.ndarray, "J"],
+    lag: float,
     told: dict[int, Float[np.ndarray, "J"]],
-) -> Callable[[], Image.Image]:
+) -> Image.Image:
     """Images with the landmarks of their own and of the fitting moment, above the unrest for all lags."""
-    rows, lag = moments
-
-    def figure() -> Image.Image:
-        shown = sample.moving(c, rows, sample.stretch[2])
-        own, other = shown.at(shown.frame), shown.at(shown.frame + lag)
-        picked = np.argsort(-np.linalg.norm(own - other, axis=2).mean(1))[:3]
-        images = [sample.image(int(rows[k]), c) for k in picked]
-        tiles = [[marked(i, {MINE: dots[k]}) for i, k in zip(images, picked, strict=True)] for dots in (own, other)]
-        heads = [heading(capture, int(rows[k]), capture.cameras[c]) for k in picked]
-        after = f"{_frames(lag)}\n{'later' if lag > 0 else 'earlier'}"
-        grid = images_figure(text, tiles, heads, ["landmarks of\nthis frame", after])
-        curves = {f"camera {capture.cameras[c].name}": told[c]}
-        if others := [curve for k, curve in told.items() if k != c]:
-            curves["median of the others"] = np.median(others, 0)
-        labels = "landmarks taken from so many frames later", "motion of the face\nthat is left, grey levels"
-        return stacked(grid, curve_figure("", tried, curves, labels, lines={f"{lag:+.0f}": lag}))
-
-    return figure
+    assert sample.stretch is not None
+    _, rows, tracked = sample.stretch
+    shown = sample.moving(c, rows, tracked)
+    assert shown is not None
+    own, other = shown.at(shown.frame), shown.at(shown.frame + lag)
+    picked = np.argsort(-np.linalg.norm(own - other, axis=2).mean(1))[:3]
+    images = [sample.image(int(rows[k]), c) for k in picked]
+    tiles = [[marked(i, {MINE: dots[k]}) for i, k in zip(images, picked, strict=True)] for dots in (own, other)]
+    heads = [heading(capture, int(rows[k]), capture.cameras[c]) for k in picked]
+    after = f"{_frames(lag)}\n{'later' if lag > 0 else 'earlier'}"
+    grid = images_figure(text, tiles, heads, ["landmarks of\nthis frame", after])
+    curves = {f"camera {capture.cameras[c].name}": told[c]}
+    if others := [curve for k, curve in told.items() if k != c]:
+        curves["median of the others"] = np.median(others, 0)
+    labels = "landmarks taken from so many frames later", "motion of the face\nthat is left, grey levels"
+    tried = lags(np.diff(capture.frame[tracked]))
+    return stacked(grid, curve_figure("", tried, curves, labels, lines={f"{lag:+.0f}": lag}))
 
 
 @register
@@ -185,20 +186,23 @@ def check_duplicates(capture: Capture, sample: Sample) -> list[Problem]:
             f"{capture.sequence[first]}, frame {capture.frame[first]}); remove repeated frames"
         )
         found.append(Problem("duplicates", WARNING, text))
-    frozen = {c: rows for c in range(len(capture.cameras)) if len(rows := sample.frozen(c)) > _few(sample)}
+    frozen = {c: again for c in range(len(capture.cameras)) if len(again := sample.frozen(c)) > _few(sample)}
     if frozen:
-        c, t = next((c, rows[0]) for c, rows in frozen.items())
-        count = sum(map(len, frozen.values()))
-        text = f"{count} images of {names(capture, sorted(frozen))} are bit for bit those of the frame before; "
-        text += "remove repeated frames, or find where the camera stopped"
-
-        def figure() -> Image.Image:
-            views = [int(sample.stretch[1][list(sample.stretch[1]).index(t) - 1]), t]
-            heads = [heading(capture, row, capture.cameras[c]) for row in views]
-            return images_figure(text, [[marked(sample.image(row, c), {}) for row in views]], heads)
-
-        found.append(Problem("duplicates", WARNING, text, figure))
+        c, again = next(iter(frozen.items()))
+        text = (
+            f"{sum(map(len, frozen.values()))} images of {names(capture, sorted(frozen))} are bit for bit those of the "
+            "frame before; remove repeated frames, or find where the camera stopped"
+        )
+        found.append(Problem("duplicates", WARNING, text, partial(_frozen_figure, text, capture, sample, c, again[0])))
     return found
+
+
+def _frozen_figure(text: str, capture: Capture, sample: Sample, c: int, t: int) -> Image.Image:
+    """The image of row `t` beside the one before."""
+    assert sample.stretch is not None
+    views = next([int(s), int(u)] for s, u in pairwise(sample.stretch[1]) if u == t)
+    heads = [heading(capture, row, capture.cameras[c]) for row in views]
+    return images_figure(text, [[marked(sample.image(row, c), {}) for row in views]], heads)
 
 
 def _few(sample: Sample) -> float:
