@@ -275,7 +275,8 @@ DAMAGES = {
     "half the size": (lengths(0.3, True), "scale", "give all lengths in metres"),
     "few faces": (signal("detected", value(np.s_[2:20], False)), "few_faces", "only 64%"),
     "no FREE": (sequences(FREE="EMO-1-shout+laugh"), "protocol", "sequence FREE"),
-    "no training frames": (sequences(EXP="FREE", HAIR="FREE"), "protocol", "only 0 frames may be trained on"),
+    "no training frames": (sequences(EXP="FREE", HAIR="FREE"), "protocol", "this person can only drive"),
+    "few training frames": (signal("sequence", value(np.s_[4:], "FREE")), "protocol", "only 4 frames may be trained"),
 }  # fmt: skip
 
 

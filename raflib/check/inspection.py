@@ -108,7 +108,7 @@ def described(capture: Capture, sample: Sample) -> dict[str, str]:
         rows = capture.sequence == name
         lost = int((rows & ~capture.detected).sum())
         parts.append(f"{name} {rows.sum()}" + (f" ({lost} without a face)" if lost else ""))
-    known = capture.expression[capture.train].astype(np.float64)
+    known = capture.expression[capture.train if capture.train.any() else capture.detected].astype(np.float64)
     spread = float(np.sqrt(((known - known.mean(0)) ** 2).sum(1).mean())) if len(known) else np.nan
     shares = [float(sample.mask(t, c).mean()) / 255 for t, c in sample.views]
     full = sum(share > 1 - MOST_UNSURE for share in shares)
@@ -125,7 +125,7 @@ def described(capture: Capture, sample: Sample) -> dict[str, str]:
         "sequences": ", ".join(parts),
         "held out": f"{HELD_OUT} {'exists' if held_out else 'is missing'}",
         "features": f"{capture.feature_space}, {capture.expression.shape[1]} wide, spread {spread:.3g} (RMS distance "
-        "from the training mean)",
+        "from the mean)",
         "masks": masks,
         "looked at": f"{len(sample.views)} images, a face found in {len(sample.faces)}",
     }

@@ -134,10 +134,10 @@ class Sample:
         return [
             c
             for c, camera in enumerate(self.capture.cameras)
-            if is_rotation(camera) and (self.distances[c] < AWAY if c in self.distances else not self._outside(c))
+            if is_rotation(camera) and (self.distances[c] < AWAY if c in self.distances else not self.outside(c))
         ]
 
-    def _outside(self, c: int) -> bool:
+    def outside(self, c: int) -> bool:
         """Whether the landmarks of a camera lie outside of masks that show something, but not a background."""
         told = []
         for t in (t for t, own in self.views if own == c):

@@ -50,9 +50,10 @@ class Moving:
 
     def at(self, frame: Float[np.ndarray, "N"]) -> Float[np.ndarray, "N K 2"]:
         """Pixels of the landmarks at frame numbers, interpolated."""
-        flat = self.pixels.reshape(len(self.pixels), -1)
-        columns = [np.interp(frame, self.track_frame, column) for column in flat.T]
-        return np.stack(columns, 1).reshape(len(frame), -1, 2)
+        row = np.interp(frame, self.track_frame, np.arange(len(self.track_frame)))
+        before = row.astype(int).clip(0, len(self.pixels) - 2)
+        share = (row - before)[:, None, None]
+        return (1 - share) * self.pixels[before] + share * self.pixels[before + 1]
 
     def unrest(self, pixels: Float[np.ndarray, "N K 2"]) -> float:
         """Mean absolute difference (grey levels) of the images, moved by `pixels`, from their median."""

@@ -10,7 +10,7 @@ from PIL import Image
 from raflib.capture import Capture
 from raflib.check.figures import MINE, SEEN, heading, images_figure, marked, rig_figure, stacked
 from raflib.check.fits import AWAY, away_from_face, corrected, fitting_convention
-from raflib.check.problems import ERROR, Problem, register
+from raflib.check.problems import ERROR, WARNING, Problem, register
 from raflib.check.sample import Sample
 
 HEAD = 0.07, 0.35
@@ -82,12 +82,21 @@ def check_convention(capture: Capture, sample: Sample) -> list[Problem]:
     if not seen:
         how = f"the landmarks, projected by {whose}, lie outside of the masks"
     elif np.isfinite(share := float(np.median([sample.distances[c] for c in seen]))):
-        how = f"the landmarks, projected by {whose}, lie {share:.0%} of its size away from the face"
+        how = f"the landmarks, projected by {whose}, lie away from the face by {share:.0%} of its size"
     else:
         how = f"the landmarks lie behind {whose}"
     advice = words or "check that the extrinsics are world→camera (OpenCV, metres) and belong to these cameras"
     text = f"{how}; {advice}"
-    return [Problem("convention", ERROR, text, partial(_convention_figure, text, capture, sample, away, words))]
+    # A tracker may be wrong about a few views from the side, so these alone are no error.
+    sure = words or 2 * len(away) > len(capture.cameras) or any(sample.outside(c) for c in away)
+    return [
+        Problem(
+            "convention",
+            ERROR if sure else WARNING,
+            text,
+            partial(_convention_figure, text, capture, sample, away, words),
+        )
+    ]
 
 
 def _convention_figure(text: str, capture: Capture, sample: Sample, away: list[int], words: str) -> Image.Image:

@@ -25,7 +25,10 @@ FAR_OUT = 10.0
 def check_protocol(capture: Capture, sample: Sample) -> list[Problem]:
     """Too few training frames, no held-out sequence, few frames with a face."""
     found, count = [], int(capture.train.sum())
-    if count < LEAST_TRAIN:
+    if not count and capture.free.any():
+        text = f"all frames with a face are of {HELD_OUT}, so this person can only drive; add training sequences"
+        found.append(Problem("protocol", WARNING, text))
+    elif count < LEAST_TRAIN:
         text = f"only {counted(capture.train)} may be trained on, expected {LEAST_TRAIN} or more; add sequences"
         found.append(Problem("protocol", ERROR, text))
     if not capture.free.any():
