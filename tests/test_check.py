@@ -226,6 +226,14 @@ def unreadable(frames, broken):
     return Broken(frames)
 
 
+class OneTurned(Changed):
+    """Images and masks of the camera `LEFT` are turned by a quarter."""
+
+    def _get(self, kind, t, c):
+        values = super()._get(kind, t, c)
+        return np.rot90(values) if c == 1 else values
+
+
 RNG = np.random.default_rng(3)
 FLIP, MIRROR = np.diag([1.0, -1, -1, 1]), np.diag([-1.0, 1, 1, 1])
 HAIR, ALL = np.arange(20, 42), np.arange(50)
@@ -262,7 +270,10 @@ DAMAGES = {
     "BGR": (pixels(image=lambda i: i[..., ::-1]), "colours", "look like BGR"),
     "dark": (pixels(image=lambda i: i // 9), "colours", "very dark"),
     "overexposed": (pixels(image=lambda i: np.where(i > 90, 255, i).astype(np.uint8)), "colours", "pixels are white"),
-    "upside down": (pixels(image=lambda i: i[::-1]), "faces", "finds a face in"),
+    "upside down": (pixels(image=lambda i: i[::-1, ::-1]), "faces", "look upside down"),
+    "one camera on its side": (
+        lambda c: replace(c, frames=OneTurned(c.frames)), "faces", f"of camera {LEFT} look turned by a quarter",
+    ),
     "an image is missing": (lambda c: replace(c, frames=unreadable(c.frames, 0)), "readable", "a.png: no such file"),
     "NaN in features": (signal("expression", value(5, np.nan)), "finite", "holds NaN or infinity in 1 frame with"),
     "NaN in landmarks": (signal("landmarks", value(np.s_[5:7], np.nan)), "finite", "landmarks holds NaN"),
@@ -298,6 +309,12 @@ def test_every_damage_is_found_and_nothing_else(outcomes):
         assert {problem.kind for problem in outcomes[label]} == {kind}, (label, outcomes[label])
         assert any(words in problem.text for problem in outcomes[label]), (label, outcomes[label])
     assert set(CHECKS) <= {kind for _, kind, _ in DAMAGES.values()}, "each check has a damage"
+
+
+def test_a_tracker_that_finds_nothing(filmed):
+    """Without a face in any image nothing is said about what images would show."""
+    (problem,) = inspect(cameras(np.linalg.inv)(filmed), None, 8, look=lambda image: None).problems
+    assert problem.kind == "faces" and "finds a face in 0 of 8 images" in problem.text
 
 
 VISIBLE = {

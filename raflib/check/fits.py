@@ -19,14 +19,23 @@ MOST_UNSURE = 0.01
 """Share of a mask below which it counts as empty; it counts as full above one minus this."""
 FLIP = np.diag([1.0, -1.0, -1.0, 1.0])
 
+TURNS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "upside down": lambda image: np.rot90(image, 2),
+    "mirrored top to bottom": lambda image: image[::-1],
+    "turned by a quarter to the left": lambda image: np.rot90(image, -1),
+    "turned by a quarter to the right": lambda image: np.rot90(image),
+}
+"""How images may have been turned, with the way back."""
+
 Faces = Sequence[tuple[int, Float[np.ndarray, "478 2"] | None]]
 """Rows of a capture, with the face that is found in a camera's image."""
 
 
-def is_rotation(camera: Camera) -> bool:
-    """Whether a camera's extrinsic moves points without stretching or mirroring them."""
-    turn = camera.extrinsic[:3, :3]
-    return bool(np.abs(turn @ turn.T - np.eye(3)).max() < 1e-3 and np.linalg.det(turn) > 0)
+def is_sound(camera: Camera) -> bool:
+    """Whether a camera's extrinsic is a rigid motion, with positive focal lengths and principal point."""
+    turn, lens = camera.extrinsic[:3, :3], camera.intrinsic
+    rigid = np.abs(turn @ turn.T - np.eye(3)).max() < 1e-3 and np.linalg.det(turn) > 0
+    return bool(rigid and min(lens[0, 0], lens[1, 1], *lens[:2, 2]) > 0)
 
 
 def comparable(capture: Capture, projected: np.ndarray, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""What the checks look at: some images of a capture, the faces that are found in them, and a stretch with head motion.
+"""What the checks look at: some images of a capture, the faces that are found in them, and a passage with head motion.
 
 Everything is read when a check first asks for it, and kept. An image that cannot be read is left out and remembered.
 """
@@ -14,7 +14,16 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from raflib.capture import Capture, most_frontal
-from raflib.check.fits import AWAY, MOST_UNSURE, away_from_face, inside_mask, is_rotation, top_corners
+from raflib.check.fits import (
+    AWAY,
+    MOST_UNSURE,
+    TURNS,
+    away_from_face,
+    fitting_convention,
+    inside_mask,
+    is_sound,
+    top_corners,
+)
 from raflib.check.stillness import Moving, moving
 from raflib.errors import RafError
 from raflib.images import lanczos
@@ -29,7 +38,9 @@ FAR = 10
 LAGS = 6
 """Most frames, and 4 rows, by which images and tracks are tried against each other."""
 LEAST, ROWS = 8, 12
-"""Fewest rows of a stretch, and of the one with the most head motion where there are as many."""
+"""Fewest rows of a passage, and of the one with the most head motion where there are as many."""
+TRIED = 6
+"""Views that are turned to see whether they show a face."""
 FEW = 0.25
 """Share of views in which a face is found below which the images themselves are doubted."""
 
@@ -39,7 +50,7 @@ class Sample:
 
     Args:
         capture: the recording.
-        images: number of images that are looked at in general, and of rows of the stretch with the most head motion,
+        images: number of images that are looked at in general, and of rows of the passage with the most head motion,
             which all cameras show.
         look: finds faces, such as a `raflib.tracking.FaceTracker`; None looks for none.
     """
@@ -96,9 +107,12 @@ class Sample:
         return None if face is None else face.points
 
     def _found(self, t: int, c: int) -> Any:
-        if self._look is None or not self.sees(t, c):
+        return self._searched(self.image(t, c)) if self.sees(t, c) else None
+
+    def _searched(self, image: UInt8[np.ndarray, "H W 3"]) -> Any:
+        """The face in an image; None where there is none or it is not looked for."""
+        if self._look is None:
             return None
-        image = self.image(t, c)
         height, width = image.shape[:2]
         ratio = min(1.0, LARGEST / max(height, width))
         small = lanczos(np.ascontiguousarray(image), round(width * ratio), round(height * ratio))
@@ -127,14 +141,45 @@ class Sample:
         }
 
     @cached_property
+    def away(self) -> dict[int, list[tuple[int, Float[np.ndarray, "478 2"] | None]]]:
+        """Rows and found faces of the cameras whose landmarks do not lie on them."""
+        cameras = [c for c, far in self.distances.items() if far >= AWAY and is_sound(self.capture.cameras[c])]
+        return {c: [(t, self.face(t, c)) for t, own in self.faces if own == c] for c in cameras}
+
+    @cached_property
+    def convention(self) -> str:
+        """The convention under which the cameras of `away` would fit; "" where there is none."""
+        return fitting_convention(self.capture, self.away) if self.away else ""
+
+    @cached_property
+    def turned(self) -> str:
+        """How images look turned, by the names of `TURNS`; "" for images that stand upright.
+
+        It is tried where hardly any face is found, or faces lie away from the landmarks under every convention.
+        """
+        if not self.faceless and (not self.away or self.convention):
+            return ""
+        views = [view for view in self.views if self.faceless or view[1] in self.away]
+        views = views[:: max(1, len(views) // TRIED)][:TRIED]
+        for words, change in TURNS.items():
+            fits = 0
+            for t, c in views:
+                face = self._searched(np.ascontiguousarray(change(self.image(t, c))))
+                seen = [] if face is None else [(t, face.points)]
+                fits += away_from_face(self.capture, self.capture.cameras[c], seen) < AWAY
+            if 2 * fits > len(views):
+                return words
+        return ""
+
+    @cached_property
     def trusted(self) -> list[int]:
         """Cameras whose projected landmarks lie on the face, or, where no face is found, not outside of the mask."""
-        if self.faceless:
+        if self.faceless or self.turned:
             return []
         return [
             c
             for c, camera in enumerate(self.capture.cameras)
-            if is_rotation(camera) and (self.distances[c] < AWAY if c in self.distances else not self.outside(c))
+            if is_sound(camera) and (self.distances[c] < AWAY if c in self.distances else not self.outside(c))
         ]
 
     def outside(self, c: int) -> bool:
@@ -152,7 +197,7 @@ class Sample:
         order = [c for c in most_frontal(self.capture.cameras, len(self.capture.cameras)) if c in self.trusted]
         return sorted(order, key=lambda c: c not in self.distances)
 
-    def stretches(self, count: int) -> Iterator[tuple[str, Int[np.ndarray, "N"], Int[np.ndarray, "M"]]]:
+    def passages(self, count: int) -> Iterator[tuple[str, Int[np.ndarray, "N"], Int[np.ndarray, "M"]]]:
         """(sequence, up to `count` rows that follow each other, all rows of it with tracks) of each sequence.
 
         The rows are those with the most head motion among rows that have tracks before and after them. Sequences whose
@@ -176,18 +221,18 @@ class Sample:
                 yield name, inner[first : first + length], part
 
     @cached_property
-    def stretch(self) -> tuple[str, Int[np.ndarray, "N"], Int[np.ndarray, "M"]] | None:
-        """Of `stretches`, the one with the most head motion; None where there is none."""
+    def passage(self) -> tuple[str, Int[np.ndarray, "N"], Int[np.ndarray, "M"]] | None:
+        """Of `passages`, the one with the most head motion; None where there is none."""
 
-        def motion(stretch: tuple[str, np.ndarray, np.ndarray]) -> float:
-            points = self.capture.landmarks[stretch[1]][:, list(self.capture.groups["rigid"])]
+        def motion(passage: tuple[str, np.ndarray, np.ndarray]) -> float:
+            points = self.capture.landmarks[passage[1]][:, list(self.capture.groups["rigid"])]
             return float(np.linalg.norm(np.diff(points, axis=0), axis=2).mean(1).sum())
 
-        return max(self.stretches(max(self.count, ROWS)), key=motion, default=None)
+        return max(self.passages(max(self.count, ROWS)), key=motion, default=None)
 
     def frozen(self, c: int) -> list[int]:
-        """Rows of the stretch whose image from a camera is bit for bit that of the row before."""
-        rows = [int(t) for t in self.stretch[1] if self.sees(int(t), c)] if self.stretch else []
+        """Rows of the passage whose image from a camera is bit for bit that of the row before."""
+        rows = [int(t) for t in self.passage[1] if self.sees(int(t), c)] if self.passage else []
         return [t for s, t in pairwise(rows) if np.array_equal(self.image(s, c), self.image(t, c))]
 
     def moving(self, c: int, rows: Int[np.ndarray, "N"], tracked: Int[np.ndarray, "M"]) -> Moving | None:

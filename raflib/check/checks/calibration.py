@@ -9,7 +9,7 @@ from PIL import Image
 
 from raflib.capture import Capture
 from raflib.check.figures import MINE, SEEN, heading, images_figure, marked, rig_figure, stacked
-from raflib.check.fits import AWAY, away_from_face, corrected, fitting_convention
+from raflib.check.fits import AWAY, away_from_face, corrected
 from raflib.check.problems import ERROR, WARNING, Problem, register
 from raflib.check.sample import Sample
 
@@ -75,10 +75,9 @@ def check_convention(capture: Capture, sample: Sample) -> list[Problem]:
     """Landmarks that do not project onto the face; says which other convention of the cameras would fit."""
     sound = [p for check in (check_rotations, check_intrinsics) for p in check(capture, sample)]
     away = [c for c in range(len(capture.cameras)) if c not in sample.trusted]
-    if sound or not away or not sample.views or sample.faceless or _unit(capture) is not None:
+    if sound or not away or not sample.views or sample.faceless or sample.turned or _unit(capture) is not None:
         return []
-    seen = {c: [(t, sample.face(t, c)) for t, own in sample.faces if own == c] for c in away if c in sample.distances}
-    words, whose = fitting_convention(capture, seen), names(capture, away)
+    seen, words, whose = sample.away, sample.convention, names(capture, away)
     if not seen:
         how = f"the landmarks, projected by {whose}, lie outside of the masks"
     elif np.isfinite(share := float(np.median([sample.distances[c] for c in seen]))):

@@ -34,14 +34,19 @@ def check_readable(capture: Capture, sample: Sample) -> list[Problem]:
 
 @register
 def check_faces(capture: Capture, sample: Sample) -> list[Problem]:
-    """Images in which the face tracker finds hardly any face."""
-    if not sample.views or not sample.faceless:
+    """Images that are turned, or in which the face tracker finds hardly any face."""
+    if not sample.views or not (sample.faceless or sample.turned):
         return []
-    text = (
-        f"the face tracker finds a face in {len(sample.faces)} of {len(sample.views)} images; check that images are "
-        "upright and show the face"
-    )
-    return [Problem("faces", ERROR, text, partial(_shown, text, capture, sample, sample.views[:4]))]
+    if sample.turned:
+        whose = names(capture, sorted(sample.away)) if sample.away and not sample.faceless else "the cameras"
+        text = f"the images of {whose} look {sample.turned}; turn them back"
+    else:
+        text = (
+            f"the face tracker finds a face in {len(sample.faces)} of {len(sample.views)} images; check that images "
+            "are upright and show the face"
+        )
+    views = [view for view in sample.views if sample.faceless or view[1] in sample.away][:4]
+    return [Problem("faces", ERROR, text, partial(_shown, text, capture, sample, views))]
 
 
 @register

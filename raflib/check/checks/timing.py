@@ -53,9 +53,9 @@ def _lag(shown: Moving, step: Int[np.ndarray, "K"]) -> tuple[float, Float[np.nda
 @register
 def check_out_of_step(capture: Capture, sample: Sample) -> list[Problem]:
     """Cameras whose images show other moments than the tracks."""
-    if sample.stretch is None:
+    if sample.passage is None:
         return []
-    _, rows, tracked = sample.stretch
+    _, rows, tracked = sample.passage
     step, told = np.diff(capture.frame[tracked]), {}
     for c in sample.trusted:
         shown = sample.moving(c, rows, tracked) if len(sample.frozen(c)) <= _few(sample) else None
@@ -85,8 +85,8 @@ def _step_figure(
     told: dict[int, Float[np.ndarray, "J"]],
 ) -> Image.Image:
     """Images with the landmarks of their own and of the fitting moment, above the unrest for all lags."""
-    assert sample.stretch is not None
-    _, rows, tracked = sample.stretch
+    assert sample.passage is not None
+    _, rows, tracked = sample.passage
     shown = sample.moving(c, rows, tracked)
     assert shown is not None
     own, other = shown.at(shown.frame), shown.at(shown.frame + lag)
@@ -112,7 +112,7 @@ def check_pairing(capture: Capture, sample: Sample) -> list[Problem]:
         return []
     wrong: dict[str, float] = {}
     kept: dict[str, tuple[np.ndarray, Moving]] = {}
-    for name, rows, tracked in sample.stretches(ROWS):
+    for name, rows, tracked in sample.passages(ROWS):
         shown = sample.moving(camera, rows, tracked)
         if shown is None or shown.motion < MOVES:
             continue
@@ -151,7 +151,7 @@ def path_ratio(values: Float[np.ndarray, "N d"]) -> float:
 def check_order(capture: Capture, sample: Sample) -> list[Problem]:
     """Sequences in which the head jumps from frame to frame as in a random order."""
     wrong = {}
-    for name, _, rows in sample.stretches(ROWS):
+    for name, _, rows in sample.passages(ROWS):
         values = np.concatenate([capture.pose[rows], capture.landmarks[rows].mean(1)], 1).astype(np.float64)
         if len(rows) >= ROWS and (ratio := path_ratio(values)) > RANDOM:
             wrong[name] = (ratio, rows)
@@ -199,15 +199,15 @@ def check_duplicates(capture: Capture, sample: Sample) -> list[Problem]:
 
 def _frozen_figure(text: str, capture: Capture, sample: Sample, c: int, t: int) -> Image.Image:
     """The image of row `t` beside the one before."""
-    assert sample.stretch is not None
-    views = next([int(s), int(u)] for s, u in pairwise(sample.stretch[1]) if u == t)
+    assert sample.passage is not None
+    views = next([int(s), int(u)] for s, u in pairwise(sample.passage[1]) if u == t)
     heads = [heading(capture, row, capture.cameras[c]) for row in views]
     return images_figure(text, [[marked(sample.image(row, c), {}) for row in views]], heads)
 
 
 def _few(sample: Sample) -> float:
-    """Most repeated images of the stretch that are no problem."""
-    return max(1.0, FROZEN * len(sample.stretch[1])) if sample.stretch else 0.0
+    """Most repeated images of the passage that are no problem."""
+    return max(1.0, FROZEN * len(sample.passage[1])) if sample.passage else 0.0
 
 
 def _frames(count: float) -> str:
