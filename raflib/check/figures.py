@@ -20,6 +20,8 @@ from raflib.report._style import INK, QUERIES, QUIET, STYLE, as_image, font, wra
 LOOK: Any = STYLE
 TILE, NARROW = 320, 640
 """Width of an image in pixels, and the least width of a figure."""
+NAMED = 8
+"""Most cameras that are all named in a figure; of more, only the wrong ones are."""
 MINE, SEEN, EDGE, BAD = PALETTE["noise"], PALETTE["driver"], "#CC79A7", QUERIES[0]
 """Colours of projected landmarks, of the face that the tracker finds, of a mask's outline, and of what is wrong."""
 
@@ -86,6 +88,8 @@ def rig_figure(title: str, capture: Capture, wrong: Sequence[int] = ()) -> Image
                 arrowprops={"arrowstyle": "->", "color": colour, "linewidth": 1.6},
             )  # fmt: skip
             ax.scatter(place[0], place[2], s=26, color=colour)
+            if c not in wrong and len(capture.cameras) > NAMED:
+                continue
             ax.annotate(camera.name, (place[0], place[2]), textcoords="offset points", xytext=(5, -9), color=colour)
         ax.set_aspect("equal", "datalim")
         ax.invert_yaxis()

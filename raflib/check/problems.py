@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,10 +40,6 @@ class Problem:
     def __post_init__(self) -> None:
         if self.severity not in (ERROR, WARNING):
             raise RafError(f"problem {self.kind}: severity must be {ERROR!r} or {WARNING!r}, got {self.severity!r}")
-
-    def written(self, path: Path | None) -> Problem:
-        """The same problem after its image was written to `path`."""
-        return replace(self, image=path)
 
 
 Check = Callable[[Capture, "Sample"], list[Problem]]
