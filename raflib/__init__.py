@@ -24,7 +24,7 @@ _WHERE = {
     "plan_download": "raflib.sources.nersemble.plan",
     "rasterize": "raflib.render",
 }
-_ROOMS = ("bank", "coverage", "driving", "geometry", "openbank", "report", "sampler", "studio", "tracking")
+_ROOMS = ("bank", "check", "coverage", "driving", "geometry", "openbank", "report", "sampler", "studio", "tracking")
 __all__ = sorted([*_WHERE, *_ROOMS])
 
 

@@ -163,7 +163,7 @@ def _clips(detected: Bool[np.ndarray, "T"], path: Path) -> np.ndarray:
     warnings.warn(
         f"{path}: the layout has no sequence names, so frames are cut into clips and the last fifth is held out as "
         f'{HELD_OUT}; to name them, write {MANIFEST} with {{"sequences": [["EXP-1-head", "0000", "0119"], …]}}',
-        stacklevel=4,
+        stacklevel=5,
     )
     return name_sequences(detected, VideoProfile())
 
@@ -176,6 +176,13 @@ def open(subject: str, profile: str = "demo", root: str | Path | None = None) ->
     holds the numbers of the frames' folders. Raises RafError, one line naming the file, for an unknown profile, files
     that are damaged or do not fit together, cameras that move, and where no frame is complete.
     """
+    capture = open_unseen(subject, profile, root)
+    check_views(find_folder(subject, root), capture.landmarks[capture.detected], capture.cameras)
+    return capture
+
+
+def open_unseen(subject: str, profile: str = "demo", root: str | Path | None = None) -> Capture:
+    """As `open`, but without the check that cameras see the head; for `raflib.check`, which finds out why not."""
     if profile not in PROFILES:
         raise RafError(f"gha profile {profile!r} is not known; choose one of {', '.join(PROFILES)}")
     path, settings = find_folder(subject, root), PROFILES[profile]
@@ -197,7 +204,6 @@ def open(subject: str, profile: str = "demo", root: str | Path | None = None) ->
     complete = np.array([all(listing.missing(frame, serial) is None for serial in serials) for frame in frames])
     named = None if sequence is None else sequence[rows]
     detected, neutral, groups = _judged(path, frames, tracks, complete, named, given, exported)
-    check_views(path, tracks["landmarks"][detected], cameras)
 
     size = min(settings.size, cameras[0].width)
     images, recording = read_frames(listing, frames, cameras, size, given.composited)
@@ -221,5 +227,5 @@ def _warn(path: Path, marked: Mapping[str, Bool[np.ndarray, "T"]], frames: Seque
     if counts:
         out = "; a camera that lost frames may be out of step after them" if marked[INCOMPLETE].any() else ""
         warnings.warn(
-            f"{path}: of {len(frames)} frames, these are marked as not detected: {', '.join(counts)}{out}", stacklevel=5
+            f"{path}: of {len(frames)} frames, these are marked as not detected: {', '.join(counts)}{out}", stacklevel=6
         )
