@@ -37,6 +37,7 @@ def make_capture(subject, frames=40, width=8, space="arkit52", seed=0, missing=(
         detected=detected,
         sequence=sequence,
         frame=np.arange(frames) + 7,
+        spaces={},
     )
 
 

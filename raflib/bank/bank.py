@@ -1,18 +1,16 @@
 """The expression bank: expression features of many people, saved safely and searched exactly (paper §4.2).
 
 A bank is a frozen table of `features` [N,d]. Each row has its person (`subjects`), `sequence` and `frame`. All rows are
-of one named `feature_space`, and searching with features of another space is an error. `search` is the argmin of §4.1:
-exact Euclidean nearest rows among *other* people, with equal distances ordered by row. Its answer is the same on any
-machine and with any number of threads. The module needs only numpy, faiss and, from `raflib`, files and errors.
-`raflib.bank` says what to do with more rows than fit in memory.
+of one named `feature_space`, and searching with features of another space is an error. Rows may carry features of
+further `spaces` (`raflib.bank.spaces`). `search` is the argmin of §4.1: exact Euclidean nearest rows among *other*
+people, with equal distances ordered by row. Its answer is the same on any machine and with any number of threads. The
+module needs only numpy, faiss and, from `raflib`, files and errors. `raflib.bank` tells what to do with more rows.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -22,18 +20,18 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from raflib.bank import exact, files
-from raflib.bank.columns import COLUMNS, Coded, check_finite, check_space, checked, names, plain
+from raflib.bank.columns import COLUMNS, Coded, check_finite, check_space, checked, names, plain, row_indexes
 from raflib.bank.drawing import draw_frames
 from raflib.bank.folder import write_columns
 from raflib.bank.header import StoredColumns
-from raflib.errors import RafError, as_float32, numbers, whole
+from raflib.bank.spaces import Spaces, checked_spaces, joined, seen_in, taken
+from raflib.errors import RafError, as_float32, whole
 from raflib.reading import checked_file, damage_named
 
 if TYPE_CHECKING:
     from raflib.capture import Capture
 
-IN_MEMORY = 2_000_000
-"""A bank on the disk copies at most this many rows into memory."""
+IN_MEMORY = 2_000_000  # rows that a bank on the disk copies into memory, at most
 
 
 @dataclass(frozen=True, eq=False, init=False)
@@ -49,6 +47,7 @@ class ExpressionBank:
         provenance: where the rows come from, as text by name.
         rotation: [N,3] head rotations if known: axis-angle in radians, in the axes of `raflib.geometry` (x to the
             image's right, y down, z away). Their zero differs from person to person, so compare them within a person.
+        spaces: further features of the same rows, [N,d2] float32 by tag; read-only, and none by default.
     """
 
     features: Float[np.ndarray, "N d"]
@@ -58,6 +57,7 @@ class ExpressionBank:
     feature_space: str
     provenance: Mapping[str, str]
     rotation: Float[np.ndarray, "N 3"] | None
+    spaces: Spaces
 
     def __init__(
         self,
@@ -68,6 +68,7 @@ class ExpressionBank:
         feature_space: str,
         provenance: Mapping[str, object] | None = None,
         rotation: np.ndarray | None = None,
+        spaces: Spaces | None = None,
     ):
         if not isinstance(feature_space, str) or not feature_space:
             raise RafError(f"bank: feature_space is {feature_space!r}, expected a name such as 'arkit52'")
@@ -75,8 +76,9 @@ class ExpressionBank:
         if not isinstance(provenance, Mapping):
             raise RafError(f"bank: provenance is a {type(provenance).__name__}, expected a dict")
         columns = checked(features, subjects, sequence, frame, rotation)
-        kept = {"rotation": None, **columns, "feature_space": feature_space, "provenance": plain(provenance)}
-        for name, value in kept.items():
+        further = checked_spaces({} if spaces is None else spaces, feature_space, len(columns["features"]))
+        known = {"feature_space": feature_space, "provenance": plain(provenance), "spaces": further}
+        for name, value in {"rotation": None, **columns, **known}.items():
             object.__setattr__(self, name, value)
 
     @classmethod
@@ -86,13 +88,14 @@ class ExpressionBank:
         """A bank of `per_subject` random detected frames of each capture, without replacement (paper §4.2, §5).
 
         All frames of a person with fewer detected ones are taken. The choice depends on `seed` and the subject only, so
-        adding people does not change other people's rows. Raises RafError for an empty list, a person given twice,
-        mixed feature spaces or widths, and features that are not finite where a face was detected.
+        adding people does not change other people's rows. Further spaces of the captures are taken too, and only
+        frames that have them. Raises RafError for an empty list, a person given twice, mixed feature spaces or widths,
+        further spaces that not all captures have, and features that are not finite where a face was detected.
         """
         per_subject, seed = whole("per_subject", per_subject, 1), whole("seed", seed, 0)
-        columns, space, people = draw_frames(captures, per_subject, seed)
+        columns, spaces, space, people = draw_frames(captures, per_subject, seed)
         draw = {"per_subject": per_subject, "seed": seed, "people": people}
-        return cls(**columns, feature_space=space, provenance=draw)
+        return cls(**columns, feature_space=space, provenance=draw, spaces=spaces)
 
     def restrict(
         self,
@@ -106,13 +109,7 @@ class ExpressionBank:
         changes nothing. Raises RafError for `subjects` that are not in the bank, rows out of range or repeated, and
         when no row is left.
         """
-        kept = np.arange(len(self)) if rows is None else numbers("bank: rows", rows, "iub")
-        if kept.dtype == bool and kept.shape == (len(self),):
-            kept = np.flatnonzero(kept)
-        if kept.ndim != 1 or (kept.size and (kept.dtype.kind not in "iu" or kept.min() < 0 or kept.max() >= len(self))):
-            raise RafError(f"bank: rows must be indexes from 0 to {len(self) - 1} or a mask of {len(self)} booleans")
-        if rows is not None and len(np.unique(kept)) != len(kept):
-            raise RafError("bank: rows holds the same index twice; give each row once")
+        kept = np.arange(len(self)) if rows is None else row_indexes(rows, len(self))
         if subjects is not None:
             wanted = names("subjects", subjects)
             if absent := sorted(set(wanted) - set(self.people)):
@@ -122,14 +119,14 @@ class ExpressionBank:
             kept = kept[~self._of(names("exclude", exclude), kept)]
         if not len(kept):
             raise RafError("bank: restrict leaves no row; ask for less")
-        columns = self._columns(kept)
+        columns, spaces = self._columns(kept), taken(self.spaces, kept)
         origin = {**self.provenance, "restricted_from": self.checksum[:16]}
-        return ExpressionBank(**columns, feature_space=self.feature_space, provenance=origin)
+        return ExpressionBank(**columns, feature_space=self.feature_space, provenance=origin, spaces=spaces)
 
     def merge(self, other: ExpressionBank) -> ExpressionBank:
-        """Both banks' rows, this one's first; rotations where both have them.
+        """Both banks' rows, this one's first; rotations and further spaces where both have them.
 
-        Raises RafError for different feature spaces or a person in both.
+        Raises RafError for different feature spaces or widths, or a person in both.
         """
         check_space(self._space, (other.feature_space, other.features.shape[1]), "the other bank")
         if both := sorted(set(self.people) & set(other.people)):
@@ -137,7 +134,28 @@ class ExpressionBank:
         mine, theirs = self._columns(), other._columns()
         columns = {name: np.concatenate([mine[name], theirs[name]]) for name in mine if name in theirs}
         merged = {"merged_from": f"{self.checksum[:16]} {other.checksum[:16]}"}
-        return ExpressionBank(**columns, feature_space=self.feature_space, provenance=merged)
+        spaces = joined(self.spaces, other.spaces)
+        return ExpressionBank(**columns, feature_space=self.feature_space, provenance=merged, spaces=spaces)
+
+    def with_space(self, tag: str, features: np.ndarray) -> ExpressionBank:
+        """The bank with further features [N,d2] of its rows under `tag`, in place of those that it has there.
+
+        Raises RafError for the tag of its own `features`, another number of rows, and NaN or infinity.
+        """
+        return replace(self, spaces={**self.spaces, tag: features})
+
+    def in_space(self, tag: str) -> ExpressionBank:
+        """The same rows with `features` of the space `tag`; the present features become one of its `spaces`.
+
+        It is the bank itself for its own feature space. Raises RafError for a space that the bank does not have.
+        """
+        if tag not in self._seen:
+            self._seen[tag] = seen_in(self, tag)
+        return self._seen[tag]
+
+    @cached_property
+    def _seen(self) -> dict[str, ExpressionBank]:
+        return {self.feature_space: self}
 
     def _columns(self, rows: Int[np.ndarray, " n"] | slice = slice(None)) -> dict[str, np.ndarray]:
         """The columns of some rows, in memory."""
@@ -157,9 +175,11 @@ class ExpressionBank:
         `half` rounds features to float16 (half the size, relative error 5e-4); `load` returns float32 in both cases.
         Raises RafError where the file cannot be written or float16 cannot hold a feature.
         """
-        columns = files.halved(self._columns()) if half else self._columns()
-        stored = ExpressionBank(**columns, feature_space=self.feature_space, provenance=self.provenance)
-        files.write(path, columns, self.feature_space, stored.provenance, stored.checksum)
+        columns, spaces = self._columns(), dict(self.spaces)
+        if half:
+            columns, spaces = files.halved(columns), files.halved(spaces)
+        stored = ExpressionBank(**columns, spaces=spaces, feature_space=self.feature_space, provenance=self.provenance)
+        files.write(path, columns, spaces, self.feature_space, stored.provenance, stored.checksum)
 
     @classmethod
     def load(cls, path: str | Path) -> ExpressionBank:
@@ -172,24 +192,16 @@ class ExpressionBank:
             return MappedBank(path)
         checked_file(path, files.WHAT, files.REMEDY, files.MOST_BYTES)
         with damage_named(path, files.WHAT, files.REMEDY):
-            columns, space, provenance, checksum = files.read(path)
-            bank = cls(**columns, feature_space=space, provenance=provenance)
+            columns, spaces, space, provenance, checksum = files.read(path)
+            bank = cls(**columns, feature_space=space, provenance=provenance, spaces=spaces)
             if bank.checksum != checksum:
                 raise ValueError("its checksum differs")
         return bank
 
     @cached_property
     def checksum(self) -> str:
-        """sha256 over columns, feature space and provenance; it does not depend on a file's compression."""
-        digest = hashlib.sha256()
-        header = [files.FORMAT, self.feature_space, self.features.shape, self.provenance]
-        digest.update(json.dumps(header, sort_keys=True).encode())
-        digest.update(np.ascontiguousarray(self.features, "<f4").tobytes())
-        digest.update(np.ascontiguousarray(self.frame, "<i8").tobytes())
-        digest.update("\0".join([*np.asarray(self.subjects).tolist(), *np.asarray(self.sequence).tolist()]).encode())
-        if self.rotation is not None:
-            digest.update(np.ascontiguousarray(self.rotation, "<f4").tobytes())
-        return digest.hexdigest()
+        """sha256 over columns, feature spaces and provenance; it does not depend on a file's compression."""
+        return files.checksum_of(self)
 
     def __len__(self) -> int:
         return len(self.features)
@@ -242,6 +254,7 @@ class MappedBank(ExpressionBank):
 
     `subjects` and `sequence` are `Coded` columns. `restrict` returns a bank in memory. Operations that would copy more
     than `IN_MEMORY` rows into memory (`restrict`, `merge`, `save`) raise RafError. `checksum` is that of the folder.
+    A folder holds one feature space, so there are no further `spaces`.
     """
 
     folder: Path
@@ -256,7 +269,7 @@ class MappedBank(ExpressionBank):
         found = {
             "folder": stored.folder, "subjects": subjects, "feature_space": header["feature_space"],
             "provenance": header["provenance"], "checksum": header["checksum"], "_rows": stored.people,
-            "_stored": stored,
+            "_stored": stored, "spaces": {},
         }  # fmt: skip
         for name, value in found.items():
             object.__setattr__(self, name, value)
@@ -292,6 +305,10 @@ class MappedBank(ExpressionBank):
         """The names of all people in the bank, sorted."""
         return tuple(sorted(self._rows))
 
+    def with_space(self, tag: str, features: np.ndarray) -> ExpressionBank:
+        """Raise RafError, because a folder holds one feature space."""
+        raise RafError(f"{self.folder}: a folder holds one feature space; restrict the bank into memory to add {tag!r}")
+
     def verify(self) -> None:
         """Read every file and compare its checksum; RafError names the first changed file."""
         self._stored.verify()
@@ -326,8 +343,8 @@ def write_mapped(
 
     Each person's rows must be in one piece; inside a piece they are sorted by person. Only one piece is in memory at a
     time if `pieces` is a generator. The folder appears when it is complete, and a write that fails leaves nothing.
-    Raises RafError where the folder exists or cannot be written, for no piece, mixed feature spaces, a person in two
-    pieces, and rotations in some pieces only.
+    Raises RafError where the folder exists or cannot be written, for no piece, mixed feature spaces, pieces with
+    further spaces, a person in two pieces, and rotations in some pieces only.
     """
     write_columns(Path(folder), pieces, provenance or {})
     return MappedBank(folder)

@@ -101,6 +101,18 @@ def _texts(what: str, given: object) -> list[str]:
     return listed
 
 
+def row_indexes(rows: object, count: int) -> Int[np.ndarray, " n"]:
+    """Rows of a bank of `count` rows, from indexes or a mask; RafError for rows out of range or repeated."""
+    kept = numbers("bank: rows", rows, "iub")
+    if kept.dtype == bool and kept.shape == (count,):
+        kept = np.flatnonzero(kept)
+    if kept.ndim != 1 or (kept.size and (kept.dtype.kind not in "iu" or kept.min() < 0 or kept.max() >= count)):
+        raise RafError(f"bank: rows must be indexes from 0 to {count - 1} or a mask of {count} booleans")
+    if len(np.unique(kept)) != len(kept):
+        raise RafError("bank: rows holds the same index twice; give each row once")
+    return kept
+
+
 def check_finite(features: Float[np.ndarray, "N d"], what: str) -> None:
     """Raises RafError naming the first row that holds NaN or infinity."""
     if len(broken := np.flatnonzero(~np.isfinite(features).all(1))):
@@ -112,7 +124,7 @@ def check_space(held: tuple[str, int], given: tuple[str | None, int], what: str)
     if (given[0] or held[0], given[1]) != held:
         raise RafError(
             f"the bank holds {held[0]} features of width {held[1]} and {what} {given[0] or 'unnamed'} features of "
-            f"width {given[1]}; use a bank of the same feature space"
+            f"width {given[1]}; choose another `bank`, or other `features` of the captures"
         )
 
 

@@ -50,6 +50,11 @@ def write_columns(folder: Path, pieces: Iterable[ExpressionBank], provenance: Ma
         for piece in tqdm(pieces, desc=folder.name, unit="piece", disable=None):
             first = first or (piece._space, piece.rotation is not None)
             check_space(first[0], piece._space, f"piece {piece.people[0]!r}")
+            if piece.spaces:
+                raise RafError(
+                    f"{folder}: piece {piece.people[0]!r} carries further features ({', '.join(piece.spaces)}) and a "
+                    "folder holds one feature space; write dataclasses.replace(piece, spaces=None)"
+                )
             if (piece.rotation is not None) != first[1]:
                 raise RafError(f"{folder}: head rotations are in some pieces only; give them in all or none")
             table = piece._table
