@@ -51,7 +51,7 @@ def film_bank(
     draw = {"people": people, "per_subject": frames, "seed": seed, "recipe": folder.name}
     faces = {"looked_at": looked_at, "detection_rate": f"{people * frames / looked_at:.5f}"}
     provenance = {**draw, **faces, **_versions()}
-    ExpressionBank(**columns, feature_space=FEATURE_SPACE, provenance=provenance).save(path, half=True)
+    ExpressionBank(**columns, feature_space=FEATURE_SPACE, provenance=provenance, spaces=None).save(path, half=True)
     return ExpressionBank.load(path)
 
 
