@@ -91,6 +91,7 @@ class Capture:
         time: [T] seconds from the start of its recording to each frame; None where the source does not know.
         recording: the source's own mark of what was recorded (content of a file, settings, versions), for
             `fingerprint`. Two recordings with other images have other marks.
+        spaces: [T,d2] features of the same frames in further spaces, by tag; rows of NaN where they are not known.
     """
 
     subject: str
@@ -111,6 +112,7 @@ class Capture:
     background: Float[np.ndarray, "H W 3"] | None = field(default=None, repr=False)
     time: Float[np.ndarray, "T"] | None = field(default=None, repr=False)
     recording: str = field(default="", repr=False)
+    spaces: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)
 
     def __post_init__(self):
         for name in ("pose", "scale", "landmarks", "sequence", "frame", "detected"):
@@ -128,6 +130,21 @@ class Capture:
             raise RafError(
                 f"capture {self.subject}: expression of a detected frame is not finite; mark the frame as not detected"
             )
+        for tag, features in self.spaces.items():
+            if not tag or tag == self.feature_space:
+                raise RafError(
+                    f"capture {self.subject}: a further space is named {tag!r} and `expression` is "
+                    f"{self.feature_space}; give each space a name of its own"
+                )
+            if features.ndim != 2 or len(features) != len(self):
+                raise RafError(
+                    f"capture {self.subject}: {tag} features have shape {list(features.shape)}, expected one row for "
+                    f"each of {len(self)} frames"
+                )
+            if not (np.isfinite(features).all(1) | np.isnan(features).all(1)).all():
+                raise RafError(
+                    f"capture {self.subject}: a row of {tag} features is partly NaN or infinite; mark the whole row NaN"
+                )
 
     def __len__(self) -> int:
         return len(self.expression)
@@ -145,7 +162,8 @@ class Capture:
     @cached_property
     def fingerprint(self) -> str:
         """sha256 (hex) of the signals, the cameras and `recording`: the same for the same recording, whatever it is
-        called, and another one for another recording of the same name. `subject` and `truth` are not part of it."""
+        called, and another one for another recording of the same name. `subject` and `truth` are not part of it.
+        Further spaces are, where there are any."""
         digest = hashlib.sha256(repr((self.recording, self.feature_space, sorted(self.groups.items()))).encode())
         signals = (self.expression, self.pose, self.scale, self.landmarks, self.neutral, self.frame, self.detected)
         sequence = np.asarray(self.sequence).astype(str)
@@ -154,6 +172,9 @@ class Capture:
         for values in (*signals, sequence, *cameras, *room):
             values = np.ascontiguousarray(values)
             digest.update(f"|{values.dtype.str}{values.shape}|".encode() + values.tobytes())
+        for tag, features in sorted(self.spaces.items()):
+            values = np.ascontiguousarray(features)
+            digest.update(f"|{tag!r}{values.dtype.str}{values.shape}|".encode() + values.tobytes())
         return digest.hexdigest()
 
     @property
@@ -212,3 +233,9 @@ def hold_out(capture: Capture, names: Sequence[str]) -> Capture:
 def shown(capture: Capture) -> Float[np.ndarray, "T d"]:
     """The capture's expressions with NaN rows for all frames that may not be trained on, as `fit` shows them."""
     return np.where(capture.train[:, None], capture.expression, np.float32(np.nan))
+
+
+def shown_spaces(capture: Capture) -> dict[str, Float[np.ndarray, "T _"]]:
+    """The capture's features in further spaces, by tag, with NaN rows as `shown` has them."""
+    hidden = np.float32(np.nan)
+    return {tag: np.where(capture.train[:, None], features, hidden) for tag, features in capture.spaces.items()}

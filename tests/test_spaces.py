@@ -11,12 +11,13 @@ from raflib import studio
 from raflib.capture import Truth
 from raflib.errors import RafError
 from raflib.lab import spaces
-from raflib.lab.spaces import SPACES, in_space
+from raflib.lab.spaces import SPACES, in_space, with_space
 from raflib.tracking import open_model, read_flame, refit
 from raflib.tracking.gnm import LANDMARKS
 from raflib.tracking.landmarks import GROUPS, IBUG68
 
 T = 5
+SEEN = np.arange(T) != 2  # frames with a face
 
 
 @pytest.fixture(scope="module")
@@ -155,3 +156,36 @@ def test_errors_name_what_is_needed(capture, tmp_path):
     few = replace(capture, landmarks=capture.landmarks[:, :66], neutral=capture.neutral[:66])
     with pytest.raises(RafError, match=r"capture 422: .*open42 are fitted to MediaPipe's 478 landmarks, .* has 66"):
         in_space(few, "open42")
+
+
+def test_a_fitted_space_lies_beside_the_captures_own(capture, quick, cache):
+    both = with_space(capture, "open42")
+    fitted = in_space(capture, "open42")
+    assert quick == [("open42", False)] and len(list(cache.iterdir())) == 1  # both are of one fit
+    assert both.feature_space == "arkit52" and both.expression is capture.expression
+    assert both.detected is capture.detected
+    np.testing.assert_array_equal(both.spaces["open42"][SEEN], fitted.expression[SEEN])
+    assert np.isnan(both.spaces["open42"][~SEEN]).all()
+    assert with_space(both, "open42") is both and with_space(both, "arkit52") is both and with_space(both, "") is both
+    assert both.fingerprint != capture.fingerprint
+    with pytest.raises(RafError, match="features 'bfm46' are not known"):
+        with_space(capture, "bfm46")
+
+
+def test_features_and_a_further_space_change_places_without_a_fit(capture, monkeypatch):
+    values = np.ones((T, 42), np.float32)
+    values[[2, 4]] = np.nan
+    both = replace(capture, spaces={"open42": values, "true52": np.zeros((T, 52), np.float32)})
+    monkeypatch.setattr(spaces, "refit", no_fit)
+    seen = in_space(both, "open42")
+    assert seen.feature_space == "open42" and seen.expression is values and set(seen.spaces) == {"arkit52", "true52"}
+    assert seen.detected.tolist() == [True, True, False, True, False]
+    np.testing.assert_array_equal(seen.spaces["arkit52"], capture.expression)
+    assert in_space(seen, "arkit52").expression.tobytes() == capture.expression.tobytes()
+
+
+def test_further_spaces_do_not_name_a_fit(capture, quick, cache):
+    fitted = in_space(capture, "open42")
+    beside = in_space(replace(capture, spaces={"true52": np.zeros((T, 52), np.float32)}), "open42")
+    assert len(quick) == 1 and list(beside.spaces) == ["true52"]
+    assert beside.expression.tobytes() == fitted.expression.tobytes()

@@ -5,6 +5,7 @@ become the features.
     in_space(capture, "bfm64", "models/BFM_model_front.mat")     # models from files of the user's
     in_space(capture, "flame100", "models/flame2023_no_jaw.pkl")
     in_space(capture, "gnm383", "models/gnm_head.npz")
+    with_space(capture, "open42")                                # beside the capture's own features
 
 A fit takes seconds to minutes, so its coefficients are cached in `cache_root()/spaces`. The file's name depends on the
 capture's fingerprint, on the contents of the model's files, and on the versions of what computes.
@@ -66,9 +67,10 @@ SPACES = (OPEN, *FROM_FILES)
 def in_space(capture: Capture, features: str, model: str | Path = "") -> Capture:
     """`capture` with features of the space `features`: the capture itself where it has them already or for "".
 
-    Otherwise a face model is fitted to the capture's landmarks (`raflib.tracking.refit`): in space, or in the image
-    where the landmarks come from one camera, which does not measure depth. Frames that cannot be fitted are marked as
-    not detected; everything else stays.
+    Where the capture has the space as one of its `spaces`, the two change places. Otherwise a face model is fitted to
+    the capture's landmarks (`raflib.tracking.refit`): in space, or in the image where the landmarks come from one
+    camera, which does not measure depth. Frames that cannot be fitted are marked as not detected; everything else
+    stays.
 
     Args:
         model: the user's file of the face model; "" for "open42", whose model ships.
@@ -78,6 +80,8 @@ def in_space(capture: Capture, features: str, model: str | Path = "") -> Capture
     """
     if features in ("", capture.feature_space):
         return capture
+    if features in capture.spaces:
+        return _exchanged(capture, features)
     if features not in SPACES:
         raise RafError(
             f"features {features!r} are not known; choose one of {', '.join(SPACES)}, or leave it empty for the "
@@ -89,13 +93,35 @@ def in_space(capture: Capture, features: str, model: str | Path = "") -> Capture
             f"capture has {capture.landmarks.shape[1]}; use its own features ({capture.feature_space})"
         )
     files = _files(features, model)
-    path = _cache_file(capture, features, files)
+    path = _cache_file(replace(capture, spaces={}), features, files)
     if path.exists():
         expression, detected = _read(path, len(capture))
         return replace(capture, expression=expression, detected=detected, feature_space=features)
     fitted = refit(capture, _model(features, files), one_view=_seen_by_one_camera(capture))
     _write(path, fitted)
     return fitted
+
+
+def with_space(capture: Capture, features: str, model: str | Path = "") -> Capture:
+    """`capture` with the features of `in_space` as one of its `spaces`; the capture itself where it has them already.
+
+    Rows are NaN where the frame is not detected or cannot be fitted. Raises RafError as `in_space` does.
+    """
+    if features in ("", capture.feature_space, *capture.spaces):
+        return capture
+    fitted = in_space(replace(capture, spaces={}), features, model)
+    found = np.where(fitted.detected[:, None], fitted.expression, np.float32(np.nan))
+    return replace(capture, spaces={**capture.spaces, features: found})
+
+
+def _exchanged(capture: Capture, features: str) -> Capture:
+    """`capture` with its further space `features` as its features, and the former ones as a further space."""
+    expression, others = capture.spaces[features], {t: f for t, f in capture.spaces.items() if t != features}
+    former = np.where(capture.detected[:, None], capture.expression, np.float32(np.nan))
+    return replace(
+        capture, expression=expression, feature_space=features, spaces={capture.feature_space: former, **others},
+        detected=capture.detected & np.isfinite(expression).all(1),
+    )  # fmt: skip
 
 
 def _files(features: str, model: str | Path) -> list[Path]:
