@@ -11,6 +11,9 @@ from demo import Step, chain, options_of, report, run_plan
 from raflib.driving import DRIVES
 from raflib.sampler import SAMPLERS
 
+METHODS = [name for name, sampler in SAMPLERS.items() if not getattr(sampler, "search", "")]
+"""Samplers that need no further feature space."""
+
 
 def plan(subject: str, profile: str, threads: int, methods: list[str], drives: list[str]) -> list[list[list[Step]]]:
     """Stages in order: the subject, the drivers, then all avatars, then the comparison."""
@@ -26,7 +29,9 @@ def plan(subject: str, profile: str, threads: int, methods: list[str], drives: l
 def main(arguments: list[str] | None = None) -> int:
     """Command line: see --help."""
     parser = options_of(__doc__)
-    parser.add_argument("--methods", nargs="+", default=list(SAMPLERS), choices=SAMPLERS, help="default all samplers")
+    parser.add_argument(
+        "--methods", nargs="+", default=METHODS, choices=SAMPLERS, help="default all that need no further space"
+    )
     parser.add_argument("--drives", nargs="+", default=list(DRIVES), choices=DRIVES, help="default all driving maps")
     options = parser.parse_args(arguments)
     half = max(1, options.cores // 2)

@@ -38,6 +38,8 @@ def targets():
 
 
 def test_every_sampler_gets_a_row_a_measure(capture, bank, targets):
+    bank = bank.with_space("true52", bank.features)
+    capture = replace(capture, spaces={"true52": capture.expression})
     samplers = {name: sampler_from_name(name, bank) for name in SAMPLERS}
     rows = compare_samplers(samplers, capture, targets, repeats=2, progress=False)
     assert len(rows) == len(SAMPLERS) * len(MEASURES) and set(rows.n) == {60} and set(rows.subject) == {"900"}

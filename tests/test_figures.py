@@ -235,8 +235,8 @@ def test_clips_are_drawn_over_seconds_and_leave_room_for_the_plot(figures):
 def test_a_colour_says_what_kind_of_method_it_is():
     assert {name: kind_of(name) for name in SAMPLERS} == {
         "vanilla": "vanilla", "noise": "noise", "noise_matched": "noise", "raf": "raf", "raf_pose": "raf",
-        "raf_relative": "raf", "raf_aligned": "raf", "raf_people": "raf", "raf_interpolated": "raf",
-        "raf_adaptive": "raf", "person_shift": "unretrieved", "raf_random": "unretrieved",
+        "raf_relative": "raf", "raf_aligned": "raf", "raf_people": "raf", "raf_oracle": "raf",
+        "raf_interpolated": "raf", "raf_adaptive": "raf", "person_shift": "unretrieved", "raf_random": "unretrieved",
     }  # fmt: skip
     assert kind_of("mine") == "other"
     assert all(method_colour(name) == report.PALETTE[name] for name in ("vanilla", "noise", "raf"))

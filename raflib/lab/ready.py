@@ -43,17 +43,19 @@ def usable_samplers(
     recordings: Recordings,
     subject: str,
     unseen: Iterable[str] = (),
+    spaces: Iterable[str] = (),
 ) -> dict[str, Sampler]:
     """The samplers called `names` that can serve `subject` with this bank; prints why others cannot.
 
-    Raises RafError where the bank itself cannot be used (`check_sampler` of the plain RAF).
+    `spaces` are the further feature spaces that the subject's capture carries. Raises RafError where the bank itself
+    cannot be used (`check_sampler` of the plain RAF).
     """
     check_sampler(sampler_of("raf", parameters, bank), recordings, subject, unseen)
     usable = {}
     for name in names:
         sampler = sampler_of(name, parameters, bank)
         try:
-            check_sampler(sampler, recordings, subject)
+            check_sampler(sampler, recordings, subject, spaces=spaces)
         except RafError as error:
             print(f"left out: {error}")
         else:
@@ -61,15 +63,19 @@ def usable_samplers(
     return usable
 
 
-def check_sampler(sampler: Sampler, recordings: Recordings, subject: str, unseen: Iterable[str] = ()) -> None:
+def check_sampler(
+    sampler: Sampler, recordings: Recordings, subject: str, unseen: Iterable[str] = (), spaces: Iterable[str] = ()
+) -> None:
     """RafError for a sampler that cannot serve `subject`, found out on a single frame of zeros.
 
     A bank that is too small for `top_k`, has another feature space or holds one of the `unseen` people is an error
-    before the subject's capture is rendered.
+    before the subject's capture is rendered. `spaces` are the further feature spaces that the capture carries.
     """
     bank: Any = getattr(sampler, "bank", None)
     if bank is None:
         return
     refuse_leaks("the bank", bank, dict.fromkeys(unseen), allow=False)
     space, width = recordings.space(subject)
-    sampler.bind(np.zeros((1, width), np.float32), subject, space, np.zeros((1, 6)))
+    held = bank.spaces
+    further = {tag: np.zeros((1, held[tag].shape[1]), np.float32) for tag in spaces if tag in held}
+    sampler.bind(np.zeros((1, width), np.float32), subject, space, np.zeros((1, 6)), further)

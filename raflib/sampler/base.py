@@ -7,8 +7,8 @@ up everything that can be looked up beforehand, and returns a conditioner. A new
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from typing import ClassVar, SupportsFloat, SupportsIndex
 
 import numpy as np
@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from raflib.bank import ExpressionBank
+from raflib.bank.columns import check_space
 from raflib.errors import RafError, as_float32, finite, numbers, whole
 from raflib.registry import enrol
 
@@ -33,7 +34,7 @@ class Recording:
     Attributes:
         expression: [T,d] float32; rows of NaN where nothing may be learned from (no face, or held out).
         detected: [T] boolean; False in those rows.
-        subject, feature_space, pose: as given to `Sampler.bind`.
+        subject, feature_space, pose, spaces: as given to `Sampler.bind`.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Recording:
         subject: str,
         feature_space: str | None = None,
         pose: Float[np.ndarray, "T 6"] | None = None,
+        spaces: Mapping[str, np.ndarray] | None = None,
     ):
         expression = as_float32("bind: expression", expression)
         if expression.ndim != 2 or 0 in expression.shape:
@@ -58,6 +60,23 @@ class Recording:
         if not self.detected.any():
             raise RafError(f"bind: no frame of subject {subject!r} has a tracked face; track the capture again")
         self.expression, self.subject, self.feature_space, self.pose = expression, subject, feature_space, pose
+        self.spaces = dict(spaces or {})
+
+    def in_space(self, tag: str) -> Recording:
+        """The same frames with `expression` of the further space `tag`.
+
+        Raises RafError where these features have other shapes or a detected frame does not have them.
+        """
+        features = as_float32(f"bind: {tag} features", self.spaces[tag])
+        if features.ndim != 2 or len(features) != len(self.detected):
+            raise RafError(f"bind: {tag} features of shape {features.shape}, expected [{len(self.detected)}, d]")
+        if len(lost := np.flatnonzero(self.detected & ~np.isfinite(features).all(1))):
+            raise RafError(
+                f"bind: frame {lost[0]} of subject {self.subject!r} has no {tag} features, and {len(lost)} detected "
+                "frames do not; mark them as not detected, or search in another space"
+            )
+        hidden = np.where(self.detected[:, None], features, np.float32(np.nan))
+        return Recording(hidden, self.subject, tag, self.pose)
 
     @property
     def own(self) -> Float[np.ndarray, "F d"]:
@@ -145,7 +164,7 @@ class Sampler:
     @classmethod
     def options(cls) -> tuple[str, ...]:
         """Names of the options, without the bank."""
-        return tuple(option.name for option in fields(cls) if option.name != "bank")
+        return tuple(option.name for option in fields(cls) if option.init and option.name != "bank")
 
     @classmethod
     def needs_bank(cls) -> bool:
@@ -158,6 +177,7 @@ class Sampler:
         subject: str,
         feature_space: str | None = None,
         pose: Float[np.ndarray, "T 6"] | None = None,
+        spaces: Mapping[str, np.ndarray] | None = None,
     ) -> Conditioner:
         """Return a conditioner for one subject's frames, after looking up everything that does not change by step.
 
@@ -169,8 +189,9 @@ class Sampler:
             subject: the subject's id; rows of this person in a bank are never used.
             feature_space: the name of the features' space, such as "arkit52"; None is not checked.
             pose: the head's axis-angle (radians), then translation; only some samplers need it.
+            spaces: the subject's features [T,d2] in further spaces, by tag; samplers with a `search` need them.
         """
-        return self.condition(Recording(expression, subject, feature_space, pose))
+        return self.condition(Recording(expression, subject, feature_space, pose, spaces))
 
     def condition(self, recording: Recording) -> Conditioner:
         """What `bind` returns, for frames that were checked."""
@@ -202,8 +223,51 @@ class FromBank(Sampler):
         self, recording: Recording, k: SupportsIndex = 1
     ) -> tuple[Float[np.ndarray, "F k"], Int[np.ndarray, "F k"]]:
         """(distances, bank rows) of each detected frame's k nearest neighbours among people other than the subject."""
-        return self.bank.search(recording.own, k, exclude=recording.subject, feature_space=recording.feature_space)
+        bank, seen = self.searched(recording)
+        return bank.search(seen.own, k, exclude=seen.subject, feature_space=seen.feature_space)
+
+    def searched(self, recording: Recording) -> tuple[ExpressionBank, Recording]:
+        """The bank and the recording with the features by which neighbours are searched; here, as they are."""
+        return self.bank, recording
 
     def _check_count(self, option: str) -> None:
         """Raise RafError unless an option is a whole number of at least 1."""
         object.__setattr__(self, option, whole(f"{type(self).__name__}: {option}", getattr(self, option), 1))
+
+
+@dataclass(frozen=True)
+class Retrieving(FromBank):
+    """Base of samplers whose neighbours are searched in the feature space `search`.
+
+    The vectors that condition a step are the bank's own `features` in any case. "" searches in these. Another space is
+    one of the bank's `spaces`, and of the `spaces` that `bind` is given. `bind` raises RafError where one of the two
+    does not have it.
+    """
+
+    search: str = field(default="", kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.search, str):
+            raise RafError(f"{type(self).__name__}: search is {self.search!r}, expected a name such as 'open42' or ''")
+
+    def searched(self, recording: Recording) -> tuple[ExpressionBank, Recording]:
+        """The bank and the recording with the features of the space `search`."""
+        if self.search in ("", self.bank.feature_space):
+            return self.bank, recording
+        own = recording.feature_space or self.bank.feature_space
+        if self.search not in self.bank.spaces or self.search not in recording.spaces:
+            raise RafError(
+                f"{self.name}: search is {self.search!r}, the bank holds "
+                f"{', '.join([self.bank.feature_space, *self.bank.spaces])} features and the capture of subject "
+                f"{recording.subject!r} {', '.join([own, *recording.spaces])}; set `search` to a space of both, or add "
+                "it to both (with_space)"
+            )
+        held = self.bank.feature_space, self.bank.features.shape[1]
+        check_space(held, (own, recording.expression.shape[1]), "the capture")
+        return self.bank.in_space(self.search), recording.in_space(self.search)
+
+    def describe(self) -> dict[str, str | float | int]:
+        """What a run must record to be repeated; `search` only where it is set."""
+        told = super().describe()
+        return told if self.search else {key: value for key, value in told.items() if key != "search"}

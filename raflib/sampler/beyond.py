@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import lgamma
 from typing import SupportsIndex
 
@@ -23,14 +23,17 @@ from raflib.bank import ExpressionBank, nearest_people
 from raflib.errors import RafError
 from raflib.sampler import corrected  # noqa: F401  (its classes enter SAMPLERS)
 from raflib.sampler.base import ENROLLED as SAMPLERS
-from raflib.sampler.base import Conditioner, FromBank, Recording, Sampler, replaced
+from raflib.sampler.base import Conditioner, FromBank, Recording, Retrieving, Sampler, replaced
 from raflib.sampler.raf import RAF, RAFConditioner
 
 __all__ = ["SAMPLERS", "sampler_from_name"]
 
+TRUE_ACTIONS = "true52"
+"""Tag of the studio's 52 true actions as a feature space."""
 
-def sampler_from_name(method: str, bank: ExpressionBank | None = None, **options: float | int) -> Sampler:
-    """The sampler called `method` in `SAMPLERS`, with its `options`: sigma of "noise", p and top_k of "raf", etc.
+
+def sampler_from_name(method: str, bank: ExpressionBank | None = None, **options: float | int | str) -> Sampler:
+    """The sampler called `method` in `SAMPLERS`, with its `options`: sigma of "noise", p, top_k and search of "raf".
 
     Samplers that need no bank ignore `bank`. Raises RafError for another name, an option that the sampler does not
     have, a missing bank, or a value that the sampler refuses.
@@ -50,7 +53,7 @@ def sampler_from_name(method: str, bank: ExpressionBank | None = None, **options
 
 
 @dataclass(frozen=True)
-class PeopleRAF(FromBank):
+class PeopleRAF(Retrieving):
     """One of the nearest `people` *people*, each equally likely, by that person's nearest row.
 
     Why: the k nearest rows of a frame often belong to one person, so RAF's top_k adds little variety.
@@ -72,7 +75,8 @@ class PeopleRAF(FromBank):
             raise RafError(
                 f"raf_people: people is {self.people}, the bank has {others} without {recording.subject!r}; lower it"
             )
-        found = nearest_people(self.bank, recording.own, self.people, recording.subject)
+        bank, seen = self.searched(recording)
+        found = nearest_people(bank, seen.own, self.people, seen.subject)
         return RAFConditioner(recording, self.bank, float(self.p), found)
 
 
@@ -120,9 +124,27 @@ class AdaptiveRAF(RAF):
 
 
 @dataclass(frozen=True)
-class MatchedNoise(FromBank):
+class OracleRAF(RAF):
+    """An upper bound, for the studio only: RAF whose neighbours are the nearest in true actions.
+
+    Why: the difference to RAF is what perfect retrieval would bring. Real people's true actions are not known.
+    Refuted if it is no better than RAF: then wrong neighbours are not what limits RAF. Bank and subject need the space
+    "true52", which `raflib.openbank` adds.
+    """
+
+    search: str = field(default=TRUE_ACTIONS, init=False)
+    name = "raf_oracle"
+
+    def describe(self) -> dict[str, str | float | int]:
+        """What a run must record to be repeated, and what the sampler is."""
+        return {**super().describe(), "label": "upper bound: neighbours by the studio's true actions"}
+
+
+@dataclass(frozen=True)
+class MatchedNoise(Retrieving):
     """A control: with probability `p` Gaussian noise whose expected norm for frame t is its neighbour's distance.
 
+    The distance is between the vectors that RAF exchanges, wherever the neighbour was searched.
     Why: it moves every frame as far as RAF does, without other people's features. If it does what RAF does, then RAF is
     regularisation by displacement, and the bank only gives the distance.
     """
@@ -131,7 +153,10 @@ class MatchedNoise(FromBank):
 
     def condition(self, recording: Recording) -> MatchedConditioner:
         """Compute each frame's amount of noise."""
-        return MatchedConditioner(recording, float(self.p), self.nearest(recording)[0][:, 0])
+        distances, rows = self.nearest(recording)
+        if self.search:
+            distances = np.linalg.norm(self.bank.features[rows] - recording.own[:, None].astype(np.float64), axis=2)
+        return MatchedConditioner(recording, float(self.p), distances[:, 0])
 
 
 class MatchedConditioner(Conditioner):

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from raflib import coverage
 from raflib.bank.leaks import refuse_leaks
-from raflib.capture import Capture, shown
+from raflib.capture import Capture, shown, shown_spaces
 from raflib.coverage.pose import centred, pose_correlation, pose_r2
 from raflib.errors import RafError
 from raflib.sampler.base import Conditioner, Sampler
@@ -68,7 +68,9 @@ def compare_samplers(
         if bank is not None and bank.checksum not in checked:
             refuse_leaks("compare_samplers: the bank", bank, people, allow_leak, excluded=capture.subject)
             checked.add(bank.checksum)
-        condition = sampler.bind(shown(capture), capture.subject, capture.feature_space, capture.pose)
+        condition = sampler.bind(
+            shown(capture), capture.subject, capture.feature_space, capture.pose, shown_spaces(capture)
+        )
         fixed = measure.of_sampler(condition)
         times = repeats if condition.chance.any() else 1
         sampled = [measure.of_vectors(given_vectors(condition, frames, seed + i)) for i in range(times)]

@@ -38,7 +38,7 @@ class PoseRAF(RAF):
 
     def condition(self, recording: Recording) -> RAFConditioner:
         """Neighbours by the features without head pose."""
-        bank, own = _in_memory(self.bank), recording.own
+        bank = _in_memory(self.bank)
         if bank.rotation is None:
             raise RafError(
                 f"raf_pose: this bank of {len(bank)} rows does not hold how heads were turned (rotation); build one "
@@ -55,10 +55,11 @@ class PoseRAF(RAF):
             raise RafError(f"raf_pose: pose of detected frame {broken[0]} is not finite; mark its expression NaN")
         others = bank.subjects != recording.subject
         people = np.asarray(bank.subjects)
-        slope = pose_slope(bank.features[others], bank.rotation[others], people[others])
-        there = replace(bank, features=without_pose(bank.features, bank.rotation, people, slope))
-        here = without_pose(own, turned, np.full(len(own), recording.subject), slope)
-        where = {"exclude": recording.subject, "feature_space": recording.feature_space}
+        known, seen = replace(self, bank=bank).searched(recording)
+        slope = pose_slope(known.features[others], bank.rotation[others], people[others])
+        there = replace(known, features=without_pose(known.features, bank.rotation, people, slope))
+        here = without_pose(seen.own, turned, np.full(len(turned), recording.subject), slope)
+        where = {"exclude": recording.subject, "feature_space": seen.feature_space}
         return RAFConditioner(recording, bank, float(self.p), there.search(here, k=self.top_k, **where))
 
 
@@ -80,8 +81,9 @@ class RelativeRAF(RAF):
     def condition(self, recording: Recording) -> RAFConditioner:
         """Neighbours whose neutral feature was moved onto the subject's."""
         bank = _in_memory(self.bank)
-        there = _on_neutral_of(recording, bank)
-        found = replace(self, bank=there).nearest(recording, self.top_k)
+        there, found = _by_change(replace(self, bank=bank), recording)
+        if there.feature_space != bank.feature_space:
+            there = _on_neutral_of(recording, bank)
         return RAFConditioner(recording, bank, float(self.p), found, offered=there.features)
 
 
@@ -101,8 +103,7 @@ class AlignedRAF(RAF):
     def condition(self, recording: Recording) -> RAFConditioner:
         """Neighbours by their change from the neutral face."""
         bank = _in_memory(self.bank)
-        there = _on_neutral_of(recording, bank)
-        return RAFConditioner(recording, bank, float(self.p), replace(self, bank=there).nearest(recording, self.top_k))
+        return RAFConditioner(recording, bank, float(self.p), _by_change(replace(self, bank=bank), recording)[1])
 
 
 @dataclass(frozen=True)
@@ -145,6 +146,15 @@ class ShiftConditioner(Conditioner):
 def _in_memory(bank: ExpressionBank) -> ExpressionBank:
     """The bank as an ordinary one, whose features can be changed; RafError where it is too large for that."""
     return bank if type(bank) is ExpressionBank else bank.restrict()
+
+
+def _by_change(
+    sampler: RAF, recording: Recording
+) -> tuple[ExpressionBank, tuple[Float[np.ndarray, "F k"], Int[np.ndarray, "F k"]]]:
+    """(bank, neighbours): the searched bank, each neutral feature exchanged for the subject's, and what was found."""
+    bank, seen = sampler.searched(recording)
+    there = _on_neutral_of(seen, bank)
+    return there, there.search(seen.own, sampler.top_k, exclude=seen.subject, feature_space=seen.feature_space)
 
 
 def _on_neutral_of(recording: Recording, bank: ExpressionBank) -> ExpressionBank:

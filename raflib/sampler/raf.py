@@ -38,7 +38,7 @@ from torch import Tensor
 
 from raflib.bank import ExpressionBank
 from raflib.errors import finite
-from raflib.sampler.base import Conditioner, FromBank, Recording, Sampler, replaced
+from raflib.sampler.base import Conditioner, Recording, Retrieving, Sampler, replaced
 
 PAPER_METHODS = ("vanilla", "noise", "raf")
 """Names of the three methods that the paper compares (§5)."""
@@ -89,7 +89,7 @@ class NoiseConditioner(Conditioner):
 
 
 @dataclass(frozen=True)
-class RAF(FromBank):
+class RAF(Retrieving):
     """Retrieval-Augmented Faces.
 
     With probability `p` (0.5 in §4.3) a frame's expression e_t is replaced by its nearest neighbour in the bank among
@@ -98,7 +98,9 @@ class RAF(FromBank):
         ê_t = argmin over bank rows e_i of ‖e_i − e_t‖₂  subject to ID(i) ≠ ID(t)
 
     With `top_k` > 1 it is replaced by one of the k nearest, each equally likely (ablation of §5: 5). In expectation
-    over steps the loss is (1 − p)·L_self + p·L_RAF. Raises RafError for p outside [0, 1] or top_k < 1.
+    over steps the loss is (1 − p)·L_self + p·L_RAF. With `search` neighbours are the nearest in another feature space,
+    in which both the bank and the subject have features, and ê_t is still a row of the bank's `features`. Raises
+    RafError for p outside [0, 1] or top_k < 1.
     """
 
     top_k: SupportsIndex = 1

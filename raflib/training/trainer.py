@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from raflib.avatar import GaussianAvatar
 from raflib.avatar.upsampler import PREFIX
-from raflib.capture import Capture, choose_cameras, shown
+from raflib.capture import Capture, choose_cameras, shown, shown_spaces
 from raflib.config import TrainConfig, to_dict
 from raflib.errors import RafError
 from raflib.images import resized
@@ -71,7 +71,9 @@ class Trainer:
         cameras = choose_cameras(capture, config.cameras, config.camera_choice)
         self.images = TrainingImages(capture, cameras, config, device)
         # Held-out frames are hidden, so that nothing a sampler learns from the subject's frames comes from them.
-        self.condition = sampler.bind(shown(capture), capture.subject, capture.feature_space, capture.pose)
+        self.condition = sampler.bind(
+            shown(capture), capture.subject, capture.feature_space, capture.pose, shown_spaces(capture)
+        )
         around = choose_cameras(capture, HULL_CAMERAS)
         # Everything is made on the CPU and then moved, so that a seed gives one start on every device.
         self.avatar = GaussianAvatar(config.avatar, initialise(capture, config.avatar, around, config.seed)).to(device)
