@@ -8,7 +8,7 @@ from raflib.openbank.building import FRAMES, PEOPLE
 from raflib.openbank.faces import face, faces
 from raflib.openbank.filming import names
 from raflib.openbank.guarded import build
-from raflib.openbank.tracker import pose_errors, tracker_agreement, true_actions
+from raflib.openbank.tracker import pose_errors, tracker_agreement, true_actions, with_true_actions, with_truth
 from raflib.openbank.verifying import TOLERANCE, Verification, verify
 
 __all__ = [
@@ -24,4 +24,6 @@ __all__ = [
     "tracker_agreement",
     "true_actions",
     "verify",
+    "with_true_actions",
+    "with_truth",
 ]

@@ -8,11 +8,13 @@ build it again when performances change.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
+from tqdm.auto import tqdm
 
 from raflib.bank import ExpressionBank
 from raflib.capture import Capture
@@ -20,6 +22,7 @@ from raflib.coverage.identity import agreement
 from raflib.driving import rotations
 from raflib.errors import RafError
 from raflib.geometry import matrix_to_axis_angle, nearest_rotation
+from raflib.sampler.beyond import TRUE_ACTIONS
 
 if TYPE_CHECKING:
     import pandas
@@ -30,19 +33,32 @@ def true_actions(bank: ExpressionBank, subject: str) -> Float[np.ndarray, "N 52"
 
     Raises RafError for a person who is not in the bank, and for a frame that the studio's performance does not have.
     """
+    own = bank.restrict(subjects=subject)
+    return _performed(subject, np.asarray(own.sequence), own.frame)
+
+
+def with_true_actions(bank: ExpressionBank, progress: bool = True) -> ExpressionBank:
+    """The bank with the true actions of its studio people as a further space, "true52".
+
+    Raises RafError for a frame that the studio's performance does not have.
+    """
     from raflib import studio
 
-    own = bank.restrict(subjects=subject)
-    actions = np.empty((len(own), len(studio.ACTIONS)), np.float32)
-    for name in np.unique(own.sequence).tolist():
-        rows, performed = own.sequence == name, studio.act(subject, name)
-        if own.frame[rows].max() >= len(performed):
-            raise RafError(
-                f"bank: {subject} frame {own.frame[rows].max()} of {name}, but the performance has {len(performed)} "
-                "frames; the bank is of other performances, build it again (make bank)"
-            )
-        actions[rows] = performed.actions[own.frame[rows]]
-    return actions
+    actions = np.empty((len(bank), len(studio.ACTIONS)), np.float32)
+    people, code = np.unique(bank.subjects, return_inverse=True)
+    order = np.argsort(code, kind="stable")
+    groups = np.split(order, np.cumsum(np.bincount(code))[:-1])
+    told = tqdm(zip(people.tolist(), groups, strict=True), "true actions", len(people), disable=not progress)
+    for subject, rows in told:
+        actions[rows] = _performed(subject, bank.sequence[rows], bank.frame[rows])
+    return bank.with_space(TRUE_ACTIONS, actions)
+
+
+def with_truth(capture: Capture) -> Capture:
+    """The capture with its true actions as a further space, "true52"; RafError where they are not known."""
+    if capture.truth is None:
+        raise RafError(f"capture {capture.subject} has no truth; only the studio knows the true actions")
+    return replace(capture, spaces={**capture.spaces, TRUE_ACTIONS: capture.truth.actions.astype(np.float32)})
 
 
 def tracker_agreement(bank: ExpressionBank, subjects: Iterable[str]) -> pandas.DataFrame:
@@ -81,3 +97,19 @@ def pose_errors(capture: Capture) -> tuple[Float[np.ndarray, "T"], Float[np.ndar
     offset = np.linalg.lstsq(tracked[fit].reshape(-1, 3), (true_place - place)[fit].ravel(), rcond=None)[0]
     millimetres = 1000 * np.linalg.norm(tracked @ offset + place - true_place, axis=1)
     return np.where(capture.detected, degrees, np.nan), np.where(capture.detected, millimetres, np.nan)
+
+
+def _performed(subject: str, sequence: np.ndarray, frame: Int[np.ndarray, " N"]) -> Float[np.ndarray, "N 52"]:
+    """True actions of one person in frames of sequences; RafError for a frame that the performance does not have."""
+    from raflib import studio
+
+    actions = np.empty((len(frame), len(studio.ACTIONS)), np.float32)
+    for name in np.unique(sequence).tolist():
+        rows, performed = sequence == name, studio.act(subject, name)
+        if frame[rows].max() >= len(performed):
+            raise RafError(
+                f"bank: {subject} frame {frame[rows].max()} of {name}, but the performance has {len(performed)} "
+                "frames; the bank is of other performances, build it again (make bank)"
+            )
+        actions[rows] = performed.actions[frame[rows]]
+    return actions
