@@ -161,7 +161,7 @@ ROWS = {
     "02_bank": Row(
         "02_bank",
         {"bank": "half2"},
-        writes=("neighbours.jpg", "pca.jpg", "pca.html", "variants.png", "summary.json"),
+        writes=("neighbours.jpg", "pca.jpg", "pca.html", "variants.png", "retrieval.png", "summary.json"),
         line="papermill notebooks/02_bank.ipynb",
     ),
     "02_bank rebuilt": Row(
