@@ -50,7 +50,7 @@ demo: $(STAMP)  ## run notebooks 01 to 06 for SUBJECT: coverage, three avatars, 
 	$(PY) scripts/demo.py --subject $(SUBJECT) --profile $(PROFILE) --cores $(THREADS)
 
 test: $(STAMP)  ## run the test suite (PYTEST_ARGS="-m 'not slow'" for the quick part)
-	$(PY) -m pytest $(PYTEST_ARGS)
+	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 lab: $(STAMP)  ## open the notebooks in JupyterLab
 	MPLBACKEND= $(PY) -m jupyterlab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks

@@ -14,6 +14,8 @@ import pytest
 
 for _library in ("OMP", "NUMBA", "MKL", "OPENBLAS"):
     os.environ.setdefault(f"{_library}_NUM_THREADS", str(os.cpu_count() or 1))
+# Several processes share the cores: a thread that waits must not keep a core busy.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
 
@@ -72,8 +74,14 @@ def pytest_unconfigure(config):
         reporter.write_line(f"suite: {time.monotonic() - _STARTED:.0f} s of {ALLOWED} s allowed on 2 cores")
 
 
+LONGEST_FIRST = ("test_notebooks.py", "test_driver.py", "test_training.py", "test_coverage.py", "test_tracking.py")
+"""Files that take longest. They begin first, so that no process has to wait for them at the end."""
+
+
 def pytest_collection_modifyitems(items):
-    """Skip, with the reason, what this machine cannot run."""
+    """Put the longest files first, and skip, with the reason, what this machine cannot run."""
+    place = {name: number for number, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(place)))
     missing_gpu = _why_no_gpu() if any(item.get_closest_marker("gpu") for item in items) else None
     for item in items:
         if missing_gpu and item.get_closest_marker("gpu"):
