@@ -140,6 +140,18 @@ def colour_count(image, name):
     return (np.abs(np.asarray(image).astype(int) - value).sum(-1) < 12).sum()
 
 
+def test_differences_that_were_not_measured_are_said_to_be_so(monkeypatch):
+    """Image metrics of cross-driving need a true image, which only the studio has."""
+    from matplotlib.axes import Axes
+
+    written, plain = [], Axes.text
+    monkeypatch.setattr(Axes, "text", lambda self, *a, **k: written.append(a[2]) or plain(self, *a, **k))
+    columns = pd.MultiIndex.from_product([["psnr/face"], ["mean", "low", "high"]])
+    known = pd.DataFrame([[0.3, 0.1, 0.5]], index=["raf − vanilla"], columns=columns)
+    report.differences_figure({"FREE": known, "cross-driving": known * np.nan}, "psnr/face")
+    assert written.count("not measured") == 1
+
+
 @pytest.mark.filterwarnings("error")
 def test_coverage_figure_of_values_that_are_all_zero():
     data = pd.DataFrame([{"subject": "422", "method": method, "recall": 0.0} for method in ("vanilla", "raf")])

@@ -135,7 +135,8 @@ def differences_figure(
 
     Each of `panels` is a table of `raflib.report.compare` that holds `metric`. Zero is the baseline, and a line is
     named by what is compared with it. The colour is that of the method's kind. An empty mark has an interval that
-    holds 0. All panels have the same axis. Raises RafError when there is no panel or one lacks the metric.
+    holds 0. All panels have the same axis, and one without any value says that it was not measured. Raises RafError
+    when there is no panel or one lacks the metric.
     """
     for title, table in panels.items():
         if metric not in table.columns.get_level_values(0):
@@ -159,7 +160,10 @@ def differences_figure(
                 ax.plot([row["low"], row["high"]], [place, place], color=colour, linewidth=2)
                 sure = row["low"] > 0 or row["high"] < 0
                 ax.scatter(row["mean"], place, s=32, facecolor=colour if sure else "white", edgecolor=colour, zorder=2)
-            for name in _baselines(panels[title]) & set(names):
+            measured = values["mean"].notna().any()
+            if not measured:
+                ax.text(0.5, 0.5, "not measured", transform=ax.transAxes, ha="center", va="center", backgroundcolor="w")
+            for name in _baselines(panels[title]) & set(names) if measured else ():
                 beside = {"textcoords": "offset points", "xytext": (5, 0), "va": "center"}
                 ax.annotate("baseline", (0, names.index(name)), color=INK, **beside)
             ax.set_title(title, loc="left")
