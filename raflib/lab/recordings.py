@@ -27,7 +27,7 @@ from raflib.images import lanczos
 from raflib.lab.banks import VARIANTS, bank_variant, open_bank
 from raflib.lab.protocol import FOLDERS, Roles, roles, unseen_drivers
 from raflib.lab.spaces import in_space
-from raflib.reading.names import content_hash, short_name
+from raflib.reading.names import content_hash, short_name, size_and_time
 from raflib.runs import cache_root
 from raflib.sources import known_people, open_capture
 
@@ -56,8 +56,13 @@ class Recordings:
         return cls(**{name: getattr(parameters, name) for name in names if hasattr(parameters, name)})
 
     def open(self, subject: str) -> Capture:
-        """The subject's capture, in the feature space `features`, with the sequences `held_out` held out."""
-        return self._prepared(self._recorded(subject, self.profile))
+        """The subject's capture, in the feature space `features`, with the sequences `held_out` held out.
+
+        It is read once, because a source may have to hash all its films.
+        """
+        if subject not in self._opened:
+            self._opened[subject] = self._prepared(self._recorded(subject, self.profile))
+        return self._opened[subject]
 
     def driver(self, name: str) -> Capture:
         """The capture of a person who drives the subject's avatar. It may hold less than the subject's."""
@@ -138,6 +143,10 @@ class Recordings:
         """Ids of all people in `root`; none for sources without one."""
         return known_people(self.source, self.root) if self.source in FOLDERS else []
 
+    @cached_property
+    def _opened(self) -> dict[str, Capture]:
+        return {}
+
     @property
     def _bank_profile(self) -> str:
         return "tiny" if self.profile == "tiny" else "bank"
@@ -196,8 +205,7 @@ class Recordings:
         about = [self.source, self._bank_profile, self.features, model, PER_PERSON, films_tracked_by(0)]
         digest = hashlib.sha256(repr((about, list(names))).encode())
         for path in (path for name in names for path in _files_of(Path(self.root), name)):
-            told = path.stat()
-            digest.update(f"\n{path.relative_to(self.root)} {told.st_size} {told.st_mtime_ns}".encode())
+            digest.update(f"\n{path.relative_to(self.root)} {size_and_time(path)}".encode())
         return digest.hexdigest()[:16]
 
 

@@ -17,7 +17,7 @@ from raflib.errors import RafError
 from raflib.lab.folders import run_folder
 from raflib.lab.parameters import NOTEBOOKS
 from raflib.reading import read_json
-from raflib.reading.names import content_hash
+from raflib.reading.names import content_hash, size_and_time
 from raflib.runs import VERSIONS_OF, package_versions, runs_root
 
 READS = {"05_evaluate": "04_train"}
@@ -66,8 +66,7 @@ def fingerprint(step: Step, root: Path) -> str:
         digest.update(f"\n{os.path.relpath(path, root)} {content_hash(path)}".encode())
     if captures := step.parameters.get("root"):
         for path in _files(root / captures, "**/*"):
-            told = path.stat()
-            digest.update(f"\n{path} {told.st_size} {told.st_mtime_ns}".encode())
+            digest.update(f"\n{path} {size_and_time(path)}".encode())
     return digest.hexdigest()
 
 

@@ -34,6 +34,12 @@ def content_hash(path: str | Path) -> str:
         raise RafError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from None
 
 
+def size_and_time(path: Path) -> str:
+    """Size and time of a file, which stand for its content where there is too much to hash."""
+    told = path.stat()
+    return f"{told.st_size} {told.st_mtime_ns}"
+
+
 def file_name(path: str | Path) -> str:
     """A name for what is made of a file: its short stem and the first 8 digits of its content's hash.
 
