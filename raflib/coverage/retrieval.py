@@ -62,10 +62,18 @@ def retrieval(
         raise RafError(f"retrieval: rows have shape {rows.shape}, expected [{len(queries)}, k]")
     if rows.min() < 0 or rows.max() >= len(truth) or not allowed[rows].all():
         raise RafError("retrieval: a row is outside the bank, or of a person who is not allowed; search with `exclude`")
-    others = truth[allowed]
-    found = np.linalg.norm(truth[rows] - queries[:, None], axis=2).mean()
+    return Retrieval(_found(queries, truth, rows), *_ends(queries, truth[allowed]))
+
+
+def _found(queries: Float[np.ndarray, "Q a"], truth: Float[np.ndarray, "N a"], rows: np.ndarray) -> float:
+    """Mean distance from the queries to the rows [Q,k]."""
+    return float(np.linalg.norm(truth[rows] - queries[:, None], axis=2).mean())
+
+
+def _ends(queries: Float[np.ndarray, "Q a"], others: Float[np.ndarray, "N a"]) -> tuple[float, float]:
+    """Mean distances from the queries to a random and to the nearest one of `others`."""
     random = np.mean([np.linalg.norm(others - query, axis=1).mean() for query in queries])
-    return Retrieval(float(found), float(random), float(nearest_distance(queries, others).mean()))
+    return float(random), float(nearest_distance(queries, others).mean())
 
 
 def retrieval_table(
@@ -94,18 +102,16 @@ def retrieval_table(
         raise RafError(f"retrieval: {sizes[-1]} other people asked for, the bank holds {len(bank.people)} in all")
     if len(truth) != len(bank):
         raise RafError(f"retrieval: a truth of {len(truth)} rows for a bank of {len(bank)}")
-    subjects, records = np.asarray(bank.subjects), []
+    subjects, records, ks = np.asarray(bank.subjects), [], list(ks)
     for person in bank.people:
         rng = np.random.default_rng([seed, *person.encode()])
         own = np.sort(rng.permutation(np.flatnonzero(subjects == person))[:queries])
         order = rng.permutation([name for name in bank.people if name != person])
         for size in sizes:
             kept = np.flatnonzero(np.isin(subjects, order[:size]))
-            part = bank.restrict(rows=kept)
+            asked, held = samples(truth[own], truth[kept])
+            rows, ends = bank.restrict(rows=kept).search(bank.features[own], max(ks))[1], _ends(asked, held)
             for k in ks:
-                rows = part.search(bank.features[own], k)[1]
-                found = retrieval(truth[own], truth[kept], rows)
-                records.append(
-                    {"subject": person, "people": size, "k": k, **vars(found), "share": found.share},
-                )
+                told = Retrieval(_found(asked, held, rows[:, :k]), *ends)
+                records.append({"subject": person, "people": size, "k": k, **vars(told), "share": told.share})
     return pd.DataFrame(records)

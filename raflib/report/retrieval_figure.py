@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -38,9 +39,7 @@ def retrieval_figure(tables: Mapping[str, pd.DataFrame], path: str | Path | None
         figure = Figure(figsize=(3.4 * len(ks) + 0.6, 3.0))
         axes = figure.subplots(1, len(ks), sharey=True, squeeze=False)[0]
         for ax, k in zip(axes, ks, strict=True):
-            for (label, table), colour in zip(
-                tables.items(), COLOURS * (1 + len(tables) // len(COLOURS)), strict=False
-            ):
+            for (label, table), colour in zip(tables.items(), cycle(COLOURS), strict=False):
                 shares = 100 * table[table.k == k].groupby("people").share.quantile([0.25, 0.5, 0.75]).unstack()
                 ax.fill_between(shares.index, shares[0.25], shares[0.75], color=colour, alpha=0.15, linewidth=0)
                 ax.plot(shares.index, shares[0.5], color=colour, marker="o", markersize=4, label=label)
