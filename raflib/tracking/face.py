@@ -7,7 +7,6 @@ checked by its hash; nothing is downloaded. An image without a face gives None; 
 
 from __future__ import annotations
 
-import hashlib
 import os
 import signal
 import subprocess
@@ -22,12 +21,12 @@ import numpy as np
 from jaxtyping import Float
 
 from raflib.errors import RafError
+from raflib.reading.names import content_hash
 from raflib.runs import data_root
 from raflib.tracking import worker
 
 MODEL_SHA256 = "64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff"
 MODEL = "face_landmarker.task"
-MODEL_FROM = f"it ships with the project: restore data/{MODEL} (git checkout data/{MODEL}), or pass model_path"
 FOV_DEGREES = 63.0
 """Vertical field of view of the virtual camera MediaPipe's matrix refers to."""
 MAX_SIDE = 32_766
@@ -93,12 +92,21 @@ def default_model() -> Path:
 
 def checked_model(path: str | Path | None = None) -> Path:
     """`path`, or the default model, after its hash was checked; RafError naming the file when missing or different."""
-    path = default_model() if path is None else Path(path)
+    return checked_content(
+        default_model() if path is None else Path(path), MODEL, MODEL_SHA256, "the face tracker's model"
+    )
+
+
+def checked_content(path: Path, name: str, sha256: str, what: str) -> Path:
+    """`path`, after its content was compared with `sha256`; RafError naming the file when missing or different.
+
+    `name` is the file in `data` that ships with the project, and `what` describes it.
+    """
+    restore = f"it ships with the project: restore data/{name} (git checkout data/{name}), or pass model_path"
     if not path.is_file():
-        raise RafError(f"{path}: the face tracker's model is missing; {MODEL_FROM}")
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
-    if found != MODEL_SHA256:
-        raise RafError(f"{path}: not the expected model (sha256 {found[:12]}…, not {MODEL_SHA256[:12]}…); {MODEL_FROM}")
+        raise RafError(f"{path}: {what} is missing; {restore}")
+    if (found := content_hash(path)) != sha256:
+        raise RafError(f"{path}: not the expected model (sha256 {found[:12]}…, not {sha256[:12]}…); {restore}")
     return path
 
 

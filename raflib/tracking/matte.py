@@ -9,7 +9,6 @@ so that no fringe remains on white. The model file ships in `data` and is checke
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,10 +17,10 @@ from jaxtyping import Bool, Float, UInt8
 
 from raflib.errors import RafError
 from raflib.runs import data_root
+from raflib.tracking.face import checked_content
 
 MODEL = "selfie_segmentation.tflite"
 MODEL_SHA256 = "8d13b7fae74af625c641226813616a2117bd6bca19eb3b75574621fc08557f27"
-MODEL_FROM = f"it ships with the project: restore data/{MODEL} (git checkout data/{MODEL}), or pass model_path"
 SIDE = 256
 """Pixels a side of the network's input. Lengths below are in pixels of an image of this size."""
 BAND, REACH = 2, 4
@@ -44,12 +43,7 @@ stands still if this holds for the share `STILL` of all pixels that are seen oft
 def checked_model(path: str | Path | None = None) -> Path:
     """`path`, or the model that ships, after its hash was checked; RafError naming the file if missing or different."""
     path = data_root() / MODEL if path is None else Path(path)
-    if not path.is_file():
-        raise RafError(f"{path}: the segmentation model is missing; {MODEL_FROM}")
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
-    if found != MODEL_SHA256:
-        raise RafError(f"{path}: not the expected model (sha256 {found[:12]}…, not {MODEL_SHA256[:12]}…); {MODEL_FROM}")
-    return path
+    return checked_content(path, MODEL, MODEL_SHA256, "the segmentation model")
 
 
 class Matte:
