@@ -204,10 +204,14 @@ def transfer_expression(
             f"driver {driver.subject} has {driver.feature_space} features but {target.subject} {target.feature_space}; "
             "track them with one tracker"
         )
-    own = target.expression[target.train]
-    moved = driver.expression[rows] - np.median(driver.expression[driver.detected], axis=0) + np.median(own, axis=0)
-    low, high = np.quantile(own, [(1 - share) / 2, (1 + share) / 2], axis=0)
-    return np.clip(moved, low, high).astype(np.float32)
+    low, high = np.quantile(target.expression[target.train], [(1 - share) / 2, (1 + share) / 2], axis=0)
+    return np.clip(with_median_of(target, driver)[rows], low, high).astype(np.float32)
+
+
+def with_median_of(target: Capture, driver: Capture) -> Float[np.ndarray, "T d"]:
+    """The driver's features, with the median over the target's training frames in place of the driver's own median."""
+    own = np.median(target.expression[target.train], axis=0)
+    return driver.expression - np.median(driver.expression[driver.detected], axis=0) + own
 
 
 def rotations(pose: Float[np.ndarray, "F 6"]) -> Float[np.ndarray, "F 3 3"]:

@@ -6,6 +6,7 @@ Everything is read when a check first asks for it, and kept. An image that canno
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -261,6 +262,4 @@ def _by_camera(views: Sequence[tuple[int, int]]) -> list[tuple[int, list[int]]]:
 
 
 def _grown(face: Any, ratio: float) -> Any:
-    from dataclasses import replace
-
     return face if face is None or ratio == 1 else replace(face, points=face.points * np.float32(ratio))

@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from raflib.capture import Capture
 from raflib.coverage import ClipDistance, by_dimension, clip_distance, effective_rank
-from raflib.driving import rotations
+from raflib.driving import NOMINAL_FPS, rotations, with_median_of
 from raflib.errors import RafError
 from raflib.images import face_box, lanczos
 from raflib.tracking import ARKIT52
@@ -108,14 +108,14 @@ def _moved(capture: Capture, driver: Capture) -> Float[np.ndarray, "T d"]:
             f"driver {driver.subject}: {driver.feature_space} features, {int(driver.detected.sum())} frames with a "
             f"face; expected {capture.feature_space} and at least one"
         )
-    shift = np.median(_own(capture), axis=0) - np.median(driver.expression[driver.detected], axis=0)
-    return driver.expression + shift
+    return with_median_of(capture, driver)
 
 
 def _driver_row(capture: Capture, driver: Capture) -> tuple[str, str, bool, str]:
-    distance = driver_distance(capture, driver)
+    own, moved = _own(capture), _moved(capture, driver)
+    distance = clip_distance(own, moved)
     names = ARKIT52 if capture.feature_space == "arkit52" else None
-    parts = by_dimension(_own(capture), _moved(capture, driver)[driver.detected], names)
+    parts = by_dimension(own, moved[driver.detected], names)
     outside = parts[parts["excess"] > 0]
     worst = "" if outside.empty else f", most of all in {outside['name'].iloc[0]}"
     value = f"{distance.mean:.2f}; {100 * distance.beyond:.0f} % of the frames beyond {distance.yardstick:.2f}"
@@ -129,7 +129,7 @@ def _seconds(capture: Capture) -> float:
     """Seconds that the training frames last, from the typical time between frames."""
     count = int(capture.train.sum())
     if capture.time is None or len(capture.time) < 2:
-        return count / 25
+        return count / NOMINAL_FPS
     return float(count * np.median(np.diff(capture.time)))
 
 
