@@ -1,6 +1,6 @@
 """Make the open expression bank (a killed build goes on where it was), or check one with --verify.
 
-415 people × 200 frames take about half an hour on 2 cores. The last line is the checksum that data/README.md repeats.
+415 people × 200 frames take about two hours on 2 cores. The last line is the checksum that data/README.md repeats.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from raflib.errors import RafError
 from raflib.runs import data_root
 
 DETECTED = 0.995
-"""Smallest share of frontal images with a detected face; below it the rendered faces are probably wrong."""
+"""Smallest share of frames with a face that can be fitted; below it the rendered faces are probably wrong."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -61,10 +61,10 @@ def main(arguments: list[str] | None = None) -> int:
     print(
         f"{len(bank)} rows of {len(bank.people)} people, {size:.1f} MB, {(time.monotonic() - start) / 60:.1f} minutes"
     )
-    print(f"faces found in {rate:.2%} of {bank.provenance['looked_at']} images")
+    print(f"{rate:.2%} of {bank.provenance['looked_at']} frames show a face")
     print(f"{hashlib.sha256(options.out.read_bytes()).hexdigest()}  {options.out}")
     if rate < DETECTED:
-        print(f"build_bank: expected faces in at least {DETECTED:.1%}; look at the images first", file=sys.stderr)
+        print(f"build_bank: expected a face in at least {DETECTED:.1%}; look at the images first", file=sys.stderr)
         return 1
     return 0
 

@@ -449,7 +449,7 @@ def test_the_command_builds_and_verifies(built, tmp_path, monkeypatch, capsys):
     out = tmp_path / "bank.npz"
     assert build_bank.main(["--people", "2", "--frames", "4", "--seed", "3", "--out", str(out)]) == 0
     printed = capsys.readouterr().out
-    assert "8 rows of 2 people" in printed and "100.00% of 8 images" in printed
+    assert "8 rows of 2 people" in printed and "100.00% of 8 frames" in printed
     assert re.search(rf"^[0-9a-f]{{64}}  {out}$", printed, re.MULTILINE) and out.read_bytes() == built[1].read_bytes()
     assert build_bank.main(["--out", str(out), "--verify", "0.5", "--cores", "1"]) == 0
     assert "4 rows of 2 people rendered and tracked again" in capsys.readouterr().out

@@ -31,10 +31,10 @@ FIT_TOLERANCE = 0.2
 """Largest allowed RMS difference of a row's `open42` coefficients (deviations) when its person is filmed and fitted
 again.
 
-On 240 frames of 2 people the RMS differences were 0.0002 on the machine that made the rows (half precision). With every
-pixel value one level brighter they were 0.02 (median; 0.13 at most), and with one value in a hundred a level off 0.03
-(0.09). Wrong rows are farther: the next frame of the same performance differs by 0.35 (median; above 0.19 in nine cases
-of ten), another frame of the person by more than 0.7 in 99 cases of 100."""
+RMS differences were measured on 240 frames of 2 people. Half precision alone makes 0.0002 (0.0004 at most), a hundredth
+of what the tracker's noise makes: 0.02 (0.13 at most) with every pixel value one level brighter, and 0.03 (0.09) with
+one value in a hundred a level off. Wrong rows are farther: the next frame of the same performance differs by 0.3
+(median; above 0.18 in nine cases of ten), another frame of the person by more than 0.5 in 99 cases of 100."""
 PEOPLE = 12
 """How many people are rendered again. A further person costs as much as twenty frames of one who is there."""
 
