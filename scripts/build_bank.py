@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--frames", type=int, default=openbank.FRAMES, help="frames of each (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="chooses the frames (default 0)")
     parser.add_argument("--cores", type=int, default=os.cpu_count() or 1, help="cores to use (default all)")
-    parser.add_argument("--out", type=Path, help="the file (default data/bank_arkit52.npz, for the whole bank only)")
+    parser.add_argument("--out", type=Path, help="the file (default data/bank_open.npz, for the whole bank only)")
     parser.add_argument(
         "--verify",
         type=float,
@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     start, whole = time.monotonic(), (openbank.PEOPLE, openbank.FRAMES, 0)
     try:
         if options.out is None:
-            options.out = data_root() / "bank_arkit52.npz"
+            options.out = data_root() / "bank_open.npz"
             if options.verify is None and (options.people, options.frames, options.seed) != whole:
                 raise RafError(
                     f"{options.out}: is for {whole[0]} people × {whole[1]} frames with seed {whole[2]}; name another "

@@ -43,7 +43,7 @@ def built(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def shipped():
-    return ExpressionBank.load(data_root() / "bank_arkit52.npz")
+    return ExpressionBank.load(data_root() / "bank_open.npz")
 
 
 @pytest.fixture
@@ -455,7 +455,7 @@ def test_the_command_builds_and_verifies(built, tmp_path, monkeypatch, capsys):
     assert "4 rows of 2 people rendered and tracked again" in capsys.readouterr().out
     assert build_bank.main(["--out", str(tmp_path / "absent.npz"), "--verify", "0.5"]) == 1
     assert "absent.npz: no such expression bank" in capsys.readouterr().err
-    shipped = data_root() / "bank_arkit52.npz"
+    shipped = data_root() / "bank_open.npz"
     before = shipped.stat()
     assert build_bank.main(["--people", "2", "--frames", "4", "--seed", "3"]) == 1
     assert "is for 415 people" in capsys.readouterr().err and shipped.stat() == before

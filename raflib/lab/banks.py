@@ -26,7 +26,7 @@ from raflib.reading.names import content_hash, file_name, short_name
 from raflib.runs import data_root
 from raflib.sampler import SAMPLERS
 
-SHIPPED = "bank_arkit52.npz"
+SHIPPED = "bank_open.npz"
 """The bank that ships with the project, in all of its feature spaces."""
 FEW = 10
 """Frames of each person in the bank `small`; the bank that ships has 200."""
