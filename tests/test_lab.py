@@ -154,7 +154,7 @@ def test_what_changes_a_result_is_in_the_name_and_nothing_else_is(notebook, valu
 
 
 OTHER = {
-    "features": ("open42",), "held_out": ("EXP-1-head", "EXP-1-head FREE2"),
+    "features": ("open42",), "search": ("open42",), "held_out": ("EXP-1-head", "EXP-1-head FREE2"),
     "source": ("video",), "subject": ("443", "422_demo", "422-demo", "a_raf"),
     "method": ("vanilla", "noise", "raf_pose"),
     "profile": ("tiny", "gpu", "paper"), "bank": ("half1", "half2", "small"), "p": (0.25, 1.0), "top_k": (5, 51),
@@ -192,7 +192,7 @@ def effective(p) -> tuple:
     values = asdict(p)
     if "method" in values:
         options = SAMPLERS[p.method].options()
-        for name in ("p", "top_k", "sigma"):
+        for name in ("p", "top_k", "sigma", "search"):
             if name not in options:
                 values.pop(name)
         if not SAMPLERS[p.method].needs_bank():

@@ -343,12 +343,13 @@ def test_a_bank_of_one_space_and_a_capture_of_the_other_are_refused(studio, two_
             route()
 
 
-def test_a_run_of_another_search_is_not_continued(studio, tmp_path):
-    bank, config = studio.open_bank("422"), dataclasses.replace(train_config("tiny"), steps=0, landmark_steps=0)
-    capture = studio.open("422")
-    fit(capture, RAF(bank, search="open42"), config, tmp_path / "run", progress=False)
-    with pytest.raises(RafError, match="sampler"):
-        fit(capture, RAF(bank), config, tmp_path / "run", progress=False)
+def test_a_run_of_another_search_is_another_run(studio):
+    """`fit` refuses a folder of another sampler, by its description, and of another recording, by its fingerprint."""
+    bank = studio.open_bank("422")
+    told = RAF(bank, search="open42").describe()
+    assert told.pop("search") == "open42" and told == RAF(bank).describe()
+    plain = dataclasses.replace(studio, search="")
+    assert studio.open("422").fingerprint != plain.open("422").fingerprint
 
 
 def test_a_built_bank_holds_the_space_of_the_search(reading, monkeypatch):
