@@ -7,6 +7,7 @@ final name when the notebook has succeeded. So a copy without `.failed` in its n
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -35,8 +36,9 @@ START_SECONDS = 120
 """Seconds after which a kernel that has not started is an error."""
 STOP_SECONDS = 10.0
 """Seconds that a stopped notebook has to save its work and end before it is killed."""
-LAUNCH = threading.Lock()
-"""Held while a kernel starts; two kernels that start at once may choose the same port and get mixed messages."""
+STARTING = "starting"
+"""File in the folder `KERNELS` that is locked while a kernel starts: two kernels that start at once may choose the same
+port and get mixed messages."""
 KERNELS = ".kernels"
 """Folder of Jupyter's connection files; it is removed at the end, with files that killed kernels left."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -52,11 +54,21 @@ def run_stages(stages: Sequence[Sequence[Chain]], root: Path, folder: Path, core
     The chains of a stage run in parallel: at most three, and at most one more than `cores`. The first failure stops all
     of them. Raises RafError naming the notebook that failed, or the process that uses `folder`.
     """
+    with alone(folder):
+        for chains in stages:
+            _run_chains(chains, root, folder, cores)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """In this block no other driver works in `folder`, and what an earlier one left half done is removed.
+
+    SIGTERM and SIGHUP raise an exception here, as an interrupt does. RafError naming the process that uses `folder`.
+    """
     with folder_lock(folder, "running notebooks"), _orderly_stop():
         _remove_what_was_left(folder)
         try:
-            for chains in stages:
-                _run_chains(chains, root, folder, cores)
+            yield
         finally:
             shutil.rmtree(folder / KERNELS, ignore_errors=True)
 
@@ -146,7 +158,7 @@ def _run(step: Step, root: Path, folder: Path, copy: Path, threads: int, stop: t
     with open(log, "wb") as stream:
         process = None
         try:
-            with LAUNCH:
+            with _one_at_a_time(connection.with_name(STARTING)):
                 if stop.is_set():
                     return None
                 start = time.monotonic()
@@ -165,6 +177,14 @@ def _run(step: Step, root: Path, folder: Path, copy: Path, threads: int, stop: t
                 _end(process)
             connection.unlink(missing_ok=True)
     return None if stop.is_set() or process.returncode == 0 else _reason(log, process.returncode)
+
+
+@contextmanager
+def _one_at_a_time(path: Path) -> Iterator[None]:
+    """Wait until no other thread or process of this machine is in such a block."""
+    with open(path, "a") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
 
 
 def _end(process: subprocess.Popen) -> None:
