@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import types
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -146,6 +147,21 @@ def test_each_worker_has_a_gpu_of_its_own(root, monkeypatch):
         monkeypatch.setattr(distributed, "get_worker", lambda name=worker: types.SimpleNamespace(name=name))
         assert module.run_cell([step(root, "good", "1")], place).done
     assert seen == ["0", "1", "0"]
+
+
+def test_the_plan_has_a_cell_for_each_avatar():
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
+    import paper
+
+    sys.path.pop(0)
+    methods = [name for name, about in paper.METHODS.items() if about.get("bank") is None]
+    first, avatars = paper.plan(["422", "475"], methods, [0, 1], {"profile": "tiny"}, 1)
+    assert len(first) == 2 and len(avatars) == 2 * 2 * len(methods)
+    steps = [one for cell in [*first, *avatars] for one in cell]
+    assert len({one.name for one in steps}) == len(steps) == len({one.results for one in steps})
+    for train, evaluate in avatars:
+        assert (train.notebook, evaluate.notebook) == ("04_train", "05_evaluate")
+    assert {one.parameters.get("sigma") for one in steps} >= {None, "0.5"}
 
 
 PROGRAM = """
