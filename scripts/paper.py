@@ -89,19 +89,20 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
     finally:
         _gather(stages, out)
-    failed = [outcome for outcome in told if not outcome.done]
-    for outcome in failed:
-        print(f"failed: {outcome.name}: {outcome.why}", file=sys.stderr)
-    print(f"{len(told) - len(failed)} of {len(told)} cells done; their rows: {os.path.relpath(out)}")
-    return 1 if failed else 0
+    done = sum(outcome.done for outcome in told)
+    print(f"{done} of {len(told)} cells done")
+    return 0 if done == len(told) else 1
 
 
 def _gather(stages: list[Cells], out: Path) -> None:
     """Write the rows of all finished evaluations, if any."""
     try:
-        save_rows(gather(step for stage in stages for cell in stage for step in cell), out)
+        rows = gather(step for stage in stages for cell in stage for step in cell)
     except RafError as error:
         print(f"paper: {error}", file=sys.stderr)
+        return
+    save_rows(rows, out)
+    print(f"{len(rows)} rows of finished avatars: {os.path.relpath(out)}")
 
 
 if __name__ == "__main__":

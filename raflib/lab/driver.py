@@ -24,7 +24,7 @@ from typing import Any
 
 from raflib.errors import RafError
 from raflib.lab import launch
-from raflib.lab.parameters import NOTEBOOKS
+from raflib.lab.parameters import NOTEBOOKS, parameters_of
 from raflib.lab.steps import Step, fingerprint, finished, read_by, results
 from raflib.runs import cache_root, folder_lock, remove_leftovers, runs_root, write_json
 
@@ -144,8 +144,7 @@ def _run(step: Step, root: Path, folder: Path, copy: Path, threads: int, stop: t
     """Execute the notebook into `copy`, in a process that has ended when this returns; returns the error or None."""
     log, connection = folder / f"{step.name}.log", folder / KERNELS / f"{step.name}.json"
     connection.parent.mkdir(exist_ok=True)
-    values = {name: int(value) if name == "threads" else value for name, value in step.parameters.items()}
-    about = {"parameters": values, "seconds": START_SECONDS, "connection": str(connection)}
+    about = {"parameters": _typed(step), "seconds": START_SECONDS, "connection": str(connection)}
     command = [sys.executable, "-P", launch.__file__, "notebook", str(os.getpid())]
     command += [str(root / "notebooks" / f"{step.notebook}.ipynb"), str(copy), json.dumps(about)]
     limits = {f"{library}_NUM_THREADS": str(threads) for library in ("OMP", "NUMBA", "MKL", "OPENBLAS")}
@@ -177,6 +176,14 @@ def _run(step: Step, root: Path, folder: Path, copy: Path, threads: int, stop: t
                 _end(process)
             connection.unlink(missing_ok=True)
     return None if stop.is_set() or process.returncode == 0 else _reason(log, process.returncode)
+
+
+def _typed(step: Step) -> dict[str, Any]:
+    """The step's parameters as the notebook has them: numbers are numbers, where its parameters are known."""
+    if step.notebook not in NOTEBOOKS:
+        return dict(step.parameters)
+    known = parameters_of(step.notebook, step.parameters)
+    return {name: getattr(known, name, value) for name, value in step.parameters.items()}
 
 
 @contextmanager
