@@ -7,10 +7,11 @@ from raflib.evaluation.evaluate import evaluate
 from raflib.evaluation.metrics.base import REGISTRY, SLOW, Metric, Target, describe, register
 from raflib.evaluation.metrics.image import lpips, psnr, ssim
 from raflib.evaluation.metrics.mediapipe import expression_distance, landmark_distance, rotation_distance
-from raflib.evaluation.options import EvaluateOptions
+from raflib.evaluation.options import CONDITIONS, EvaluateOptions, pick_frames
 from raflib.evaluation.scoring import KEYS
 
 __all__ = [
+    "CONDITIONS",
     "KEYS",
     "REGISTRY",
     "SLOW",
@@ -26,6 +27,7 @@ __all__ = [
     "expression_distance",
     "landmark_distance",
     "lpips",
+    "pick_frames",
     "psnr",
     "register",
     "rotation_distance",

@@ -4,7 +4,7 @@
   images.
 * **cross**: it is driven by the FREE sequences of other people. Expression and pose are compared with the *driver's*
   frame. Where the source owns the performance there is a truth too, the target performing the driver's exact expression
-  (`raflib.capture.Truth.perform`). Image and landmark metrics and `aed/…/truth` are measured against that.
+  (`raflib.capture.Truth.perform`). Image and landmark metrics and `…/truth` are measured against that.
 
 Every evaluation also renders the **control**: the same avatar, pose and camera with the expression held at its training
 mean. A method that does not beat the control has learned nothing about expression.
@@ -53,11 +53,11 @@ def evaluate(
         tracker: a `FaceTracker`. By default one is started when a metric needs it.
         progress: show a progress bar for each driver.
 
-    Returns a table with `subject, method, seed, drive, condition, protocol, driver, sequence, frame, camera`, then
-    `detected` (a face was found in the render) and `reference_detected` (a face was found in every image it is compared
-    with), the metrics, and `rendered/<action>` and `target/<action>` scores for `correlations`. Metrics of a frame
-    without a detected face are NaN. Raises RafError for captures of another person or feature space, unknown metrics,
-    an avatar whose training has not ended, or nothing to evaluate.
+    Returns a table with the columns `raflib.evaluation.KEYS`, then `detected` (a face was found in the render) and
+    `reference_detected` (a face was found in every image it is compared with), the metrics, and `rendered/<action>` and
+    `target/<action>` scores for `correlations`. Metrics of a frame without a detected face are NaN. Raises RafError for
+    captures of another person or feature space, unknown metrics, an avatar whose training has not ended,
+    or nothing to evaluate.
     """
     drivers = list(drivers)
     capture = _checked(run, protocol, capture, drivers, options)

@@ -16,7 +16,9 @@ from raflib.evaluation.scenes import Scene
 from raflib.geometry import Camera
 from raflib.images import face_box
 
-KEYS = ("subject", "method", "seed", "drive", "condition", "protocol", "driver", "sequence", "frame", "camera")
+KEYS = (
+    "subject", "method", "seed", "drive", "head_pose", "condition", "protocol", "driver", "sequence", "frame", "camera",
+)  # fmt: skip
 """Columns that tell result rows apart; no two rows have the same values in all of them."""
 
 
@@ -82,6 +84,7 @@ def score(
     rows = []
     for i, c in places:
         where = {
+            "head_pose": scene.head_pose,
             "driver": scene.driver,
             "sequence": str(scene.sequence[i]),
             "frame": int(scene.frame[i]),
@@ -138,7 +141,7 @@ def _scores(
     has_truth: bool,
 ) -> dict[str, object]:
     """Metrics of one render, whether faces were found, and the tracked actions for `correlations`."""
-    face = observe(tracker, rendered)
+    face = target.face if rendered is target.image else observe(tracker, rendered)
     wanted = target.face if has_truth else target.driver_face
     row: dict[str, object] = {
         "detected": face is not None or tracker is None,
