@@ -11,7 +11,7 @@ from tqdm import tqdm
 from raflib.capture import Capture
 from raflib.coverage.identity import REST, neutral
 from raflib.errors import RafError
-from raflib.evaluation.metrics.base import Metric, Target, Tracker, resolve
+from raflib.evaluation.metrics.base import Metric, Target, Tracker, measurable_here
 from raflib.evaluation.metrics.mediapipe import observe, tracking
 from raflib.images import face_box
 
@@ -54,7 +54,7 @@ def calibrate(
     """
     if len(frames) < 2:
         raise RafError(f"calibrate: got {len(frames)} frame(s); shuffled pairs need at least two")
-    chosen = resolve(metrics)
+    chosen = measurable_here(metrics)
     order = np.random.default_rng(seed).permutation(len(frames))
     partner = {int(frames[a]): int(frames[b]) for a, b in zip(order, np.roll(order, 1), strict=True)}
     asked, still = list(dict.fromkeys(map(int, frames))), neutral_frame(capture)

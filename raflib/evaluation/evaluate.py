@@ -21,7 +21,7 @@ from tqdm import tqdm
 from raflib.bank.leaks import refuse_leaks
 from raflib.capture import Capture, most_frontal
 from raflib.errors import RafError
-from raflib.evaluation.metrics.base import REGISTRY, Metric, Tracker, resolve
+from raflib.evaluation.metrics.base import Metric, Tracker, measurable_here
 from raflib.evaluation.metrics.mediapipe import tracking
 from raflib.evaluation.options import EvaluateOptions
 from raflib.evaluation.scenes import cross_scene, self_scene
@@ -47,8 +47,8 @@ def evaluate(
         protocol: "self" or "cross".
         capture: the target person's own recording (both protocols need it).
         drivers: captures of other people, for "cross".
-        metrics: tags or `Metric` objects. By default all registered metrics that the protocol can measure, without the
-            slow ones.
+        metrics: tags or `Metric` objects. By default all registered metrics that the protocol can measure and whose
+            weights are here, without the slow ones.
         options: frames, cameras, conditions and everything else that has a default.
         tracker: a `FaceTracker`. By default one is started when a metric needs it.
         progress: show a progress bar for each driver.
@@ -61,7 +61,7 @@ def evaluate(
     """
     drivers = list(drivers)
     capture = _checked(run, protocol, capture, drivers, options)
-    wanted = list(REGISTRY.values()) if metrics is None else resolve(metrics)
+    wanted = measurable_here(metrics)
     cameras = _cameras(capture, protocol, options.cameras)
     label = {"subject": run.subject, "method": run.method, "seed": run.config.seed, "drive": options.driving_map.name}
     label["protocol"] = protocol
