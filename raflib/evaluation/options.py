@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -39,6 +40,8 @@ class EvaluateOptions:
             in use. Without true images both are the driver's.
         size: width in pixels at which images are rendered and compared (at least 1); None for the capture's own.
         batch: images rendered at once (at least 1); changes memory and speed, not the scores.
+        images: a folder into which all scored images are written as PNG, for programs outside of this project
+            (`raflib.evaluation.metrics.coefficients`); None writes none.
         allow_leak: evaluate even if the run's bank holds frames of the subject or of a driver (`raflib.bank.leaks`).
     """
 
@@ -51,6 +54,7 @@ class EvaluateOptions:
     head_pose: str = "truth"
     size: int | None = None
     batch: int = 8
+    images: str | Path | None = None
     allow_leak: bool = False
 
     def __post_init__(self) -> None:

@@ -72,7 +72,7 @@ class Hourglass(nn.Module):
 
 
 class EmoNet(nn.Module):
-    """RGB crops in [0,1] → 256 features of emotion."""
+    """RGB crops [B,3,256,256] in [0,1] → 256 features of emotion."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -93,7 +93,7 @@ class EmoNet(nn.Module):
             nn.Linear(WIDTH, 128), nn.BatchNorm1d(128), nn.ReLU(), nn.Linear(128, EMOTIONS + 2)
         )
 
-    def forward(self, x: Float[Tensor, "B 3 256 256"]) -> Float[Tensor, "B 256"]:
+    def forward(self, x: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 256"]:
         """Features of face crops."""
         x = F.max_pool2d(self.conv2(F.relu(self.bn1(self.conv1(x)))), 2)
         low = self.conv4(self.conv3(x))
