@@ -306,6 +306,18 @@ def test_scored_images_are_written_for_other_programs(target, tmp_path):
     assert np.array_equal(images["avatar"], images["truth"]) and not np.array_equal(images["control"], images["truth"])
 
 
+def test_metrics_with_weights_are_measured_where_the_weights_are(target, monkeypatch):
+    loaded = []
+    for name, line in (("here", None), ("away", "the file is missing; get it")):
+        network = SimpleNamespace(name=name, missing=lambda line=line: line, load=lambda name=name: loaded.append(name))
+        metric = Metric(f"mine/{name}", "lower", "", lambda *_: 1.0, regressor=network)
+        monkeypatch.setitem(REGISTRY, metric.tag, metric)
+    table = quick(FakeRun(), target, frames=1)
+    assert "mine/here" in table and "mine/away" not in table and loaded == ["here"]
+    with pytest.raises(RafError, match=r"metric mine/away: the file is missing; get it"):
+        quick(FakeRun(), target, frames=1, metrics=["mine/away"])
+
+
 def test_own_metric_and_resized_pictures(target):
     width = Metric("width", "higher", "picture width", lambda rendered, face, pair: float(pair.image.shape[1]))
     run = FakeRun()
