@@ -299,7 +299,7 @@ def test_scored_images_are_written_for_other_programs(target, tmp_path):
     drivers = [capture("E01", 1)]
     given = {"drivers": drivers, "truth": fake_truth, "frames": 2, "metrics": [], "images": tmp_path / "seen"}
     rows = quick(FakeRun(sigma=0.0), target, protocol="cross", **given)
-    first = rows.iloc[0]  # the head of the second frame is lost, so it has no images
+    first = rows.iloc[0].to_dict()  # the head of the second frame is lost, so it has no images
     kinds = ("avatar", "control", "driver", "truth")
     assert {path.name for path in (tmp_path / "seen").iterdir()} == {image_name(first, kind) for kind in kinds}
     images = {kind: np.asarray(Image.open(tmp_path / "seen" / image_name(first, kind))) for kind in kinds}

@@ -509,7 +509,7 @@ def test_coefficients_of_other_programs_become_columns(folder):
         {"driver": "E01", "sequence": "FREE", "frame": [3, 3, 6], "camera": "front",
          "condition": ["avatar", "control", "avatar"]}
     )  # fmt: skip
-    names = [image_name(rows.iloc[0], kind) for kind in ("avatar", "control", "driver", "truth")]
+    names = [image_name(rows.iloc[0].to_dict(), kind) for kind in ("avatar", "control", "driver", "truth")]
     assert names[0] == "E01_FREE_00003_front_avatar.png"
     expression = np.array([[1, 1], [0, 0], [0, 2], [1, 2]], np.float32)
     path = folder / "smirk.npz"
