@@ -141,7 +141,7 @@ def test_the_state_dict_has_the_published_names_and_shapes(name):
 def random_state(shapes, seed=0):
     """Random tensors of these shapes, small enough that no layer overflows; variances are above 0."""
     largest = max(int(np.prod(shape)) for shape in shapes.values())
-    numbers = torch.randn(largest + 1000, generator=torch.Generator().manual_seed(seed))  # drawing all is slow
+    numbers = torch.randn(largest + 1000, generator=torch.Generator().manual_seed(seed))  # sampling all of them is slow
     state = {}
     for place, (name, shape) in enumerate(shapes.items()):
         if name.endswith("num_batches_tracked"):

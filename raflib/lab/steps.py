@@ -22,6 +22,8 @@ from raflib.runs import VERSIONS_OF, package_versions, runs_root, weights_root
 
 READS = {"05_evaluate": "04_train"}
 """Notebook → the notebook whose results, made with the same parameters, it reads."""
+MEASURES = ("05_evaluate",)
+"""Notebooks whose results depend on the weights of other projects that the user brings."""
 DATA = (".npz", ".json", ".task")
 """Endings of the files of `data` that the library reads."""
 MAY_NAME_FILES = ("bank", "video", "driver", "model")
@@ -68,7 +70,7 @@ def fingerprint(step: Step, root: Path) -> str:
     if captures := step.parameters.get("root"):
         for path in _files(root / captures, "**/*"):
             digest.update(f"\n{path} {size_and_time(path)}".encode())
-    for path in _files(weights_root(), "*"):
+    for path in _files(weights_root(), "*") if step.notebook in MEASURES else ():
         digest.update(f"\n{path.name} {size_and_time(path)}".encode())
     return digest.hexdigest()
 
