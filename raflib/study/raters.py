@@ -90,9 +90,13 @@ def judge(study: Study, told: pd.DataFrame, rules: Rules | None = None) -> pd.Da
 
 
 def counted(told: pd.DataFrame, raters: pd.DataFrame) -> pd.DataFrame:
-    """Answers to real questions by raters who count, with a column `group`: "people", or the observer's name."""
+    """Answers to real questions by raters who count, with a column `group`.
+
+    The group is "people", or the observer's name up to "-", so that observers "observer:simulated-01" and the like form
+    one group.
+    """
     kept = told[(told.kind == "real") & told.rater.isin(raters.index[raters.counted.astype(bool)])].copy()
-    kept["group"] = [rater if is_observer(rater) else "people" for rater in kept.rater]
+    kept["group"] = [rater.split("-")[0] if is_observer(rater) else "people" for rater in kept.rater]
     return kept.reset_index(drop=True)
 
 
