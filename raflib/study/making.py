@@ -98,7 +98,7 @@ def make_study(
     rng = np.random.default_rng([design.seed, 2])
     compared = [compared[place] for place in rng.permutation(len(compared))]  # so that ids tell nothing
     left = balanced_sides(compared, rng)
-    truths = [each.truth(f"q{number:05d}", left[number]) for number, each in enumerate(compared)]
+    truths = [each.truth(f"q{number:05d}", bool(left[number])) for number, each in enumerate(compared)]
     shown = [(queries, truth.reference) for truth in truths]
     shown += [(bank, row) for truth in truths for row in (truth.left, truth.right) if row != REFERENCE]
     with tqdm(desc="faces", unit="image", disable=not progress) as bar:

@@ -42,7 +42,7 @@ class Observer:
 
     name: str
     distance: dict[str, Float[np.ndarray, "Q 2"]]
-    ties: dict[str, float]
+    ties: dict[str, float | int]
 
     def choices(self, axis: str) -> np.ndarray:
         """ "left", "right" or "tie" for each question of the study, [Q]."""
@@ -55,8 +55,8 @@ def truth_observer(
     study: Study,
     bank: ExpressionBank,
     queries: ExpressionBank | None = None,
-    expression_tie: float = EXPRESSION_TIE,
-    pose_tie: float = POSE_TIE,
+    expression_tie: float | int = EXPRESSION_TIE,
+    pose_tie: float | int = POSE_TIE,
     progress: bool = True,
 ) -> Observer:
     """The studio's truth: L2 distance of true actions, and the angle in degrees between true head rotations.
@@ -89,7 +89,7 @@ def truth_observer(
     return Observer(f"{OBSERVER}truth", distance, {"expression": expression_tie, "pose": pose_tie})
 
 
-def network_observer(study: Study, tie: float = NETWORK_TIE, size: int = 128, progress: bool = True) -> Observer:
+def network_observer(study: Study, tie: float | int = NETWORK_TIE, size: int = 128, progress: bool = True) -> Observer:
     """LPIPS (`raflib.perceptual`, AlexNet) between the images at `size` pixels, the same for both axes.
 
     The network sees everything in the images, above all who they show. `tie` is the smallest difference that counts.

@@ -33,10 +33,10 @@ class Rules:
             where workers take as many questions as they like.
     """
 
-    attention: float = 0.75
-    one_side: float = 0.9
-    seconds: float = 1.5
-    finished: float = 0.9
+    attention: float | int = 0.75
+    one_side: float | int = 0.9
+    seconds: float | int = 1.5
+    finished: float | int = 0.9
 
     def __post_init__(self) -> None:
         for name, most in (("attention", 1), ("one_side", 1), ("seconds", 3600), ("finished", 1)):
