@@ -169,8 +169,9 @@ def test_a_study_is_the_same_again_and_another_with_another_seed(whole, bank, tm
     )
     assert again.id == whole.id and (tmp_path / KEY).read_bytes() == (whole.folder / KEY).read_bytes()
     assert len(asked) + len(before) == len(list((tmp_path / "images").iterdir())), "finished images are used again"
-    with pytest.raises(RafError, match="holds a study already"):
-        make_study(tmp_path, bank, design, faces=plain)
+    assert make_study(tmp_path, bank, design, faces=interrupted, progress=False) == again, "nothing is rendered"
+    with pytest.raises(RafError, match="holds another study"):
+        make_study(tmp_path, bank, Design(queries=5, size=SIZE), faces=plain, progress=False)
     other = make_study(tmp_path / "b", bank, Design(queries=5, size=16, seed=1), faces=plain, progress=False)
     assert other.id != whole.id
 

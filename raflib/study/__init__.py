@@ -15,7 +15,7 @@ from raflib.study.agreement import agreement, krippendorff
 from raflib.study.answers import Answers, read_answers
 from raflib.study.format import Answer, Question, Study, Truth, append_answers
 from raflib.study.making import Design, image_folder, make_study
-from raflib.study.observers import Observer, answer_all, network_observer, truth_observer
+from raflib.study.observers import Observer, answer_all, mean_distances, network_observer, tie_levels, truth_observer
 from raflib.study.power import Crowd, common_parts, half_width, raters_needed, simulated_answers
 from raflib.study.raters import Rules, counted, judge, outcomes, worker_counts
 from raflib.study.shares import Share, preferences, share
@@ -42,6 +42,7 @@ __all__ = [
     "judge",
     "krippendorff",
     "make_study",
+    "mean_distances",
     "nearness",
     "network_observer",
     "outcomes",
@@ -50,6 +51,7 @@ __all__ = [
     "read_answers",
     "share",
     "simulated_answers",
+    "tie_levels",
     "truth_observer",
     "worker_counts",
 ]

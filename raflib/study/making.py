@@ -23,7 +23,7 @@ from raflib.images import lanczos
 from raflib.lab.banks import bank_variant
 from raflib.reading import damage_named, read_bytes
 from raflib.runs import atomic_write
-from raflib.study.format import IMAGES, STUDY, Question, Study, Truth, write_study
+from raflib.study.format import IMAGES, STUDY, Question, Study, Truth, study_id, write_study
 from raflib.study.sampling import (
     REFERENCE,
     attention_checks,
@@ -77,7 +77,7 @@ def make_study(
     faces: Faces | None = None,
     progress: bool = True,
 ) -> Study:
-    """Write a study into `folder` and return it. The same arguments give the same questions.
+    """Write a study into `folder` and return it; the study that is there where it has the same questions.
 
     Args:
         bank: the whole bank, whose nearest rows are judged.
@@ -88,26 +88,28 @@ def make_study(
         faces: images of rows; default rendering the studio's people again. See `image_folder`.
         progress: show a progress bar.
 
-    Images that an interrupted call has written are used again. Raises RafError where the folder holds a study, the bank
-    has too few people, or an image is missing.
+    The same arguments give the same questions, and images that an interrupted call has written are used again. Raises
+    RafError where the folder holds another study, the bank has too few people, or an image is missing.
     """
     design, folder, queries = design or Design(), Path(folder), bank if queries is None else queries
-    if (folder / STUDY).exists():
-        raise RafError(f"{folder}: holds a study already; choose another folder, or delete this one and its answers")
     compared = _compared(bank, design, queries, small, list(spaces or (bank.feature_space, *bank.spaces)))
     rng = np.random.default_rng([design.seed, 2])
     compared = [compared[place] for place in rng.permutation(len(compared))]  # so that ids tell nothing
     left = balanced_sides(compared, rng)
     truths = [each.truth(f"q{number:05d}", bool(left[number])) for number, each in enumerate(compared)]
+    questions = [_question(truth, queries, bank, design) for truth in truths]
+    real, checks = ([truth.id for truth in truths if truth.kind == kind] for kind in ("real", "attention"))
+    lists = rater_lists(real, checks, design.each, design.length, rng)
+    if (folder / STUDY).exists():
+        if (there := Study.load(folder)).id != study_id(design.title, design.seed, design.size, questions, lists):
+            raise RafError(f"{folder}: holds another study ({there.id}); choose another folder, or delete this one")
+        return there
     shown = [(queries, truth.reference) for truth in truths]
     shown += [(bank, row) for truth in truths for row in (truth.left, truth.right) if row != REFERENCE]
     with tqdm(desc="faces", unit="image", disable=not progress) as bar:
         for held in [bank] if queries is bank else [queries, bank]:
             rows = sorted({row for owner, row in shown if owner is held})
             _write_images(folder, held, np.array(rows), faces or _rendered(design.size), design, bar)
-    questions = [_question(truth, queries, bank, design) for truth in truths]
-    real, checks = ([truth.id for truth in truths if truth.kind == kind] for kind in ("real", "attention"))
-    lists = rater_lists(real, checks, design.each, design.length, rng)
     about = {**asdict(design), "bank": bank.checksum, "query_bank": queries.checksum}
     return write_study(folder, design.title, design.seed, design.size, questions, truths, lists, about)
 

@@ -11,10 +11,11 @@ network that was trained on photographs of things; it cannot ignore who is shown
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float, Int
 from tqdm import tqdm
 
@@ -22,7 +23,7 @@ from raflib.bank import ExpressionBank
 from raflib.errors import RafError, finite
 from raflib.images import lanczos
 from raflib.reading import read_json
-from raflib.study.format import AXES, KEY, LARGEST, OBSERVER, SIDES, Answer, Study, append_answers
+from raflib.study.format import AXES, CONDITIONS, KEY, LARGEST, OBSERVER, SIDES, Answer, Study, append_answers
 from raflib.study.making import read_image
 from raflib.study.sampling import REFERENCE
 from raflib.study.truth import pose_vectors, true_rows
@@ -132,12 +133,59 @@ def answer_all(study: Study, observers: Sequence[Observer] | Iterable[Observer])
         )
 
 
+def tie_levels(study: Study, observer: Observer, axis: str, levels: Iterable[float | int]) -> pd.DataFrame:
+    """What an observer would answer with other thresholds for ties, comparing the nearest row with a random one.
+
+    One row per level: the shares `nearest`, `tie` and `other`, and `decided`, the share of the nearest row among answers
+    that are no tie.
+    """
+    real = _sides(study, "nearest_vs_random")
+    rows = []
+    for level in levels:
+        chosen = replace(observer, ties={axis: level}).choices(axis)
+        tie = float(np.mean([chosen[place] == "tie" for place in real]))
+        nearest = float(np.mean([chosen[place] == side for place, side in real.items()]))
+        decided = nearest / (1 - tie) if tie < 1 else np.nan
+        rows.append(
+            {"threshold": level, "nearest": nearest, "tie": tie, "other": 1 - nearest - tie, "decided": decided}
+        )
+    return pd.DataFrame(rows).set_index("threshold")
+
+
+def mean_distances(study: Study, observer: Observer) -> pd.DataFrame:
+    """Mean distances from the reference to the `nearest` and to the `other` candidate, by comparison and axis.
+
+    `preferred` is the share of questions in which the nearest candidate is nearer for this observer, without ties.
+    """
+    rows = []
+    for condition in CONDITIONS:
+        sides = _sides(study, condition)
+        if not sides:
+            continue
+        for axis in AXES:
+            pairs = np.array(
+                [observer.distance[axis][place] if side == "left" else observer.distance[axis][place][::-1]
+                 for place, side in sides.items()]
+            )  # fmt: skip
+            nearest, other = pairs.mean(0)
+            row = {"condition": condition, "axis": axis, "nearest": nearest, "other": other}
+            rows.append({**row, "preferred": float((pairs[:, 0] < pairs[:, 1]).mean())})
+    return pd.DataFrame(rows).set_index(["condition", "axis"])
+
+
 def angle(first: Float[np.ndarray, "3"], second: Float[np.ndarray, "3"]) -> float:
     """Angle in degrees of the rotation between two head rotations, given as axis-angle in degrees."""
     from scipy.spatial.transform import Rotation
 
     turns = [Rotation.from_rotvec(each, degrees=True) for each in (first, second)]
     return float(np.degrees((turns[0].inv() * turns[1]).magnitude()))
+
+
+def _sides(study: Study, condition: str) -> dict[int, str]:
+    """The side of the nearest candidate by a question's place in the study, for one comparison."""
+    truths = study.truths()
+    asked = ((place, truths[question.id]) for place, question in enumerate(study.questions))
+    return {place: truth.nearest for place, truth in asked if truth.condition == condition}
 
 
 def _looked_up(
