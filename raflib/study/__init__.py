@@ -14,7 +14,7 @@ expression.
 from raflib.study.agreement import agreement, krippendorff
 from raflib.study.answers import Answers, read_answers
 from raflib.study.format import Answer, Question, Study, Truth, append_answers
-from raflib.study.making import Design, image_folder, make_study
+from raflib.study.making import Design, image_folder, make_study, question_images
 from raflib.study.observers import Observer, answer_all, mean_distances, network_observer, tie_levels, truth_observer
 from raflib.study.power import Crowd, common_parts, half_width, raters_needed, simulated_answers
 from raflib.study.raters import Rules, counted, judge, outcomes, worker_counts
@@ -47,6 +47,7 @@ __all__ = [
     "network_observer",
     "outcomes",
     "preferences",
+    "question_images",
     "raters_needed",
     "read_answers",
     "share",

@@ -133,6 +133,13 @@ def image_folder(folder: str | Path) -> Faces:
     return read
 
 
+def question_images(study: Study, ids: Sequence[str]) -> list[list[UInt8[np.ndarray, "s s 3"]]]:
+    """Left candidate, reference and right candidate of each question."""
+    asked = {question.id: question for question in study.questions}
+    chosen = [asked[name] for name in ids]
+    return [[read_image(study.folder / name) for name in (each.left, each.reference, each.right)] for each in chosen]
+
+
 def read_image(path: Path) -> UInt8[np.ndarray, "s s 3"]:
     """A square RGB image; RafError naming a file that is missing, damaged, too large or not square."""
     data = read_bytes(path, "image", "give every row of the bank an image", 2**26)

@@ -136,8 +136,8 @@ def answer_all(study: Study, observers: Sequence[Observer] | Iterable[Observer])
 def tie_levels(study: Study, observer: Observer, axis: str, levels: Iterable[float | int]) -> pd.DataFrame:
     """What an observer would answer with other thresholds for ties, comparing the nearest row with a random one.
 
-    One row per level: the shares `nearest`, `tie` and `other`, and `decided`, the share of the nearest row among answers
-    that are no tie.
+    One row per level: the shares `nearest`, `tie` and `other`, and `decided`, the share of the nearest row among
+    answers that are no tie.
     """
     real = _sides(study, "nearest_vs_random")
     rows = []
