@@ -167,7 +167,7 @@ ROWS = {
     "02_bank rebuilt": Row(
         "02_bank",
         {"rebuild": True, "people": 2, "frames": 20, "subject": "074"},
-        writes=("bank_arkit52.npz", "summary.json"),
+        writes=("bank_open.npz", "summary.json"),
     ),
     "03_coverage": Row(
         "03_coverage", {"repeats": 3}, writes=COVERAGE_FILES, line="papermill notebooks/03_coverage.ipynb runs/03.ipynb"
