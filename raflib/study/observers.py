@@ -78,13 +78,14 @@ def truth_observer(
     rows = np.array(
         [[truths[each.id].reference, truths[each.id].left, truths[each.id].right] for each in study.questions]
     )
-    asked = _looked_up(queries, rows[:, 0], progress)
-    shown = _looked_up(bank, np.unique(rows[:, 1:][rows[:, 1:] != REFERENCE]), progress)
+    shown = rows if queries is bank else rows[:, 1:]
+    known = _looked_up(bank, shown[shown != REFERENCE], progress)
+    asked = known if queries is bank else _looked_up(queries, rows[:, 0], progress)
     distance = {axis: np.zeros((len(rows), 2)) for axis in AXES}
     for place, (query, *candidates) in enumerate(rows.tolist()):
         for side, row in enumerate(candidates):
             if row != REFERENCE:
-                (actions, turn), (other_actions, other_turn) = asked[query], shown[row]
+                (actions, turn), (other_actions, other_turn) = asked[query], known[row]
                 distance["expression"][place, side] = np.linalg.norm(actions - other_actions)
                 distance["pose"][place, side] = angle(turn, other_turn)
     return Observer(f"{OBSERVER}truth", distance, {"expression": expression_tie, "pose": pose_tie})
@@ -100,7 +101,8 @@ def network_observer(study: Study, tie: float | int = NETWORK_TIE, size: int = 1
 
     from raflib.perceptual import perceptual
 
-    network, finite_tie = perceptual(), finite("network: tie", tie, 0)
+    ties = dict.fromkeys(AXES, float(finite("network: tie", tie, 0)))
+    network = perceptual()
     pairs = [(each.reference, side) for each in study.questions for side in (each.left, each.right)]
     unique = sorted(set(pairs))
     found: dict[tuple[str, str], float] = {}
@@ -115,7 +117,7 @@ def network_observer(study: Study, tie: float | int = NETWORK_TIE, size: int = 1
             found.update(zip(part, network(first, second).tolist(), strict=True))
             bar.update(len(part))
     distance = np.array([found[pair] for pair in pairs]).reshape(-1, 2)
-    return Observer(f"{OBSERVER}lpips", dict.fromkeys(AXES, distance), dict.fromkeys(AXES, float(finite_tie)))
+    return Observer(f"{OBSERVER}lpips", dict.fromkeys(AXES, distance), ties)
 
 
 def answer_all(study: Study, observers: Sequence[Observer] | Iterable[Observer]) -> None:
