@@ -1,6 +1,7 @@
 """How good is nearest: `raflib.coverage.retrieval` against brute force and made-up banks."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from raflib import ExpressionBank, report
@@ -55,6 +56,17 @@ def test_what_is_chosen_depends_on_seed_and_name_only():
     assert not whole.equals(retrieval_table(bank, truth, sizes=(2,), queries=8, seed=4))
     part = retrieval_table(bank.restrict(rows=few), truth[few], queries=8, seed=3)
     assert list(part.subject.unique()) == ["P0", "P1", "P2"]
+
+
+def test_only_some_people_take_a_turn():
+    bank, truth = made(0.5)
+    whole, some = retrieval_table(bank, truth), retrieval_table(bank, truth, subjects=["P4", "P1"])
+    for person in ("P1", "P4"):
+        columns = [table[table.subject == person].reset_index(drop=True) for table in (whole, some)]
+        pd.testing.assert_frame_equal(*columns)
+    assert len(some) == 4
+    with pytest.raises(RafError, match="no rows of subject 'nobody'"):
+        retrieval_table(bank, truth, subjects=["nobody"])
 
 
 @pytest.mark.parametrize(

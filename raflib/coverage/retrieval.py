@@ -83,6 +83,7 @@ def retrieval_table(
     ks: Iterable[int] = (1, 5),
     queries: int = 50,
     seed: int = 0,
+    subjects: Iterable[str] | None = None,
 ) -> pd.DataFrame:
     """Each person of a bank in turn as the subject, the others as the bank: one row a person, bank size and k.
 
@@ -93,22 +94,26 @@ def retrieval_table(
         ks: numbers of neighbours.
         queries: random rows of each subject that are queries.
         seed: of all random choices; those of a person depend on the seed and the name only.
+        subjects: the people who take a turn as the subject; all by default.
 
     Returns columns `subject`, `people`, `k`, `found`, `random`, `nearest`, `share`. Raises RafError for a bank of fewer
-    than two people, a truth of another length, and a size that the bank does not have.
+    than two people, a truth of another length, and a size or subject that the bank does not have.
     """
     sizes = sorted({whole("retrieval: size", size, 1) for size in sizes} or {len(bank.people) - 1})
     if len(bank.people) < 2 or sizes[-1] >= len(bank.people):
         raise RafError(f"retrieval: {sizes[-1]} other people asked for, the bank holds {len(bank.people)} in all")
     if len(truth) != len(bank):
         raise RafError(f"retrieval: a truth of {len(truth)} rows for a bank of {len(bank)}")
-    subjects, records, ks = np.asarray(bank.subjects), [], list(ks)
-    for person in bank.people:
+    turns = bank.people if subjects is None else tuple(subjects)
+    if absent := sorted(set(turns) - set(bank.people)):
+        raise RafError(f"retrieval: no rows of subject {absent[0]!r}; see bank.people for whom it holds")
+    who, records, ks = np.asarray(bank.subjects), [], list(ks)
+    for person in turns:
         rng = np.random.default_rng([seed, *person.encode()])
-        own = np.sort(rng.permutation(np.flatnonzero(subjects == person))[:queries])
+        own = np.sort(rng.permutation(np.flatnonzero(who == person))[:queries])
         order = rng.permutation([name for name in bank.people if name != person])
         for size in sizes:
-            kept = np.flatnonzero(np.isin(subjects, order[:size]))
+            kept = np.flatnonzero(np.isin(who, order[:size]))
             asked, held = samples(truth[own], truth[kept])
             rows, ends = bank.restrict(rows=kept).search(bank.features[own], max(ks))[1], _ends(asked, held)
             for k in ks:
