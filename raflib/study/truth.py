@@ -54,17 +54,23 @@ def pose_vectors(angles: Float[np.ndarray, "R 3"]) -> Float[np.ndarray, "R 3"]:
 
 
 def nearness(
-    bank: ExpressionBank, sizes: Iterable[int], queries: int = 10, seed: int = 0, progress: bool = True
+    bank: ExpressionBank,
+    sizes: Iterable[int],
+    queries: int = 10,
+    subjects: int = 60,
+    seed: int = 0,
+    progress: bool = True,
 ) -> pd.DataFrame:
     """How much nearer the nearest row truly is than a random row, by feature space and number of people in the bank.
 
-    Everybody in the bank takes a turn as the subject, with `queries` random rows, and others are the bank
+    People of the bank take turns as the subject, with random rows as queries, and others are the bank
     (`raflib.coverage.retrieval_table`).
 
     Args:
         bank: people of the studio.
         sizes: numbers of other people, each below the number of people in the bank.
-        queries: rows of each person that are queries.
+        queries: rows of each subject that are queries.
+        subjects: number of subjects at most, evenly chosen by name.
         seed: of all random choices.
         progress: show a progress bar while people perform.
 
@@ -74,10 +80,11 @@ def nearness(
     """
     actions, angles = true_rows(bank, np.arange(len(bank)), progress)
     truths = {"expression": actions, "pose": pose_vectors(angles)}
+    turns = bank.people[:: max(1, len(bank.people) // subjects)][:subjects]
     tables = []
     for space in (bank.feature_space, *bank.spaces):
         for axis, truth in truths.items():
-            table = retrieval_table(bank.in_space(space), truth, sizes, (1,), queries, seed)
+            table = retrieval_table(bank.in_space(space), truth, sizes, (1,), queries, seed, turns)
             tables.append(table.assign(space=space, axis=axis))
     whole = pd.concat(tables, ignore_index=True)
     rows = []
