@@ -120,7 +120,7 @@ def power_figure(
         ax.set_ylabel("half of the 95 % interval,\npercentage points")
         plain_axes(ax)
         ax.grid(axis="y", color="#EEEEEE")
-        ax.legend()
+        figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=2)
         return as_image(figure, path)
 
 

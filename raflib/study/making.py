@@ -164,7 +164,7 @@ def _compared(
     found = [
         each for space in spaces for each in comparisons(bank.in_space(space), queries, chosen, small, design.seed)
     ]
-    pool = min(4 * checks_in(min(design.length, len(found))), len(queries))
+    pool = min(2 * checks_in(min(design.length, len(found))), len(queries))
     return found + attention_checks(bank, queries, order[-pool:], design.seed)
 
 
