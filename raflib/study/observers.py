@@ -22,11 +22,12 @@ from tqdm import tqdm
 from raflib.bank import ExpressionBank
 from raflib.errors import RafError, finite
 from raflib.images import lanczos
+from raflib.openbank import true_motion
 from raflib.reading import read_json
 from raflib.study.format import AXES, CONDITIONS, KEY, LARGEST, OBSERVER, SIDES, Answer, Study, append_answers
 from raflib.study.making import read_image
 from raflib.study.sampling import REFERENCE
-from raflib.study.truth import pose_vectors, true_rows
+from raflib.study.truth import pose_vectors
 
 EXPRESSION_TIE, POSE_TIE, NETWORK_TIE = 0.1, 2.0, 0.01
 """Smallest differences that count: length in the space of 52 actions (a full action is 1), degrees, LPIPS."""
@@ -195,5 +196,5 @@ def _looked_up(
 ) -> dict[int, tuple[np.ndarray, np.ndarray]]:
     """True actions and head rotation (axis-angle, degrees) by row."""
     rows = np.unique(rows)
-    actions, angles = true_rows(bank, rows, progress)
+    actions, angles = true_motion(bank.restrict(rows=rows), progress)
     return {int(row): (a, r) for row, a, r in zip(rows, actions, pose_vectors(angles), strict=True)}
