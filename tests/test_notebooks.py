@@ -199,6 +199,20 @@ ROWS = {
         writes=("table2.txt", "differences.txt", "strip_422.png"),
         line="papermill notebooks/06_tables.ipynb",
     ),
+    "07_user_study": Row(
+        "07_user_study",
+        writes=(
+            "study/study.json",
+            "study/answers/observer.truth.jsonl",
+            "questions.jpg",
+            "figure3.csv",
+            "figure3.png",
+            "nearness.png",
+            "power.png",
+            "summary.json",
+        ),
+        line="papermill notebooks/07_user_study.ipynb",
+    ),
     "08_your_video": Row(
         "08_your_video",
         {"seconds": 1.0, "threads": 1},
@@ -229,6 +243,9 @@ ROWS = {
         FOLDER_OF_PEOPLE,
         ("05_evaluate folder vanilla", "05_evaluate folder raf"),
         ("table2.txt", "differences.txt", "strip_404.png"),
+    ),
+    "07_user_study folder": Row(
+        "07_user_study", FOLDER_OF_PEOPLE, writes=("study/answers/observer.lpips.jsonl", "questions.jpg", "figure3.png")
     ),
     "09_beyond folder": Row(
         "09_beyond",

@@ -22,7 +22,7 @@ ALONE = {"mediapipe"}
 ROOMS = (
     "errors", "geometry", "config", "reading", "runs", "perceptual", "registry", "capture", "images", "render", "bank",
     "avatar", "coverage", "training", "tracking", "studio", "sampler", "driving", "sources", "openbank", "evaluation",
-    "lab", "report", "check",
+    "lab", "report", "study", "check",
 )  # fmt: skip
 """The rooms of raflib, bottom to top."""
 LOOSE = {"errors", "geometry", "config", "runs", "perceptual", "registry", "capture", "images", "driving"}

@@ -116,6 +116,13 @@ class Recordings:
         whole = self.suited(self._built(subject), subject)
         return bank_variant(whole, self.bank) if self.bank else whole
 
+    def own_rows(self, subject: str) -> ExpressionBank:
+        """Random frames of the subject as a bank of one person, made as the bank of a folder's people is.
+
+        Only for sources with a `root`; `faces` shows its rows.
+        """
+        return ExpressionBank.build(self._of_bank([subject]), PER_PERSON)
+
     def suited(self, bank: ExpressionBank, subject: str) -> ExpressionBank:
         """`bank` in the feature space of the subject's capture.
 

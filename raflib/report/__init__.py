@@ -17,6 +17,7 @@ from raflib.report.picking import different, moments, seconds, views
 from raflib.report.plane import evenly, pca_figure, variants_figure
 from raflib.report.retrieval_figure import retrieval_figure
 from raflib.report.signal_figures import agreement_figure, signals_figure
+from raflib.report.study_figure import nearness_figure, power_figure, study_figure
 from raflib.report.tables import MARK, arrow, compare, one_truth, scale_note, table, to_markdown, unranked
 
 __all__ = [
@@ -42,16 +43,19 @@ __all__ = [
     "manifest",
     "moments",
     "nearest",
+    "nearness_figure",
     "one_truth",
     "pca_figure",
     "pca_page",
     "portrait",
+    "power_figure",
     "retrieval_figure",
     "scale_note",
     "seconds",
     "sequence_figure",
     "signals_figure",
     "strip",
+    "study_figure",
     "table",
     "to_markdown",
     "training_curves",
