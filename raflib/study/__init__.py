@@ -5,5 +5,9 @@ expression. `raflib.study.format` describes the folder of a study.
 """
 
 from raflib.study.format import Answer, Question, Study, Truth, append_answers
+from raflib.study.pages import export_page, export_turk
+from raflib.study.server import Server, serve
 
-__all__ = ["Answer", "Question", "Study", "Truth", "append_answers"]
+__all__ = [
+    "Answer", "Question", "Server", "Study", "Truth", "append_answers", "export_page", "export_turk", "serve",
+]  # fmt: skip
