@@ -172,8 +172,9 @@ class Answer:
         names = list(cls.__dataclass_fields__)
         if not isinstance(values, Mapping) or sorted(map(str, values)) != sorted(names):
             raise RafError(f"answer: expected an object with exactly the entries {', '.join(names)}")
-        if odd := [name for name in names if name != "ms" and not isinstance(values[name], str)]:
-            raise RafError(f"answer: {odd[0]} is of type {type(values[odd[0]]).__name__}, expected text")
+        if odd := [name for name in names if type(values[name]) is not (int if name == "ms" else str)]:
+            expected = "a whole number" if odd[0] == "ms" else "text"
+            raise RafError(f"answer: {odd[0]} is of type {type(values[odd[0]]).__name__}, expected {expected}")
         answer = cls(**values)
         if answer.study != study.id:
             raise RafError(f"answer: it is of study {answer.study[:60]!r}, expected {study.id}")
