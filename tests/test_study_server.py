@@ -55,10 +55,10 @@ def ask(server: Server, method: str, path: str, body: bytes | None = None, **hea
     return reply.status, content, reply.headers
 
 
-def answer(server: Server, place: int = 0, rater: str = "rater01", **changes: object) -> dict:
-    """An answer to one of the rater's questions."""
-    asked = server.study.lists[int(rater[-2:]) - 1][place]
-    values = {"study": server.study.id, "rater": rater, "question": asked, "axis": "pose", "choice": "left", "ms": 900}
+def answer(server: Server, place: int = 0, of: str = "rater01", **changes: object) -> dict:
+    """An answer to one of the questions of a rater."""
+    asked = server.study.lists[int(of[-2:]) - 1][place]
+    values = {"study": server.study.id, "rater": of, "question": asked, "axis": "pose", "choice": "left", "ms": 900}
     return values | {"time": BEGIN.isoformat()} | changes
 
 
@@ -96,7 +96,7 @@ def test_a_page_holds_the_own_questions_in_their_order_and_nothing_secret(served
     status, content, headers = ask(served, "GET", path_of(served, "rater02") + "data.js")
     assert status == 200 and headers["Content-Type"] == "text/javascript"
     told = json.loads(content.removeprefix(b"window.STUDY = ").removesuffix(b";\n"))
-    assert sorted(told) == ["axes", "choices", "id", "instructions", "mode", "questions", "rater"]
+    assert sorted(told) == ["axes", "choices", "id", "instructions", "mode", "questions", "rater", "title"]
     assert [each["id"] for each in told["questions"]] == list(served.study.lists[1])
     assert {tuple(sorted(each)) for each in told["questions"]} == {("id", "left", "reference", "right")}
     assert told["rater"] == "rater02"

@@ -39,17 +39,17 @@ def template(name: str) -> str:
     return (resources.files("raflib.study") / "page" / name).read_text(encoding="utf-8")
 
 
-def page_data(mode: str, study: str, questions: Sequence[Mapping[str, str]], **more: object) -> str:
+def page_data(mode: str, study: Study, questions: Sequence[Mapping[str, str]], **more: object) -> str:
     """The script that gives a page its texts and questions as `window.STUDY`.
 
     Args:
         mode: where answers go: "server", "disk" or "turk".
-        study: id of the study.
+        study: the study.
         questions: id, reference, left and right of each question, the last three as addresses of images.
-        more: further entries: `rater` for "server", `lists` for "disk".
+        more: further entries: `rater` for "server", `lists` for "disk"; or others instead, such as `id`.
     """
-    about = {"mode": mode, "id": study, "instructions": INSTRUCTIONS, "axes": AXES, "choices": CHOICES}
-    text = json.dumps({**about, "questions": list(questions), **more})
+    texts = {"title": study.title, "instructions": INSTRUCTIONS, "axes": AXES, "choices": CHOICES}
+    text = json.dumps({"mode": mode, "id": study.id, **texts, "questions": list(questions), **more})
     return f"window.STUDY = {text};\n".replace("<", "\\u003c")  # no text can end the script element
 
 
@@ -61,7 +61,7 @@ def export_page(folder: str | Path, out: str | Path) -> Path:
     an image is missing, or `out` is not a folder of this page alone.
     """
     study, out = Study.load(folder), _fresh(Path(folder), Path(out), "data.js")
-    data = page_data("disk", study.id, [asdict(each) for each in study.questions], lists=study.lists)
+    data = page_data("disk", study, [asdict(each) for each in study.questions], lists=study.lists)
     for name in sorted({name for each in study.questions for name in images_of(each)}):
         content = read_bytes(study.folder / name, "image", "build the study again", LARGEST_IMAGE)
         with atomic_write(out / name) as temporary:
@@ -112,18 +112,20 @@ def export_turk(folder: str | Path, out: str | Path, base_url: str) -> Path:
     rows.writerow(COLUMNS)
     for each in study.questions:
         rows.writerow([study.id, each.id, *(f"{base_url.rstrip('/')}/{name}" for name in images_of(each))])
-    _write(out / "layout.html", turk_layout())
+    _write(out / "layout.html", turk_layout(study))
     _write(out / "input.csv", table.getvalue())
     write_json(out / "qualifications.json", qualifications)
     return out
 
 
-def turk_layout() -> str:
+def turk_layout(study: Study) -> str:
     """The page as a layout of Mechanical Turk: one piece of HTML with variables such as ${reference}."""
-    variables = {name: f"${{{name}}}" for name in COLUMNS}
-    question = {"id": variables["question"], **{name: variables[name] for name in COLUMNS[2:]}}
+    marks = {name: f"@@{name}@@" for name in COLUMNS}
+    question = {"id": marks["question"], **{name: marks[name] for name in COLUMNS[2:]}}
+    data = page_data("turk", study, [question], id=marks["study"]).replace("$", "\\u0024")  # in texts, no variable
+    for name, mark in marks.items():
+        data = data.replace(mark, f"${{{name}}}")
     body = template("page.html").split("<!-- page -->")[1].split("<!-- /page -->")[0]
-    data = page_data("turk", variables["study"], [question])
     style, script = template("page.css"), template("page.js")
     return f"<style>\n{style}</style>\n{body.strip()}\n<script>\n{data}</script>\n<script>\n{script}</script>\n"
 

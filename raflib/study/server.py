@@ -107,7 +107,7 @@ class Server:
             return template(name).encode(), name.rpartition(".")[2]
         if name == "data.js":
             questions = [asdict(question) for question in rater.questions]
-            return page_data("server", self.study.id, questions, rater=rater.name).encode(), "js"
+            return page_data("server", self.study, questions, rater=rater.name).encode(), "js"
         if name == "answers":
             with self._lock:
                 answers = self._answers(rater)

@@ -264,6 +264,7 @@
   }
 
   function texts() {
+    document.title = element("title").textContent = study.title;
     element("instructions").textContent = study.instructions;
     for (const axis of AXES) {
       element(axis + "-question").textContent = study.axes[axis].question;
