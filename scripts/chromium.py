@@ -108,9 +108,26 @@ class Chromium:
         text, self._rest = self._rest.split(b"\0", 1)
         return json.loads(text)
 
-    def open(self, address: str, width: int = 1280, height: int = 800, phone: bool = False, dark: bool = False) -> Page:
-        """Open a tab of `width` × `height` pixels at an address and return it once it has loaded."""
-        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+    def open(
+        self,
+        address: str,
+        width: int = 1280,
+        height: int = 800,
+        phone: bool = False,
+        dark: bool = False,
+        private: bool = False,
+    ) -> Page:
+        """Open a tab at an address and return it once it has loaded.
+
+        Args:
+            address: what to load.
+            width, height: of the tab in pixels of the page.
+            phone: have a touch screen with two pixels of the screen for one of the page.
+            dark: prefer a dark colour scheme.
+            private: share no storage with other tabs.
+        """
+        apart = {"browserContextId": self.call("Target.createBrowserContext")["browserContextId"]} if private else {}
+        target = self.call("Target.createTarget", url="about:blank", **apart)["targetId"]
         session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         page = Page(self, session, target)
         for domain in ("Page", "Runtime", "Log", "Network"):
@@ -178,23 +195,26 @@ class Page:
         except RuntimeError:  # the page is being replaced
             return False
 
-    def press(self, key: str) -> None:
-        """Press and release one key."""
+    def press(self, key: str, times: int = 1) -> None:
+        """Press a key, hold it until it was sent `times` times, and release it."""
         about = {"key": key, "windowsVirtualKeyCode": KEYS.get(key, ord(key[0].upper()))}
         text = {"Enter": "\r"}.get(key, key) if len(key) == 1 or key == "Enter" else ""
-        self.call("Input.dispatchKeyEvent", type="keyDown" if text else "rawKeyDown", text=text, **about)
+        for turn in range(times):
+            kind = "keyDown" if text else "rawKeyDown"
+            self.call("Input.dispatchKeyEvent", type=kind, text=text, autoRepeat=turn > 0, **about)
         self.call("Input.dispatchKeyEvent", type="keyUp", **about)
 
-    def click(self, selector: str) -> None:
-        """Press the mouse in the middle of the element, which must be visible and not covered by another one."""
+    def click(self, selector: str, times: int = 1) -> None:
+        """Click `times` times in the middle of an element, which must not be covered by another one."""
         x, y = self.run(
             f"(() => {{ const e = document.querySelector({json.dumps(selector)});"
             "e.scrollIntoView({block: 'nearest'}); const b = e.getBoundingClientRect();"
             "const at = [b.x + b.width / 2, b.y + b.height / 2];"
             "if (!e.contains(document.elementFromPoint(...at))) throw Error('covered'); return at; })()"
         )
-        for kind in ("mousePressed", "mouseReleased"):
-            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+        for count in range(1, times + 1):
+            for kind in ("mousePressed", "mouseReleased"):
+                self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=count)
 
     def offline(self, off: bool) -> None:
         """Cut this tab from every network, or connect it again."""

@@ -55,7 +55,7 @@
   function choose(axis, choice) {
     if (!ready || shown < 0) return;
     const question = questions[shown];
-    const ms = Math.min(999999999, Math.round(before + performance.now() - since));
+    const ms = Math.min(999999999, Math.round(before + (document.hidden ? 0 : performance.now() - since)));
     keep(key(question, axis), {choice: choice, ms: ms, time: now(), sent: false});
     if (turk) element("answer-" + axis).value = choice;
     if (open(question) || turk) {
@@ -96,6 +96,11 @@
     if (inside || again) element(active).focus({preventScroll: true});
   }
 
+  function loaded(image) {  // unlike decode(), this also ends in a tab in the background
+    if (image.complete && image.naturalWidth) return null;
+    return new Promise((resolve, reject) => Object.assign(image, {onload: resolve, onerror: reject}));
+  }
+
   async function load(question) {
     ready = false;
     const images = {
@@ -105,7 +110,7 @@
     for (const [id, source] of Object.entries(images)) element(id).src = source;
     refresh();
     try {
-      await Promise.all(Object.keys(images).map((id) => element(id).decode()));
+      await Promise.all(Object.keys(images).map((id) => loaded(element(id))));
     } catch {
       if (question === questions[shown]) {
         notice("An image cannot be loaded. The page tries again by itself.", true);
@@ -168,8 +173,8 @@
     if (refused) notice("The server refuses these answers (" + refused + "). Please download them.", true);
     else if (!storing && !turk) notice("This browser stores nothing. Do not close the page before the end.", true);
     else if (left && waiting) notice("No connection. " + answers + " kept here and sent when it is back.", true);
-    else if (turk) notice(open(questions[0]) ? "" : "Both questions are answered. Please submit.", false);
-    else if (!left) notice(server && kept.size ? "All answers are stored." : "", false);
+    else notice(turk && !open(questions[0]) ? "Both questions are answered. Please submit." : "", false);
+    element("stored").textContent = server && kept.size && !left ? "All answers are stored." : "";
     if (!finished) return;
     element("thanks").textContent = !server
       ? "Please download your answers and send the file back."
@@ -321,6 +326,10 @@
     element("keep").addEventListener("click", advance);
     element("download").addEventListener("click", download);
     window.addEventListener("online", send);
+    document.addEventListener("visibilitychange", () => {  // only time in which the faces can be seen is counted
+      if (document.hidden) before += performance.now() - since;
+      since = performance.now();
+    });
     window.addEventListener("storage", (event) => {  // another tab of the same rater
       if (!event.key || !event.key.startsWith(prefix)) return;
       const name = event.key.slice(prefix.length);
