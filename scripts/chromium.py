@@ -191,7 +191,7 @@ class Page:
 
     def _true(self, condition: str) -> bool:
         try:
-            return bool(self.run(condition))
+            return self.run(f"Boolean({condition})")
         except RuntimeError:  # the page is being replaced
             return False
 
