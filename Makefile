@@ -64,7 +64,7 @@ train: $(STAMP)  ## train one avatar with notebook 04, e.g. make train SUBJECT=4
 beyond: $(STAMP)  ## run notebook 09 and train its avatars: every sampler, every driving map (hours; BEYOND_ARGS)
 	$(PY) scripts/beyond.py --subject $(SUBJECT) --profile $(PROFILE) --cores $(THREADS) $(BEYOND_ARGS)
 
-bank: $(STAMP)  ## make data/bank_arkit52.npz again, 415 people x 200 frames (half an hour on 2 cores; BANK_ARGS)
+bank: $(STAMP)  ## make data/bank_open.npz again, 415 people x 200 frames (two hours on 2 cores; BANK_ARGS)
 	$(PY) scripts/build_bank.py --cores $(THREADS) $(BANK_ARGS)
 
 bench: $(STAMP)  ## run every benchmark of the CPU, one line "figure name = number" each (20 minutes on an idle machine)

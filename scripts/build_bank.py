@@ -1,6 +1,6 @@
 """Make the open expression bank (a killed build goes on where it was), or check one with --verify.
 
-415 people × 200 frames take about half an hour on 2 cores. The last line is the checksum that data/README.md repeats.
+415 people × 200 frames take about two hours on 2 cores. The last line is the checksum that data/README.md repeats.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from raflib.errors import RafError
 from raflib.runs import data_root
 
 DETECTED = 0.995
-"""Smallest share of frontal images with a detected face; below it the rendered faces are probably wrong."""
+"""Smallest share of frames with a face that can be fitted; below it the rendered faces are probably wrong."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--frames", type=int, default=openbank.FRAMES, help="frames of each (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="chooses the frames (default 0)")
     parser.add_argument("--cores", type=int, default=os.cpu_count() or 1, help="cores to use (default all)")
-    parser.add_argument("--out", type=Path, help="the file (default data/bank_arkit52.npz, for the whole bank only)")
+    parser.add_argument("--out", type=Path, help="the file (default data/bank_open.npz, for the whole bank only)")
     parser.add_argument(
         "--verify",
         type=float,
@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     start, whole = time.monotonic(), (openbank.PEOPLE, openbank.FRAMES, 0)
     try:
         if options.out is None:
-            options.out = data_root() / "bank_arkit52.npz"
+            options.out = data_root() / "bank_open.npz"
             if options.verify is None and (options.people, options.frames, options.seed) != whole:
                 raise RafError(
                     f"{options.out}: is for {whole[0]} people × {whole[1]} frames with seed {whole[2]}; name another "
@@ -61,10 +61,10 @@ def main(arguments: list[str] | None = None) -> int:
     print(
         f"{len(bank)} rows of {len(bank.people)} people, {size:.1f} MB, {(time.monotonic() - start) / 60:.1f} minutes"
     )
-    print(f"faces found in {rate:.2%} of {bank.provenance['looked_at']} images")
+    print(f"{rate:.2%} of {bank.provenance['looked_at']} frames show a face")
     print(f"{hashlib.sha256(options.out.read_bytes()).hexdigest()}  {options.out}")
     if rate < DETECTED:
-        print(f"build_bank: expected faces in at least {DETECTED:.1%}; look at the images first", file=sys.stderr)
+        print(f"build_bank: expected a face in at least {DETECTED:.1%}; look at the images first", file=sys.stderr)
         return 1
     return 0
 

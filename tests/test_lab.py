@@ -42,6 +42,7 @@ IMPOSSIBLE = {
     "threads": (0, -1, 10**6),
     "top_k": (0, -1, 10**9),
     "repeats": (0, -3, 10**9),
+    "queries": (-1, 10**6),
     "people": (0, 1, 1_000),
     "frames": (0, 10**6),
     "p": (-0.1, 1.1, float("nan"), float("inf")),
@@ -91,7 +92,7 @@ def test_the_ends_of_the_ranges_are_allowed():
 
 
 def test_videos_where_the_truth_is_needed_are_refused_by_the_first_cell():
-    for notebook in ("01_subjects", "03_coverage", "05_evaluate", "06_tables", "09_beyond"):
+    for notebook in ("01_subjects", "03_coverage", "05_evaluate", "06_tables", "07_user_study", "09_beyond"):
         with pytest.raises(RafError, match=r"source is 'video'; expected one of studio, .*run 08_your_video"):
             given(notebook, source="video", subject="/films/me.mp4")
     assert given("04_train", source="video", subject="/films/me.mp4").subject == "/films/me.mp4"
@@ -114,6 +115,7 @@ def test_default_parameters_have_the_names_they_always_had():
         "04_train": "04_train_422_raf_demo_0",
         "05_evaluate": "05_evaluate_422_raf_demo_0",
         "06_tables": "06_tables_422_demo_0",
+        "07_user_study": "07_user_study_422_demo",
         "09_beyond": "09_beyond_422_demo_0",
     }
     assert run_folder("04_train", {}).parent == runs_root()
@@ -150,6 +152,7 @@ OTHER = {
     "method": ("vanilla", "noise", "raf_pose"),
     "profile": ("tiny", "gpu", "paper"), "bank": ("half1", "half2", "small"), "p": (0.25, 1.0), "top_k": (5, 51),
     "sigma": (0.5, 0.081), "initialisation": ("guided",), "steps": (20_000, 2), "seed": (1, 12), "repeats": (3, 31),
+    "queries": (5, 31),
     "drivers": ("E03", "E03 E04", "E04 E03", "E03_E04"), "drive": ("relative", "nearest"),
     "metric": ("psnr/whole", "ssim/face"), "people": (40,), "frames": (100,), "rebuild": (True,),
 }  # fmt: skip

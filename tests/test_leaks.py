@@ -107,7 +107,7 @@ def test_numbers_of_any_size_are_told_apart():
 
 
 def test_the_shipped_bank_s_rows_differ_and_none_is_another_person_s():
-    bank = ExpressionBank.load(data_root() / "bank_arkit52.npz")
+    bank = ExpressionBank.load(data_root() / "bank_open.npz")
     codes = fingerprints(bank.features)
     assert (codes != 0).all()
     for name in bank.people[:5]:

@@ -167,7 +167,7 @@ ROWS = {
     "02_bank rebuilt": Row(
         "02_bank",
         {"rebuild": True, "people": 2, "frames": 20, "subject": "074"},
-        writes=("bank_arkit52.npz", "summary.json"),
+        writes=("bank_open.npz", "summary.json"),
     ),
     "03_coverage": Row(
         "03_coverage", {"repeats": 3}, writes=COVERAGE_FILES, line="papermill notebooks/03_coverage.ipynb runs/03.ipynb"
@@ -198,6 +198,20 @@ ROWS = {
         needs=("05_evaluate vanilla", "05_evaluate raf"),
         writes=("table2.txt", "differences.txt", "strip_422.png"),
         line="papermill notebooks/06_tables.ipynb",
+    ),
+    "07_user_study": Row(
+        "07_user_study",
+        writes=(
+            "study/study.json",
+            "study/answers/observer.truth.jsonl",
+            "questions.jpg",
+            "figure3.csv",
+            "figure3.png",
+            "nearness.png",
+            "power.png",
+            "summary.json",
+        ),
+        line="papermill notebooks/07_user_study.ipynb",
     ),
     "08_your_video": Row(
         "08_your_video",

@@ -9,7 +9,7 @@ import numpy as np
 
 from raflib.bank import ExpressionBank
 
-SHIPPED = "data/bank_arkit52.npz"
+SHIPPED = "data/bank_open.npz"
 README = Path(__file__).resolve().parents[1] / "README.md"
 
 BEFORE = """

@@ -218,5 +218,5 @@ def test_studio_banks_are_not_rebuilt_for_other_sources(root):
 
 
 def test_a_space_without_a_bank_says_what_to_do():
-    with pytest.raises(RafError, match="no bank of the feature space open42 ships"):
-        open_bank("", "open42")
+    with pytest.raises(RafError, match="no bank of the feature space bfm64 ships"):
+        open_bank("", "bfm64")

@@ -150,7 +150,7 @@ def test_sampler_from_name(bank):
 def test_the_docstrings_ten_lines_run(bank, expression, tmp_path, monkeypatch, capsys):
     """The example runs unchanged; its model must have learned from both kinds of expression."""
     (tmp_path / "data").mkdir()
-    bank.save(tmp_path / "data" / "bank_arkit52.npz")
+    bank.save(tmp_path / "data" / "bank_open.npz")
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
     model = torch.nn.Linear(WIDTH, 6)

@@ -115,6 +115,16 @@ def test_projected_points_land_on_their_pixels(person):
     assert (moved[:, 7:] == mask[:, :-7]).mean() > 0.998
 
 
+def test_several_cameras_see_what_each_sees_alone(person):
+    pose, angles = actions(jawOpen=0.6, browDownLeft=1), np.array([9.0, -4.0, 2.0])
+    cameras = [studio.rig(size)[place] for size, place in ((64, 2), (96, 5), (64, 15))]
+    together = studio.render_views(person, pose, angles, cameras)
+    assert len(together) == 3
+    for camera, (image, mask) in zip(cameras, together, strict=True):
+        alone = studio.render(person, pose, angles, camera)
+        assert np.array_equal(image, alone[0]) and np.array_equal(mask, alone[1]), camera.name
+
+
 def test_an_eye_is_where_its_points_project(person):
     camera = next(camera for camera in studio.rig(256) if camera.name == "222200039")
     image, _ = studio.render(person, actions(eyeWideLeft=1, eyeWideRight=1), STILL, camera)

@@ -6,7 +6,7 @@ import pytest
 from raflib.bank import ExpressionBank
 from raflib.errors import RafError
 from raflib.lab import banks as variants
-from raflib.lab.banks import VARIANTS, bank_suffix, bank_variant, open_bank
+from raflib.lab.banks import SHIPPED, VARIANTS, bank_suffix, bank_variant, open_bank
 
 
 def crowd(people=7, frames=15, seed=0):
@@ -76,6 +76,20 @@ def test_open_bank_knows_the_shipped_one_its_variants_and_files(tmp_path):
     (tmp_path / "broken.npz").write_bytes(b"no")
     with pytest.raises(RafError, match=r"broken\.npz: damaged"):
         open_bank(tmp_path / "broken.npz")
+
+
+def test_a_bank_of_two_spaces_opens_in_either_with_the_same_rows(tmp_path, monkeypatch):
+    both = crowd().with_space("open42", np.random.default_rng(0).normal(size=(len(crowd()), 3)))
+    both.save(tmp_path / SHIPPED)
+    monkeypatch.setattr(variants, "data_root", lambda: tmp_path)
+    for name in ("", "half2", tmp_path / SHIPPED):
+        own, other = open_bank(name, "toy"), open_bank(name, "open42")
+        assert (own.feature_space, *own.spaces) == ("toy", "open42") == (*other.spaces, other.feature_space)
+        assert np.array_equal(own.subjects, other.subjects)
+        assert np.array_equal(own.features, other.spaces["toy"])
+    with pytest.raises(RafError, match="no bank of the feature space bfm64"):
+        open_bank("small", "bfm64")
+    assert open_bank(tmp_path / SHIPPED, "bfm64").feature_space == "toy"
 
 
 def test_suffixes_tell_banks_apart(tmp_path):

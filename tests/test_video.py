@@ -16,6 +16,7 @@ from raflib.reading.names import content_hash, file_name, short_name
 from raflib.report import seconds
 from raflib.sources import open_capture, video
 from raflib.sources._following import following_window
+from raflib.sources._lens import window_angle
 from raflib.sources._main_face import MainFace
 from raflib.sources._video_frames import read_frames
 from raflib.sources._video_info import read_info, typical_spacing
@@ -48,6 +49,7 @@ def film(path, images=None, times=None, codec="libx264", options=None, light=Non
             stream.set_display_rotation(*settings.pop("turn"))
         if times is not None:
             stream.time_base = stream.codec_context.time_base = TICK
+        container.metadata.update(settings.pop("tags", {}))
         for name, value in settings.items():
             setattr(stream.codec_context, name, value)
         for number, image in enumerate(images):
@@ -334,6 +336,35 @@ def test_a_capture_knows_when_each_frame_was_shown(tmp_path, red_faces):
     again = open_capture("video", "me", "tiny", tmp_path / "me.mp4")
     np.testing.assert_array_equal(again.time, capture.time)
     np.testing.assert_array_equal(seconds(capture), capture.time)
+
+
+@pytest.mark.parametrize(
+    "value, focal", [("26", 26), ("50.00mm", 50), ("-13", None), ("0", None), ("2e3", None), ("wide", None)]
+)
+def test_the_lens_is_read_from_the_file(tmp_path, value, focal):
+    tags = {"com.apple.quicktime.camera.focal_length.35mm_equivalent": value, "title": "26"}
+    path = film(tmp_path / "phone.mov", tags=tags, options={"movflags": "use_metadata_tags"})
+    assert read_info(path).focal_35mm == focal
+
+
+def test_a_window_sees_its_share_of_the_lens():
+    """36 mm on film are 24 mm high; a window as high as the image sees 2·atan(12 / 36) on a lens of 36 mm."""
+    assert window_angle(36.0, 1536, 1024, 1024) == pytest.approx(2 * np.degrees(np.arctan(12 / 36)))
+    assert window_angle(36.0, 1024, 1536, 512) == pytest.approx(2 * np.degrees(np.arctan(6 / 36)))
+
+
+def test_the_capture_has_the_lens_of_the_file(tmp_path, red_faces):
+    images = [scene((40 + number % 5, 20)) for number in range(20)]
+    tags, options = {"camera.focal_length.35mm_equivalent": "26"}, {"movflags": "use_metadata_tags"}
+    known = open_capture("video", "a", "tiny", film(tmp_path / "a.mov", images, tags=tags, options=options))
+    assumed = open_capture("video", "b", "tiny", film(tmp_path / "b.mov", images))
+    focal = [capture.cameras[0].intrinsic[0, 0] for capture in (known, assumed)]
+    size = known.cameras[0].width
+    window = size / focal[0] * 26 / np.hypot(36, 24) * np.hypot(256, 96)  # pixels of the film
+    assert 44 < window < 64, "a window of twice the face's 24 to 28 pixels"
+    assert focal[1] == pytest.approx(size / 2 / np.tan(np.radians(10)))
+    seen = [capture.cameras[0].project(capture.landmarks[capture.detected]) for capture in (known, assumed)]
+    np.testing.assert_allclose(seen[0], seen[1], atol=0.5, err_msg="with any lens, landmarks lie where they are seen")
 
 
 def test_equal_names_are_not_equal_recordings(tmp_path, red_faces):

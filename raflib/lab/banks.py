@@ -26,8 +26,8 @@ from raflib.reading.names import content_hash, file_name, short_name
 from raflib.runs import data_root
 from raflib.sampler import SAMPLERS
 
-SHIPPED = "bank_{}.npz"
-"""The bank that ships with the project, by its feature space."""
+SHIPPED = "bank_open.npz"
+"""The bank that ships with the project, in all of its feature spaces."""
 FEW = 10
 """Frames of each person in the bank `small`; the bank that ships has 200."""
 VARIANTS = {
@@ -63,21 +63,23 @@ def bank_variant(bank: ExpressionBank, name: str, seed: int = 0) -> ExpressionBa
 
 
 def open_bank(name_or_path: str | Path = "", space: str = "arkit52") -> ExpressionBank:
-    """The bank of a feature space that ships (""), its variant of that name (see `VARIANTS`), or the bank saved in a
-    file or folder.
+    """The bank that ships (""), its variant of that name (see `VARIANTS`), or the bank saved in a file or folder.
 
-    Raises RafError for a name that is none of these, for a space of which no bank ships, and for a damaged file.
+    Its `features` are those of `space` where its rows have them; the others become its `spaces`. A variant holds the
+    same rows in every space. A saved bank without `space` is returned as it is. Raises RafError for a name that is none
+    of these, for a space that the bank that ships does not have, and for a damaged file.
     """
-    if str(name_or_path) not in ("", *VARIANTS):
-        return ExpressionBank.load(_stored(name_or_path))
-    shipped = data_root() / SHIPPED.format(space)
-    if not shipped.is_file():
+    ships = str(name_or_path) in ("", *VARIANTS)
+    bank = ExpressionBank.load(data_root() / SHIPPED if ships else _stored(name_or_path))
+    known = space in (bank.feature_space, *bank.spaces)
+    if ships and not known:
         raise RafError(
             f"no bank of the feature space {space} ships with the project; give the path of one as parameter bank "
             "(ExpressionBank.build makes it from captures of this space), or leave features empty"
         )
-    bank = ExpressionBank.load(shipped)
-    return bank_variant(bank, str(name_or_path)) if name_or_path else bank
+    if ships and name_or_path:
+        bank = bank_variant(bank, str(name_or_path))
+    return bank.in_space(space) if known else bank
 
 
 def bank_suffix(name_or_path: str | Path = "", method: str = "raf", top_k: int = 1) -> str:

@@ -183,6 +183,7 @@ _ALWAYS = {
     "04_train": ("method", "profile", "seed"),
     "05_evaluate": ("method", "profile", "seed"),
     "06_tables": ("profile", "seed"),
+    "07_user_study": ("profile",),
     "08_your_video": ("method", "profile", "seed"),
     "09_beyond": ("profile", "seed"),
 }
@@ -196,6 +197,7 @@ _NAMES = {
     "04_train": lambda p: _trained(p, [p.method]),
     "05_evaluate": lambda p: _trained(p, [p.method]) + _driven(p),
     "06_tables": lambda p: _trained(p, PAPER_METHODS),
+    "07_user_study": lambda p: bank_suffix(p.bank) + _changed(p, "queries", "queries") + _changed(p, "seed", "seed"),
     "08_your_video": lambda p: _trained(p, [p.method]),
     "09_beyond": lambda p: _trained(p, SAMPLERS) + _changed(p, "repeats", "repeats") + _changed(p, "metric", "metric-"),
 }

@@ -128,6 +128,19 @@ class TablesParameters(Parameters):
 
 
 @dataclass(frozen=True)
+class StudyParameters(Parameters):
+    source: str = "studio"
+    root: str = ""
+    subject: str = "422"
+    features: str = ""
+    model: str = ""
+    profile: str = "demo"
+    bank: str = ""
+    queries: int = 0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
 class BeyondParameters(Parameters):
     source: str = "studio"
     root: str = ""
@@ -169,6 +182,7 @@ NOTEBOOKS: dict[str, type] = {
     "04_train": TrainParameters,
     "05_evaluate": EvaluateParameters,
     "06_tables": TablesParameters,
+    "07_user_study": StudyParameters,
     "08_your_video": VideoParameters,
     "09_beyond": BeyondParameters,
 }

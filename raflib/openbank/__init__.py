@@ -1,4 +1,5 @@
-"""The open expression bank: 200 random frames of each of 415 studio people, as the tracker reads them (paper §4.2, §5).
+"""The open expression bank: 200 random frames of each of 415 studio people, as the tracker reads them (paper §4.2, §5),
+with features in two spaces: the tracker's scores and the open face model's coefficients.
 
 `build` makes it on all cores, and a killed build goes on where it was. `verify` renders and tracks a few rows again.
 `face` and `faces` return images of rows.

@@ -73,7 +73,7 @@ def _moment(bank: ExpressionBank, row: int) -> tuple[Float[np.ndarray, "52"], Fl
     if not 0 <= row < len(bank):
         raise RafError(f"face: row {row} is not in the bank, expected 0 to {len(bank) - 1}")
     name, sequence, frame = str(bank.subjects[row]), str(bank.sequence[row]), int(bank.frame[row])
-    if bank.feature_space != FEATURE_SPACE:
+    if FEATURE_SPACE not in (bank.feature_space, *bank.spaces):
         raise RafError(
             f"face: the bank holds {bank.feature_space} features, expected {FEATURE_SPACE}; only rows of the studio's "
             "people can be rendered again"

@@ -23,8 +23,8 @@ def build(
 ) -> ExpressionBank:
     """Render and track `frames` random frames of each of `people`, save the bank at `path`, and return it.
 
-    A person's rows depend on their name, `frames` and `seed` only, so more people only add rows. The file is in half
-    precision.
+    Each row has `arkit52` features, and `open42` features in `spaces`. A person's rows depend on their name, `frames`
+    and `seed` only, so more people only add rows. The file is in half precision.
 
     Args:
         path: the bank's file (.npz).
@@ -36,10 +36,10 @@ def build(
             their file is damaged. A killed build goes on from there.
         progress: show a progress bar.
 
-    The bank's `provenance` records the choice of frames, the versions, the key, how many images were rendered
-    (`looked_at`) and which share of them showed a face (`detection_rate`). Raises RafError for numbers out of range,
-    for more frames than a person performs or shows a face in, where the file cannot be written, and while another
-    process (which is named) builds the same bank.
+    The bank's `provenance` records the choice of frames, what the features of each space are, the versions, the key,
+    how many frames were rendered (`looked_at`) and which share of them showed a face that can be fitted
+    (`detection_rate`). Raises RafError for numbers out of range, for more frames than a person performs or shows a face
+    in, where the file cannot be written, and while another process (which is named) builds the same bank.
     """
     path, first = Path(path), names(whole("people", people))[0]
     frames, seed = whole("frames", frames, least=1), whole("seed", seed, least=0)

@@ -17,6 +17,7 @@ from raflib.report.picking import different, moments, seconds, views
 from raflib.report.plane import evenly, pca_figure, variants_figure
 from raflib.report.retrieval_figure import retrieval_figure
 from raflib.report.signal_figures import agreement_figure, signals_figure
+from raflib.report.study_figure import nearness_figure, power_figure, study_figure
 from raflib.report.tables import arrow, compare, table, to_markdown
 
 __all__ = [
@@ -41,14 +42,17 @@ __all__ = [
     "manifest",
     "moments",
     "nearest",
+    "nearness_figure",
     "pca_figure",
     "pca_page",
     "portrait",
+    "power_figure",
     "retrieval_figure",
     "seconds",
     "sequence_figure",
     "signals_figure",
     "strip",
+    "study_figure",
     "table",
     "to_markdown",
     "training_curves",

@@ -14,7 +14,7 @@ training loop of your own:
 >>> import torch
 >>> from raflib.bank import ExpressionBank
 >>> from raflib.sampler import RAF
->>> bank = ExpressionBank.load("data/bank_arkit52.npz")
+>>> bank = ExpressionBank.load("data/bank_open.npz")
 >>> condition = RAF(bank, p=0.5).bind(expression, subject="422")     # expression [T,d]: your tracker's, as in the bank
 >>> generator = torch.Generator().manual_seed(0)
 >>> for step in range(100):

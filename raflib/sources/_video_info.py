@@ -20,6 +20,7 @@ from jaxtyping import Float
 from tqdm import tqdm
 
 from raflib.errors import RafError
+from raflib.sources._lens import focal_length_35mm
 
 FORMATS = "mov,mp4,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,ogg,asf,gif,h264,hevc,m4v,ivf,mxf,dv"
 """Containers that are opened, by FFmpeg's names. None of them refers to other files or to the network."""
@@ -46,6 +47,7 @@ class VideoInfo:
         pixel_shape: width over height of a stored pixel.
         times: [N] seconds from the first frame to each frame that can be decoded, strictly increasing.
         hdr: "PQ" or "HLG" where the video holds values brighter than a screen's white, else "".
+        focal_35mm: focal length on 35 mm film, in millimetres, where the file names it, else None.
         lost: packets and frames that could not be decoded.
         notes: one sentence about each problem of the file.
     """
@@ -56,6 +58,7 @@ class VideoInfo:
     pixel_shape: Fraction
     times: Float[np.ndarray, "N"]
     hdr: str
+    focal_35mm: float | None
     lost: int
     notes: tuple[str, ...]
 
@@ -198,6 +201,7 @@ def read_info(path: Path) -> VideoInfo:
             stamps.append(frame.time)
             hdr = hdr or HDR.get(int(frame.color_trc), "")
         length = (container.duration or 0) / av.time_base
+        focal = focal_length_35mm(stream.metadata, container.metadata)
     if not stamps:
         raise RafError(f"{path}: none of its frames can be decoded; copy or download it again, or convert it to .mp4")
     times = _steady_times(stamps, rate)
@@ -206,7 +210,7 @@ def read_info(path: Path) -> VideoInfo:
         later = ", ".join(f"{w}×{h} from {times[first_of[w, h]]:.1f} s on" for w, h in sizes)
         notes.append(f"its images change size ({later}); all are fitted into the size of most frames")
     (width, height), _ = sizes.most_common(1)[0]
-    return VideoInfo(path, width, height, shape, times, hdr, reading.lost, tuple(notes))
+    return VideoInfo(path, width, height, shape, times, hdr, focal, reading.lost, tuple(notes))
 
 
 def _missing(count: int, reading: Reading, length: float) -> list[str]:

@@ -83,7 +83,8 @@ def _rendered(subject: str, moments: Moments, cameras: list[Camera], threads: in
     identity = studio.Identity(subject)
 
     def film(row: int) -> list[np.ndarray]:
-        return [studio.render(identity, moments.actions[row], moments.angles[row], camera)[0] for camera in cameras]
+        seen = studio.render_views(identity, moments.actions[row], moments.angles[row], cameras)
+        return [image for image, _ in seen]
 
     with ThreadPoolExecutor(threads) as pool:
         rows = iter(range(len(moments.frame)))

@@ -2,10 +2,10 @@
 
 One square window around the main person is found in frames spread over the whole video, without black bars. It is
 fixed, or slowly follows a face that moves too far. Every frame is tracked on its own, and a cut starts a new sequence.
-Metric landmarks come from one view with an assumed lens (see `raflib.tracking.head_pose`). Masks are the person's alpha
-(see `raflib.tracking.matte`). Where the camera stands still, images keep the room and the empty room is the background;
-otherwise they show the person on white. The last fifth of the frames with a face is named FREE and held out; the frames
-before it are cut into clips. `time` says when each frame is shown.
+Metric landmarks come from one view, whose lens the file names or is assumed (see `raflib.sources._lens`). Masks are the
+person's alpha (see `raflib.tracking.matte`). Where the camera stands still, images keep the room and the empty room is
+the background; otherwise they show the person on white. The last fifth of the frames with a face is named FREE and held
+out; the frames before it are cut into clips. `time` says when each frame is shown.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from raflib.images import lanczos
 from raflib.reading.names import content_hash, short_name
 from raflib.runs import cache_root
 from raflib.sources._following import Windows, find_windows
+from raflib.sources._lens import window_angle
 from raflib.sources._main_face import MainFace
 from raflib.sources._store import ImageStore, load_tracks, save_tracks
 from raflib.sources._tracked import evenly, films_tracked_by
@@ -41,15 +42,15 @@ from raflib.tracking import (
     neutral_face,
     single_view_camera,
 )
-from raflib.tracking.head_pose import MIN_FRAMES
+from raflib.tracking.head_pose import MIN_FRAMES, SINGLE_VIEW_FOV
 from raflib.tracking.landmarks import GROUPS
 from raflib.tracking.matte import MODEL_SHA256, without_gaps
 
 FEATURE_SPACE = "arkit52"
-TRACKS_VERSION = 3
+TRACKS_VERSION = 4
 """Raised when tracks of the same video and settings would come out differently."""
 SIGNALS = ("expression", "landmarks", "pose", "scale", "neutral", "sequence", "frame", "detected", "time")
-SCENE = ("background", "distance", "notes")
+SCENE = ("background", "distance", "angle", "notes")
 ROOM_SAMPLES = 32
 """Frames from which the room behind the person is learned."""
 TOLD = 5
@@ -189,6 +190,9 @@ def _track(info: VideoInfo, profile: VideoProfile, store: ImageStore) -> dict[st
     expression, landmarks, frame, matte = [], [], [], Matte()
     with FaceTracker() as tracker:
         windows = find_windows(info, numbers, profile.probes, profile.margin, tracker)
+        angle = SINGLE_VIEW_FOV
+        if info.focal_35mm is not None:
+            angle = window_angle(info.focal_35mm, info.width, info.height, windows.side)
         room = None if windows.move else matte.empty_room(_some_crops(info, numbers, windows, profile.size))
         main_face = MainFace(tracker, profile.tracking_size, typical_spacing(info.times[numbers]))
         frames = read_frames(info, set(numbers.tolist()))
@@ -206,7 +210,7 @@ def _track(info: VideoInfo, profile: VideoProfile, store: ImageStore) -> dict[st
                 ratio = profile.size / profile.tracking_size
                 found = replace(found, points=found.points * ratio, depth=found.depth * ratio)
                 expression.append(found.expression)
-                landmarks.append(landmarks_from_matrix(found, profile.size))
+                landmarks.append(landmarks_from_matrix(found, profile.size, angle))
             row = len(frame)
             frame.append(number)
             white, alpha = matte.cut_out(small, room)
@@ -235,7 +239,8 @@ def _track(info: VideoInfo, profile: VideoProfile, store: ImageStore) -> dict[st
     return {
         "expression": np.array(expression, np.float32), "landmarks": points.astype(np.float32), "pose": pose,
         "scale": scale, "neutral": neutral, "sequence": sequence, "frame": np.array(frame), "detected": detected,
-        "time": times, "background": background, "distance": np.array(distance), "notes": np.array(notes, dtype=str),
+        "time": times, "background": background, "distance": np.array(distance), "angle": np.array(angle),
+        "notes": np.array(notes, dtype=str),
     }  # fmt: skip
 
 
@@ -273,7 +278,7 @@ def open(subject: str, profile: str = "demo", root: str | Path | None = None) ->
         save_tracks(tracks_path, **tracks)
     for note in tracks.pop("notes"):
         warnings.warn(f"{path}: {note}", stacklevel=3)
-    camera = single_view_camera(settings.size, float(tracks.pop("distance")))
+    camera = single_view_camera(settings.size, float(tracks.pop("distance")), float(tracks.pop("angle")))
     room = tracks.pop("background").astype(np.float32) / 255
     return Capture(
         name, FEATURE_SPACE, cameras=[camera], groups=GROUPS, frames=store, background=room if room.size else None,

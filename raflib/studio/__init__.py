@@ -8,7 +8,7 @@ from raflib.studio.head_model import ACTIONS
 from raflib.studio.identity import Identity
 from raflib.studio.motion import head_pose, vertices
 from raflib.studio.performance import FREE, SEQUENCES, TRAIN_SEQUENCES, Performance, act
-from raflib.studio.render import perform, render
+from raflib.studio.render import perform, render, render_views
 from raflib.studio.rig import rig
 from raflib.studio.true_landmarks import landmarks
 
@@ -18,5 +18,5 @@ captures and the recipe of a bank are named by it; `tests/test_golden.py` fails 
 
 __all__ = [
     "ACTIONS", "FREE", "SEQUENCES", "TRAIN_SEQUENCES", "VERSION", "Identity", "Performance", "act", "head_pose",
-    "landmarks", "perform", "render", "rig", "vertices",
+    "landmarks", "perform", "render", "render_views", "rig", "vertices",
 ]  # fmt: skip

@@ -6,6 +6,7 @@ Rendering is deterministic and single-threaded. Lights are fixed in the world, w
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,8 +31,6 @@ class Buffers:
 
     face: np.ndarray
     depth: np.ndarray
-    shadow: np.ndarray
-    shadow_face: np.ndarray
     shaded: Shaded
 
 
@@ -40,11 +39,10 @@ _scratch = threading.local()
 
 def _buffers(height: int, width: int) -> Buffers:
     """Scratch space of this thread, kept for the last image size; other threads have their own."""
-    shape, square = (height * SAMPLES, width * SAMPLES), (SHADOW_SIZE, SHADOW_SIZE)
+    shape = height * SAMPLES, width * SAMPLES
     kept = getattr(_scratch, "buffers", None)
     if kept is None or kept.face.shape != shape:
-        kinds = ((shape, np.int32), (shape, np.float32), (square, np.float32), (square, np.int32))
-        kept = _scratch.buffers = Buffers(*(np.empty(size, kind) for size, kind in kinds), scratch(SAMPLES))
+        kept = _scratch.buffers = Buffers(np.empty(shape, np.int32), np.empty(shape, np.float32), scratch(SAMPLES))
     return kept
 
 
@@ -60,9 +58,23 @@ def render(
 
     Raises RafError for a camera over 2048 pixels a side, or arrays of the wrong shape.
     """
-    if not (1 <= camera.width <= 2048 and 1 <= camera.height <= 2048):
-        size = f"{camera.width}×{camera.height}"
-        raise RafError(f"camera {camera.name}: {size} pixels, expected 1 to 2048 a side; use camera.resized")
+    return render_views(identity, actions, angles, [camera])[0]
+
+
+def render_views(
+    identity: Identity,
+    actions: Float[np.ndarray, "actions"],
+    angles: Float[np.ndarray, "angles"],
+    cameras: Sequence[Camera],
+) -> list[tuple[UInt8[np.ndarray, "H W 3"], UInt8[np.ndarray, "H W"]]]:
+    """One frame through several cameras: what `render` returns for each of them, to the last bit.
+
+    Points, normals and shadow map do not depend on the camera, so they are made once. Raises RafError as `render` does.
+    """
+    for camera in cameras:
+        if not (1 <= camera.width <= 2048 and 1 <= camera.height <= 2048):
+            size = f"{camera.width}×{camera.height}"
+            raise RafError(f"camera {camera.name}: {size} pixels, expected 1 to 2048 a side; use camera.resized")
     actions = checked_actions(actions)
     mesh = shading_inputs.mesh(identity)
     appearance = identity.appearance
@@ -73,25 +85,36 @@ def render(
     if identity.strands is not None:
         locks, lock_normals, tangents = _posed_strands(identity, angles)
         points, normals = np.concatenate([points, locks]), np.concatenate([normals, lock_normals])
+    opening = np.float32(min(1.0, shading_inputs.OPENERS @ actions))
+    visible = appearance.shut + (appearance.open - appearance.shut) * opening
+    body = Body(points, normals, tangents, visible, mesh.triangles, mesh.part)
+    lighting = shading_inputs.lighting(identity.subject)
+    centre = points[mesh.head_points].mean(0)
+    shadow = _cast_shadow(points - centre, mesh, lighting.frame)
+    map_scale = np.float32(SHADOW_SIZE / SHADOW_SPAN)
+    lamps = Lamps(lighting.directions, lighting.colours, shadow, lighting.frame, centre, map_scale)
+    fold_depths = wrinkles.depths(actions, identity.look.age)
+    return [_seen(identity, body, lamps, fold_depths, camera) for camera in cameras]
+
+
+def _seen(
+    identity: Identity, body: Body, lamps: Lamps, fold_depths: Float32[np.ndarray, "G"], camera: Camera
+) -> tuple[UInt8[np.ndarray, "H W 3"], UInt8[np.ndarray, "H W"]]:
+    """The image and its coverage of a posed person through one camera."""
+    mesh, appearance = shading_inputs.mesh(identity), identity.appearance
+    points, normals = body.points, body.normals
     buffers = _buffers(camera.height, camera.width)
     x, y, nearness = _project(points, camera)
     if identity.strands is not None:
-        bust = len(mesh.local) - len(tangents)
+        bust = len(points) - len(body.tangents)
         to_eye = camera.centre.astype(np.float32) - points[bust:]
         away = (to_eye * normals[bust:]).sum(1) < -0.7 * np.linalg.norm(to_eye, axis=1)
         nearness[bust:][away & identity.strands.lying] = 0  # behind the skull, so not rendered
     buffers.face.fill(-1)
     buffers.depth.fill(0)
     zbuffer.fill(x, y, nearness, mesh.triangles, mesh.one_sided, len(mesh.skin), buffers.face, buffers.depth)
-    lighting = shading_inputs.lighting(identity.subject)
-    centre = points[mesh.head_points].mean(0)
-    _cast_shadow(points - centre, mesh, lighting.frame, buffers)
-    opening = np.float32(min(1.0, shading_inputs.OPENERS @ actions))
-    visible = appearance.shut + (appearance.open - appearance.shut) * opening
     small = min(camera.width, camera.height) * np.float32(0.335) < 400 * _view_height(camera)
-    fold_depths = wrinkles.depths(actions, identity.look.age)
     seen = Samples(buffers.face, buffers.depth, SAMPLES, x, y, nearness)
-    body = Body(points, normals, tangents, visible, mesh.triangles, mesh.part)
     paint = Paint(
         local=mesh.local,
         uv=mesh.uv,
@@ -105,8 +128,6 @@ def render(
         eye_radius=mesh.eye_radius,
         strands=mesh.strands,
     )
-    map_scale = np.float32(SHADOW_SIZE / SHADOW_SPAN)
-    lamps = Lamps(lighting.directions, lighting.colours, buffers.shadow, lighting.frame, centre, map_scale)
     image = np.empty((camera.height, camera.width, 3), np.uint8)
     alpha = np.empty((camera.height, camera.width), np.uint8)
     shade(seen, body, paint, lamps, camera.centre.astype(np.float32), buffers.shaded, image, alpha)
@@ -161,11 +182,12 @@ def _posed_strands(identity: Identity, angles: np.ndarray) -> tuple[np.ndarray, 
 
 
 def _cast_shadow(
-    points: Float32[np.ndarray, "N 3"], mesh: ShadingMesh, frame: Float32[np.ndarray, "3 3"], buffers: Buffers
-) -> None:
-    """The key's shadow map of `points` (metres from the head's middle) into `buffers`."""
+    points: Float32[np.ndarray, "N 3"], mesh: ShadingMesh, frame: Float32[np.ndarray, "3 3"]
+) -> Float32[np.ndarray, "S S"]:
+    """The key's shadow map of `points` (metres from the head's middle)."""
     local = points @ frame.T * np.array([SHADOW_SIZE / SHADOW_SPAN] * 2 + [1], np.float32)
     local += np.array([SHADOW_SIZE / 2, SHADOW_SIZE / 2, zbuffer.FAR], np.float32)
-    buffers.shadow.fill(0)
+    shadow, face = np.zeros((SHADOW_SIZE, SHADOW_SIZE), np.float32), np.empty((SHADOW_SIZE, SHADOW_SIZE), np.int32)
     x, y, nearness = (np.ascontiguousarray(column) for column in local.T)
-    zbuffer.fill(x, y, nearness, mesh.casting, mesh.both_sides, len(mesh.casting), buffers.shadow_face, buffers.shadow)
+    zbuffer.fill(x, y, nearness, mesh.casting, mesh.both_sides, len(mesh.casting), face, shadow)
+    return shadow

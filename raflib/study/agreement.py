@@ -16,7 +16,7 @@ import pandas as pd
 from raflib.errors import RafError
 
 
-def krippendorff(units: Sequence | np.ndarray, values: Sequence | np.ndarray) -> float:
+def krippendorff(units: Sequence | np.ndarray | pd.Series, values: Sequence | np.ndarray | pd.Series) -> float:
     """Krippendorff's alpha of one value per answer; `units` names what each answer is about.
 
     Units with a single answer cannot be compared and are left out. NaN where no unit has two answers, or where all

@@ -219,6 +219,12 @@ def append_answers(folder: str | Path, answers: Iterable[Answer]) -> None:
             raise RafError(f"{path}: cannot be written ({error.strerror}); the answers are not stored") from error
 
 
+def study_id(title: str, seed: int, size: int, questions: Sequence[Question], lists: Sequence[Sequence[str]]) -> str:
+    """A checksum of what raters are asked, so that answers to another study are recognised."""
+    content = [VERSION, title, seed, size, [asdict(question) for question in questions], [list(each) for each in lists]]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
 def write_study(
     folder: str | Path,
     title: str,
@@ -229,19 +235,16 @@ def write_study(
     lists: Sequence[Sequence[str]],
     about: Mapping[str, object],
 ) -> Study:
-    """Write key.json (with `about`, facts for the analysis) and then study.json; returns the study.
-
-    The study's id is a checksum of its questions and lists, so that answers to another study are recognised.
-    """
-    asked = [asdict(question) for question in questions]
-    lists = [list(each) for each in lists]
-    content = json.dumps([VERSION, title, seed, size, asked, lists], sort_keys=True)
-    name = hashlib.sha256(content.encode()).hexdigest()[:16]
+    """Write key.json (with `about`, facts for the analysis) and then study.json; returns the study."""
+    name = study_id(title, seed, size, questions, lists)
     key = {"study": name, "about": dict(about), "questions": [asdict(truth) for truth in truths]}
     write_json(Path(folder) / KEY, key)
     texts = {"instructions": INSTRUCTIONS, "axes": AXES, "choices": CHOICES}
     told = {"version": VERSION, "id": name, "title": title, "seed": seed, "size": size, **texts}
-    write_json(Path(folder) / STUDY, {**told, "questions": asked, "lists": lists})
+    write_json(
+        Path(folder) / STUDY,
+        {**told, "questions": [asdict(question) for question in questions], "lists": [list(each) for each in lists]},
+    )
     return Study.load(folder)
 
 

@@ -23,7 +23,7 @@ from raflib.images import lanczos
 from raflib.lab.banks import bank_variant
 from raflib.reading import damage_named, read_bytes
 from raflib.runs import atomic_write
-from raflib.study.format import IMAGES, STUDY, Question, Study, Truth, write_study
+from raflib.study.format import IMAGES, STUDY, Question, Study, Truth, study_id, write_study
 from raflib.study.sampling import (
     REFERENCE,
     attention_checks,
@@ -77,7 +77,7 @@ def make_study(
     faces: Faces | None = None,
     progress: bool = True,
 ) -> Study:
-    """Write a study into `folder` and return it. The same arguments give the same questions.
+    """Write a study into `folder` and return it; the study that is there where it has the same questions.
 
     Args:
         bank: the whole bank, whose nearest rows are judged.
@@ -88,29 +88,28 @@ def make_study(
         faces: images of rows; default rendering the studio's people again. See `image_folder`.
         progress: show a progress bar.
 
-    Images that an interrupted call has written are used again. Raises RafError where the folder holds a study, the bank
-    has too few people, or an image is missing.
+    The same arguments give the same questions, and images that an interrupted call has written are used again. Raises
+    RafError where the folder holds another study, the bank has too few people, or an image is missing.
     """
     design, folder, queries = design or Design(), Path(folder), bank if queries is None else queries
-    if (folder / STUDY).exists():
-        raise RafError(f"{folder}: holds a study already; choose another folder, or delete this one and its answers")
     compared = _compared(bank, design, queries, small, list(spaces or (bank.feature_space, *bank.spaces)))
     rng = np.random.default_rng([design.seed, 2])
     compared = [compared[place] for place in rng.permutation(len(compared))]  # so that ids tell nothing
     left = balanced_sides(compared, rng)
-    truths = [each.truth(f"q{number:05d}", left[number]) for number, each in enumerate(compared)]
-    files = {"query": _Images(queries, design), "bank": _Images(bank, design)}
-    shown = {
-        "query": sorted({truth.reference for truth in truths}),
-        "bank": sorted({row for truth in truths for row in (truth.left, truth.right)} - {REFERENCE}),
-    }
-    faces = faces or _rendered(design.size)
-    with tqdm(total=sum(map(len, shown.values())), desc="faces", unit="image", disable=not progress) as bar:
-        for name, rows in shown.items():
-            files[name].write(folder, np.array(rows), faces, bar)
-    questions = [_question(truth, files["query"], files["bank"]) for truth in truths]
+    truths = [each.truth(f"q{number:05d}", bool(left[number])) for number, each in enumerate(compared)]
+    questions = [_question(truth, queries, bank, design) for truth in truths]
     real, checks = ([truth.id for truth in truths if truth.kind == kind] for kind in ("real", "attention"))
     lists = rater_lists(real, checks, design.each, design.length, rng)
+    if (folder / STUDY).exists():
+        if (there := Study.load(folder)).id != study_id(design.title, design.seed, design.size, questions, lists):
+            raise RafError(f"{folder}: holds another study ({there.id}); choose another folder, or delete this one")
+        return there
+    shown = [(queries, truth.reference) for truth in truths]
+    shown += [(bank, row) for truth in truths for row in (truth.left, truth.right) if row != REFERENCE]
+    with tqdm(desc="faces", unit="image", disable=not progress) as bar:
+        for held in [bank] if queries is bank else [queries, bank]:
+            rows = sorted({row for owner, row in shown if owner is held})
+            _write_images(folder, held, np.array(rows), faces or _rendered(design.size), design, bar)
     about = {**asdict(design), "bank": bank.checksum, "query_bank": queries.checksum}
     return write_study(folder, design.title, design.seed, design.size, questions, truths, lists, about)
 
@@ -132,6 +131,13 @@ def image_folder(folder: str | Path) -> Faces:
         return np.stack([lanczos(image, size, size) for image in images])
 
     return read
+
+
+def question_images(study: Study, ids: Sequence[str]) -> list[list[UInt8[np.ndarray, "s s 3"]]]:
+    """Left candidate, reference and right candidate of each question."""
+    asked = {question.id: question for question in study.questions}
+    chosen = [asked[name] for name in ids]
+    return [[read_image(study.folder / name) for name in (each.left, each.reference, each.right)] for each in chosen]
 
 
 def read_image(path: Path) -> UInt8[np.ndarray, "s s 3"]:
@@ -160,39 +166,37 @@ def _compared(
     return found + attention_checks(bank, queries, order[-pool:], design.seed)
 
 
-class _Images:
-    """Files of a bank's images in a study. A name is a hash, which tells raters nothing about the row."""
-
-    def __init__(self, bank: ExpressionBank, design: Design) -> None:
-        self.bank, self.salt = bank, f"{design.seed}|{design.size}"
-        self.size = design.size
-
-    def name(self, row: int) -> str:
-        """Path of a row's image in the folder of the study."""
-        who, sequence, frame = self.bank.subjects[row], self.bank.sequence[row], int(self.bank.frame[row])
-        digest = hashlib.sha256(f"{self.salt}|{who}|{sequence}|{frame}".encode()).hexdigest()
-        return f"{IMAGES}/{digest[:20]}.webp"
-
-    def write(self, folder: Path, rows: Int[np.ndarray, " R"], faces: Faces, bar: tqdm) -> None:
-        """Write the images of rows that have none yet, person by person."""
-        missing = np.array([row for row in rows.tolist() if not (folder / self.name(row)).is_file()], np.int64)
-        bar.update(len(rows) - len(missing))
-        missing = missing[np.argsort(np.asarray(self.bank.subjects)[missing], kind="stable")]
-        if not len(missing):
-            return
-        for part in np.array_split(missing, -(-len(missing) // CHUNK)):
-            images = faces(self.bank, part)
-            if len(images) != len(part):
-                raise RafError(f"study: {len(images)} images for {len(part)} rows; `faces` must return one for each")
-            for row, image in zip(part.tolist(), images, strict=True):
-                with atomic_write(folder / self.name(row)) as path:
-                    Image.fromarray(lanczos(image, self.size, self.size)).save(path, "WEBP", quality=92, method=4)
-            bar.update(len(part))
+def _image_name(bank: ExpressionBank, row: int, design: Design) -> str:
+    """Path of a row's image in the folder of the study: a hash, which tells raters nothing about the row."""
+    what = f"{design.seed}|{design.size}|{bank.subjects[row]}|{bank.sequence[row]}|{int(bank.frame[row])}"
+    return f"{IMAGES}/{hashlib.sha256(what.encode()).hexdigest()[:20]}.webp"
 
 
-def _question(truth: Truth, query: _Images, bank: _Images) -> Question:
-    reference = query.name(truth.reference)
-    left, right = (reference if row == REFERENCE else bank.name(row) for row in (truth.left, truth.right))
+def _write_images(
+    folder: Path, bank: ExpressionBank, rows: Int[np.ndarray, " R"], faces: Faces, design: Design, bar: tqdm
+) -> None:
+    """Write the images of rows that have none yet, person by person."""
+    bar.total = (bar.total or 0) + len(rows)
+    missing = np.array([row for row in rows.tolist() if not (folder / _image_name(bank, row, design)).is_file()])
+    bar.update(len(rows) - len(missing))
+    if not len(missing):
+        return
+    missing = missing[np.argsort(np.asarray(bank.subjects)[missing], kind="stable")]
+    for part in np.array_split(missing, -(-len(missing) // CHUNK)):
+        images = faces(bank, part)
+        if len(images) != len(part):
+            raise RafError(f"study: {len(images)} images for {len(part)} rows; `faces` must return one for each")
+        for row, image in zip(part.tolist(), images, strict=True):
+            with atomic_write(folder / _image_name(bank, row, design)) as path:
+                Image.fromarray(lanczos(image, design.size, design.size)).save(path, "WEBP", quality=92, method=4)
+        bar.update(len(part))
+
+
+def _question(truth: Truth, queries: ExpressionBank, bank: ExpressionBank, design: Design) -> Question:
+    reference = _image_name(queries, truth.reference, design)
+    left, right = (
+        reference if row == REFERENCE else _image_name(bank, row, design) for row in (truth.left, truth.right)
+    )
     return Question(truth.id, reference, left, right)
 
 

@@ -34,10 +34,10 @@ class Crowd:
             the nearest row (normal distributions). 0: all alike.
     """
 
-    nearest: float
-    tie: float = 0.0
-    rater_spread: float = 0.0
-    question_spread: float = 0.0
+    nearest: float | int
+    tie: float | int = 0.0
+    rater_spread: float | int = 0.0
+    question_spread: float | int = 0.0
 
     def __post_init__(self) -> None:
         for name, most in (("nearest", 1), ("tie", 1), ("rater_spread", 10), ("question_spread", 10)):
@@ -93,7 +93,12 @@ def simulated_answers(study: Study, raters: Iterable[str], crowds: dict[str, Cro
 
 
 def half_width(
-    value: float, questions: int, each: float | int, raters: int, question_share: float = 0.0, rater_share: float = 0.0
+    value: float,
+    questions: int,
+    each: float | int,
+    raters: float | int,
+    question_share: float | int = 0.0,
+    rater_share: float | int = 0.0,
 ) -> float:
     """Half of the 95 % interval that a study will have, as a share.
 
@@ -111,7 +116,12 @@ def half_width(
 
 
 def raters_needed(
-    half: float, value: float, questions: int, each: float | int, question_share: float = 0.0, rater_share: float = 0.0
+    half: float,
+    value: float,
+    questions: int,
+    each: float | int,
+    question_share: float | int = 0.0,
+    rater_share: float | int = 0.0,
 ) -> float:
     """Fewest raters for a 95 % interval of ± `half`; infinite where more raters cannot reach it with these questions.
 
@@ -140,5 +150,5 @@ def common_parts(kept: pd.DataFrame, outcome: str = "nearest") -> dict[str, floa
         sums, counts = np.bincount(codes, deviation), np.bincount(codes)
         pairs = float((counts * (counts - 1)).sum())
         common = ((sums**2).sum() - (deviation**2).sum()) / pairs if pairs and variance else np.nan
-        parts[name] = max(0.0, common / variance) if np.isfinite(common) else float("nan")
+        parts[name] = max(0.0, float(common) / variance) if np.isfinite(common) else float("nan")
     return parts

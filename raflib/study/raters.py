@@ -33,10 +33,10 @@ class Rules:
             where workers take as many questions as they like.
     """
 
-    attention: float = 0.75
-    one_side: float = 0.9
-    seconds: float = 1.5
-    finished: float = 0.9
+    attention: float | int = 0.75
+    one_side: float | int = 0.9
+    seconds: float | int = 1.5
+    finished: float | int = 0.9
 
     def __post_init__(self) -> None:
         for name, most in (("attention", 1), ("one_side", 1), ("seconds", 3600), ("finished", 1)):
@@ -90,9 +90,13 @@ def judge(study: Study, told: pd.DataFrame, rules: Rules | None = None) -> pd.Da
 
 
 def counted(told: pd.DataFrame, raters: pd.DataFrame) -> pd.DataFrame:
-    """Answers to real questions by raters who count, with a column `group`: "people", or the observer's name."""
+    """Answers to real questions by raters who count, with a column `group`.
+
+    The group is "people", or the observer's name up to "-", so that observers "observer:simulated-01" and the like form
+    one group.
+    """
     kept = told[(told.kind == "real") & told.rater.isin(raters.index[raters.counted.astype(bool)])].copy()
-    kept["group"] = [rater if is_observer(rater) else "people" for rater in kept.rater]
+    kept["group"] = [rater.split("-")[0] if is_observer(rater) else "people" for rater in kept.rater]
     return kept.reset_index(drop=True)
 
 

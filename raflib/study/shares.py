@@ -58,7 +58,7 @@ def share(hits: Bool[np.ndarray, " n"], question: Int[np.ndarray, " n"], rater: 
     return Share(value, low, high, effective)
 
 
-def wilson(value: float | int, count: float | int, z: float = 1.959964) -> tuple[float, float]:
+def wilson(value: float | int, count: float | int, z: float | int = 1.959964) -> tuple[float, float]:
     """Wilson's interval of a share `value` of `count` independent answers; `z` is the quantile, 95 % by default."""
     centre = (value + z**2 / (2 * count)) / (1 + z**2 / count)
     half = z * np.sqrt(value * (1 - value) / count + z**2 / (4 * count**2)) / (1 + z**2 / count)
@@ -73,7 +73,8 @@ def against_chance(
     `nearest` is +1 for an answer that names the nearest row, −1 for the other one and 0 for a tie. The study chose the
     side of the nearest row at random for each question. Under the hypothesis all answers to a question would therefore
     change their sign together if the sides were chosen again. The test flips the signs of whole questions at random, so
-    it stays valid whatever raters have in common, such as a preferred side. The smallest p-value is 1 / (flips + 1).
+    it stays valid whatever raters have in common, such as a preferred side. (`make_study` also balances the sides,
+    which makes the test cautious when raters prefer a side.) The smallest p-value is 1 / (flips + 1).
     """
     sums = np.bincount(question, weights=nearest)
     sums, rng, reached = sums[sums != 0], np.random.default_rng(seed), 0
