@@ -16,8 +16,7 @@ from PIL import Image
 from raflib.bank import ExpressionBank
 from raflib.errors import RafError
 from raflib.runs import atomic_write, data_root, project_root
-from raflib.study import serve
-from raflib.study.making import Design, make_study
+from raflib.study import Design, make_study, serve
 
 SCREENS = {"rater01": (1280, 800, False), "rater02": (390, 844, True)}
 """Width, height, and whether it is a phone, of each rater's screen."""
@@ -48,11 +47,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1, help="chooses them and the questions")
     parser.add_argument("--out", type=Path, default=project_root() / "figures" / "study_page.jpg")
     options = parser.parse_args()
-    bank = ExpressionBank.load(data_root() / "bank_arkit52.npz")
+    bank = ExpressionBank.load(data_root() / "bank_open.npz")
     names = sorted(set(bank.subjects))[options.seed :: len(set(bank.subjects)) // options.people][: options.people]
     with tempfile.TemporaryDirectory() as folder:
         design = Design(queries=6, each=2, length=20, size=384, seed=options.seed)
-        study = make_study(Path(folder) / "study", bank.restrict(subjects=names), design)
+        study = make_study(Path(folder) / "study", bank.restrict(subjects=names), design, spaces=[bank.feature_space])
         images = screens(study.folder)
     width = sum(image.width for image in images) + GAP * (len(images) + 1)
     sheet = Image.new("RGB", (width, max(image.height for image in images) + 2 * GAP), BACK)
