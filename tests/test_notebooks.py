@@ -244,6 +244,9 @@ ROWS = {
         ("05_evaluate folder vanilla", "05_evaluate folder raf"),
         ("table2.txt", "differences.txt", "strip_404.png"),
     ),
+    "07_user_study folder": Row(
+        "07_user_study", FOLDER_OF_PEOPLE, writes=("study/answers/observer.lpips.jsonl", "questions.jpg", "figure3.png")
+    ),
     "09_beyond folder": Row(
         "09_beyond",
         {**FOLDER_OF_PEOPLE, "repeats": 2},

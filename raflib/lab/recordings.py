@@ -102,6 +102,13 @@ class Recordings:
         whole = self._built(subject)
         return bank_variant(whole, self.bank) if self.bank else whole
 
+    def own_rows(self, subject: str) -> ExpressionBank:
+        """Random frames of the subject as a bank of one person, made as the bank of a folder's people is.
+
+        Only for sources with a `root`; `faces` shows its rows.
+        """
+        return ExpressionBank.build(self._of_bank([subject]), PER_PERSON)
+
     def space(self, subject: str) -> tuple[str, int]:
         """(tag, width) of the features of this subject's capture. A person of the studio is not rendered for it."""
         if self.source not in FOLDERS and not self.features:
