@@ -103,30 +103,33 @@ def test_whole_sessions_of_two_raters_with_reloads_and_lost_connections(browser,
         else:
             if number == 8:  # the connection is lost for three questions
                 stored(one)
+                assert one.errors() == []
                 one.offline(True)
             answer_question(one, number, first, "key" if number % 2 else "click")
             if number == 10:
                 one.wait("document.getElementById('notice').textContent.startsWith('No connection. 6 answers are')")
                 one.offline(False)
                 stored(one)
-        if number == 14:  # the server ends for two questions, and the page is not even told
+        if number == 17:  # the server ends before the last two questions
             stored(one)
             stored(two)
+            assert two.errors() == []
             server.close()
-        if number == 16:
-            one.wait("document.getElementById('notice').textContent.startsWith('No connection. 4 answers are')")
-            server = serve(study.folder)
         answer_question(two, number, second, "click" if number % 2 else "key")
+    one.wait("document.getElementById('notice').textContent.startsWith('No connection. 4 answers are')")
+    one.wait("document.getElementById('thanks').textContent.startsWith('Please keep this page open')")
+    server = serve(study.folder)
     for page in (one, two):
         page.wait("document.getElementById('thanks').textContent === 'You can close this page.'")
-        assert [text for text in page.errors() if "net::ERR_" not in text] == []
+        lost = "Failed to load resource: net::ERR_"  # the browser itself reports each lost connection
+        assert [text for text in page.errors() if not text.startswith(lost)] == []
         page.close()
     server.close()
     for asked, plan in enumerate((first, second)):
         lines = lines_of(study.folder / "answers" / f"rater{asked + 1:02d}.jsonl")
         assert [Answer.of(line, study).rater for line in lines] == [f"rater{asked + 1:02d}"] * 2 * ASKED
         assert choices_of(lines) == expected(study, asked, plan), "exactly what was chosen, nothing twice"
-        assert all(0 <= line["ms"] < 60_000 for line in lines)
+        assert all(0 <= line["ms"] < 10**6 for line in lines)
 
 
 def test_undo_double_clicks_and_held_keys(browser, study):
@@ -209,7 +212,7 @@ def test_a_page_from_a_disk_gives_its_answers_as_a_file(browser, study, tmp_path
         page.wait(f"document.getElementById('bar').value === {number + 1}")
     page.wait(DONE)
     page.click("#download")
-    end = time.monotonic() + 10
+    end = time.monotonic() + chromium.PATIENCE
     while not (found := list((tmp_path / "down").glob("*.jsonl"))) and time.monotonic() < end:
         time.sleep(0.02)
     rater = page.run(f"JSON.parse(localStorage.getItem('raf-study/{study.id}/list2'))")

@@ -39,7 +39,7 @@ def path_of(server: Server, rater: str = "rater01") -> str:
 
 def ask(server: Server, method: str, path: str, body: bytes | None = None, **headers: str | None):
     """Status, content and headers of a reply; a header that is None is not sent."""
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
     host = f"127.0.0.1:{server.port}"
     sent = {"Host": host} | ({"Origin": f"http://{host}", "Content-Type": "application/json"} if body else {})
     sent |= {} if body is None else {"Content-Length": str(len(body))}
@@ -74,7 +74,7 @@ def stored(server: Server, rater: str = "rater01") -> list[dict]:
 
 def raw(server: Server, request: bytes) -> bytes:
     """The whole reply to bytes that http.client would not send."""
-    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as link:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as link:
         link.sendall(request)
         link.shutdown(socket.SHUT_WR)
         parts = []
@@ -255,7 +255,7 @@ def test_half_a_request_stores_nothing(fresh):
 
 def test_a_silent_connection_is_closed(fresh, monkeypatch):
     monkeypatch.setattr(loopback._Handler, "timeout", 0.1)
-    with socket.create_connection(("127.0.0.1", fresh.port), timeout=5) as link:
+    with socket.create_connection(("127.0.0.1", fresh.port), timeout=60) as link:
         link.sendall(b"POST /")
         assert link.recv(10) == b""
 

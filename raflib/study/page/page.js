@@ -4,14 +4,14 @@
    Dollar signs before braces must not appear in this file: Mechanical Turk would read them as variables. */
 "use strict";
 (function () {
-  const AXES = ["pose", "expression"], CHOICES = ["left", "right", "tie"], AHEAD = 10;
+  const AXES = ["pose", "expression"], CHOICES = ["left", "right", "tie"], AHEAD = 10, RETRY = 2000;
   const study = window.STUDY, page = document.querySelector(".study");
   const element = (id) => document.getElementById(id);
   const turk = study.mode === "turk", server = study.mode === "server";
 
   let rater = study.rater || "", questions = study.questions, prefix = "";
   let shown = -1, active = "pose", again = false, ready = false, since = 0, before = 0;
-  let storing = true, sending = false, refused = "", waiting = 0, timer = 0;
+  let storing = true, sending = false, refused = "", waiting = false, timer = 0;
   const kept = new Map();  // "question/axis" -> {choice, ms, time, sent}
   const ahead = [];  // images of the next questions, held so that they survive a lost connection
 
@@ -114,7 +114,7 @@
     } catch {
       if (question === questions[shown]) {
         notice("An image cannot be loaded. The page tries again by itself.", true);
-        setTimeout(() => question === questions[shown] && !ready && load(question), 2000);
+        setTimeout(() => question === questions[shown] && !ready && load(question), RETRY);
       }
       return;
     }
@@ -201,13 +201,13 @@
         });
         refused = reply.status >= 400 && reply.status < 500 ? await reply.text() : "";
         if (!reply.ok) throw Error(String(reply.status));
-        waiting = 0;
+        waiting = false;
         if (kept.get(name).time === record.time) keep(name, Object.assign({}, record, {sent: true}));
       }
     } catch {
-      waiting = Math.min(15000, 2 * waiting || 1000);
+      waiting = true;
       clearTimeout(timer);
-      timer = setTimeout(send, waiting);
+      timer = setTimeout(send, RETRY);
     } finally {
       sending = false;
       tell();
@@ -224,7 +224,7 @@
       }
       for (const [name, each] of theirs) merge(name, {choice: each.choice, ms: each.ms, time: each.time, sent: true});
     } catch {
-      waiting = 1000;
+      waiting = true;
     }
   }
 
