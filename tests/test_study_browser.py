@@ -142,6 +142,7 @@ def test_undo_double_clicks_and_held_keys(browser, study):
         choose(page, "expression", "left", "key")
         page.wait("document.getElementById('bar').value === 1")
         page.wait(READY)
+        stored(page)
         page.press("u")
         page.wait(READY)
         assert place(page) == 1 and page.run("document.activeElement.id") == "expression"
