@@ -13,6 +13,8 @@ TORCH_INDEX ?=
 PYTEST_ARGS ?=
 BANK_ARGS ?=
 BEYOND_ARGS ?=
+PAPER_ARGS ?=
+SOURCE ?= studio
 
 # The numeric libraries read these variables, so timings and results do not depend on the caller's shell.
 export OMP_NUM_THREADS := $(THREADS)
@@ -30,7 +32,7 @@ PIP := $(PY) -m pip install --quiet --disable-pip-version-check --constraint con
 STAMP := $(VENV)/.raf-lab
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lab train beyond bank bench lint clean
+.PHONY: help env demo test lab train beyond paper bank bench lint clean
 
 help:  ## show this list
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -63,6 +65,10 @@ train: $(STAMP)  ## train one avatar with notebook 04, e.g. make train SUBJECT=4
 
 beyond: $(STAMP)  ## run notebook 09 and train its avatars: every sampler, every driving map (hours; BEYOND_ARGS)
 	$(PY) scripts/beyond.py --subject $(SUBJECT) --profile $(PROFILE) --cores $(THREADS) $(BEYOND_ARGS)
+
+paper: $(STAMP)  ## train and evaluate every avatar of the paper's tables: 5 subjects, 9 methods, 3 seeds (days; PAPER_ARGS)
+	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 \
+		$(PY) scripts/paper.py --source $(SOURCE) --profile $(PROFILE) $(PAPER_ARGS)
 
 bank: $(STAMP)  ## make data/bank_open.npz again, 415 people x 200 frames (two hours on 2 cores; BANK_ARGS)
 	$(PY) scripts/build_bank.py --cores $(THREADS) $(BANK_ARGS)

@@ -173,3 +173,10 @@ def test_the_report_shows_what_the_steps_left_and_nothing_of_other_parameters(ca
     shown = capsys.readouterr().out
     assert shown.index("of 03_coverage") < shown.index("of 06_tables") and "other parameters" not in shown
     assert shown.count("picture.png") == 3
+
+
+def test_parameters_reach_a_notebook_with_their_types():
+    given = {"subject": "074", "seed": "3", "sigma": "0.5", "threads": "2", "profile": "tiny", "bank": ""}
+    typed = driver._typed(demo.Step("04_train", given))
+    assert typed == {"subject": "074", "seed": 3, "sigma": 0.5, "threads": 2, "profile": "tiny", "bank": ""}
+    assert driver._typed(demo.Step("good", {"where": "3"})) == {"where": "3"}

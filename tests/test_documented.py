@@ -145,11 +145,11 @@ def test_folders_that_texts_name_are_those_of_the_parameters():
         written |= {run_folder(notebook, {"method": method}).name for notebook in ("04_train", "05_evaluate")}
     given = (
         {"bank": "half1"}, {"p": 0.25}, {"method": "noise", "sigma": 0.5}, {"steps": 20_000},
-        {"rebuild": True, "people": 40},
+        {"rebuild": True, "people": 40}, {"search": "open42"},
     )  # fmt: skip
     written |= {run_folder(notebook, some).name for notebook in ("02_bank", "04_train") for some in given}
     for path, text in documented.texts().items():
-        named = re.findall(r"\b(?!08)(0\d_[a-z]+_422\w*(?:\.\d+)?\w*)", text)
+        named = re.findall(r"\b(?!08)(0\d_[a-z]+_422\w*(?:\.\d+)?\w*(?:-\w+)*)", text)
         assert set(named) <= written, f"{path}: {set(named) - written}"
 
 

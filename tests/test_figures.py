@@ -2,6 +2,7 @@
 differ."""
 
 import io
+import itertools
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -126,6 +127,17 @@ def budget(count, *splits):
     return ErrorBudget("raf_aligned", regions, bands, kinds, dict.fromkeys(splits, 24), ["222200037"], [], example)
 
 
+def study_shares(*groups):
+    """The shares of figure 3 in two feature spaces."""
+    ends = {"nearest_low": 0.7, "nearest_high": 0.8, "other_low": 0.1, "other_high": 0.2}
+    row = {"raters": 36, "questions": 100, "nearest": 0.75, "tie": 0.1, "other": 0.15, **ends}
+    keys = itertools.product(
+        groups, ("arkit52", "open42"), ("nearest_vs_random", "whole_vs_small"), ("pose", "expression")
+    )
+    names = ("group", "space", "condition", "axis")
+    return pd.DataFrame([{**dict(zip(names, each, strict=True)), **row} for each in keys])
+
+
 def test_every_chart_is_readable(figures):
     report.coverage_figure(values("422"))
     report.coverage_figure(values("388", "422", "443", "445", "475"))
@@ -159,7 +171,16 @@ def test_every_chart_is_readable(figures):
     )
     report.pca_figure(everybody, everybody.features[[7, 99]], found, labels=["FREE", "HAIR"])
     report.pca_figure(everybody, everybody.features[[7, 99]], found, None, ["FREE", "HAIR"], own, faces)
-    assert len(figures) == 20 and all(check_readable(figure) for figure in figures)
+    report.study_figure(study_shares("people", "observer:truth"))
+    report.nearness_figure(
+        pd.DataFrame(
+            [(space, axis, people, 0.2, 0.1, 0.3) for space in ("arkit52", "open42") for axis in ("pose", "expression")
+             for people in (10, 40, 100, 414)],
+            columns=["space", "axis", "people", "closer", "low", "high"],
+        )
+    )  # fmt: skip
+    report.power_figure({"1,000 queries, 3 raters each": {3: 0.07, 36: 0.03}, "200 queries": {3: 0.08, 36: 0.05}})
+    assert len(figures) == 23 and all(check_readable(figure) for figure in figures)
 
 
 def test_a_check_that_finds_small_lettering_and_covered_plots(figures):

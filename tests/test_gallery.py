@@ -51,3 +51,16 @@ def test_each_face_stands_in_its_line(tmp_path):
         report.gallery(bank, bank.features[:2], rows, own, {r: faces[r] for r in (7, 8, 9)}, ["near", "far"])
     with pytest.raises(RafError, match="1 labels"):
         report.gallery(bank, bank.features[:2], rows, own, faces, ["near"])
+
+
+def test_distances_of_another_search_are_written_instead():
+    bank = make_bank()
+    faces = {row: np.zeros((32, 32, 3), np.uint8) for row in (7, 8)}
+    rows, own = np.array([[7, 8]]), [np.zeros((32, 32, 3), np.uint8)]
+    apart = np.linalg.norm(bank.features[rows[0]].astype(np.float64) - bank.features[0], axis=1)
+    images = [
+        np.asarray(report.gallery(bank, bank.features[:1], rows, own, faces, ["near"], tile=64, distances=distances))
+        for distances in (None, apart[None], apart[None] + 1)
+    ]
+    np.testing.assert_array_equal(images[0], images[1])
+    assert (images[0] != images[2]).any()

@@ -58,6 +58,7 @@ IMPOSSIBLE = {
     "source": ("", "../studio"),
     "root": ("/no/such/folder", "a\0b"),
     "features": ("arkit", "../open42"),
+    "search": ("true52", "open42 "),
     "model": ("/no/such/file", "a\0b"),
     "held_out": ("FREE", "EXP-1-head EXP-1-head"),
 }
@@ -133,6 +134,14 @@ def test_default_parameters_have_the_names_they_always_had():
         ("04_train", {"method": "vanilla", "bank": "half1", "p": 0.1, "sigma": 1.0}, "04_train_422_vanilla_demo_0"),
         ("04_train", {"initialisation": "simple", "steps": 6_900}, "04_train_422_raf_demo_0"),
         ("04_train", {"threads": 7}, "04_train_422_raf_demo_0"),
+        ("04_train", {"search": "open42", "p": 0.25}, "04_train_422_raf_demo_0_p0.25_search-open42"),
+        ("04_train", {"search": "open42", "method": "vanilla"}, "04_train_422_vanilla_demo_0"),
+        ("04_train", {"search": "open42", "method": "raf_random"}, "04_train_422_raf_random_demo_0"),
+        ("05_evaluate", {"search": "open42", "features": "open42"}, "05_evaluate_422_raf_demo_0_search-open42_open42"),
+        ("06_tables", {"search": "open42"}, "06_tables_422_demo_0_search-open42"),
+        ("09_beyond", {"search": "open42"}, "09_beyond_422_demo_0_search-open42"),
+        ("02_bank", {"search": "open42"}, "02_bank_422_demo_search-open42"),
+        ("03_coverage", {"search": "open42", "top_k": 5}, "03_coverage_422_demo_top5_search-open42"),
         ("05_evaluate", {"p": 0.25, "drive": "relative"}, "05_evaluate_422_raf_demo_0_p0.25_relative"),
         ("05_evaluate", {"drivers": "E03"}, "05_evaluate_422_raf_demo_0_drivers-E03"),
         ("06_tables", {"sigma": 0.5, "p": 0.25}, "06_tables_422_demo_0_p0.25_sigma0.5"),
@@ -147,7 +156,7 @@ def test_what_changes_a_result_is_in_the_name_and_nothing_else_is(notebook, valu
 
 
 OTHER = {
-    "features": ("open42",), "held_out": ("EXP-1-head", "EXP-1-head FREE2"),
+    "features": ("open42",), "search": ("open42",), "held_out": ("EXP-1-head", "EXP-1-head FREE2"),
     "source": ("video",), "subject": ("443", "422_demo", "422-demo", "a_raf"),
     "method": ("vanilla", "noise", "raf_pose"),
     "profile": ("tiny", "gpu", "paper"), "bank": ("half1", "half2", "small"), "p": (0.25, 1.0), "top_k": (5, 51),
@@ -186,7 +195,7 @@ def effective(p) -> tuple:
     values = asdict(p)
     if "method" in values:
         options = SAMPLERS[p.method].options()
-        for name in ("p", "top_k", "sigma"):
+        for name in ("p", "top_k", "sigma", "search"):
             if name not in options:
                 values.pop(name)
         if not SAMPLERS[p.method].needs_bank():
@@ -313,6 +322,18 @@ def crowd(people, rows=3, width=52):
         ("03_coverage", {"bank": "{with_445}"}, "holds frames of 445"),
         ("03_coverage", {"bank": "nowhere.npz"}, "nowhere.npz"),
         ("09_beyond", {"bank": "{with_445}"}, "holds frames of 445"),
+        *[
+            (
+                notebook,
+                {"bank": "{few}", "search": "bfm64", "model": __file__},
+                "search is 'bfm64', .* arkit52 features",
+            )
+            for notebook in ("02_bank", "03_coverage", "04_train", "09_beyond")
+        ],
+        *[
+            (notebook, {"bank": "{few}", "features": "open42"}, "holds arkit52 features .* 422 open42; .*`features`")
+            for notebook in ("02_bank", "03_coverage", "04_train", "09_beyond")
+        ],
         ("02_bank", {"bank": "{single}"}, "holds 1 person"),
         ("02_bank", {"bank": "{strange}"}, "performs no frame"),
         ("06_tables", {"seed": 79}, "06_tables needs 05_evaluate"),

@@ -10,9 +10,12 @@ from nersemble_layout import write_mono
 from synthetic import ball_capture
 from test_nersemble_benchmark import Steady
 
-from raflib import RAF, Vanilla, export_gha
-from raflib.capture import hold_out
+from raflib import RAF, ExpressionBank, Vanilla, export_gha, fit
+from raflib.capture import hold_out, shown, shown_spaces
+from raflib.config import train_config
+from raflib.coverage import training_sets
 from raflib.errors import RafError
+from raflib.lab import banks, recordings
 from raflib.lab.banks import open_bank
 from raflib.lab.folders import run_folder
 from raflib.lab.parameters import NOTEBOOKS
@@ -20,6 +23,7 @@ from raflib.lab.protocol import Roles, roles, unseen_drivers
 from raflib.lab.ready import check_sampler, sampler_of, usable_samplers
 from raflib.lab.recordings import BLANK, Recordings, driven, image_of
 from raflib.runs import cache_root
+from raflib.sampler.compare import compare_samplers, sets_of
 from raflib.sources import known_people
 from raflib.sources.nersemble import mono
 from raflib.sources.nersemble.names import MONO
@@ -220,3 +224,148 @@ def test_studio_banks_are_not_rebuilt_for_other_sources(root):
 def test_a_space_without_a_bank_says_what_to_do():
     with pytest.raises(RafError, match="no bank of the feature space bfm64 ships"):
         open_bank("", "bfm64")
+
+
+# --- features of one space, neighbours searched in another ------------------------------------------------------------
+
+
+@pytest.fixture
+def two_spaces(tmp_path, monkeypatch):
+    """A bank with two spaces ships."""
+    rng, names = np.random.default_rng(0), np.repeat(["B001", "B002", "B003"], 4)
+    features = rng.uniform(size=(12, 52)).astype(np.float32)
+    bank = ExpressionBank(
+        features, names, ["FREE"] * 12, range(12), "arkit52", spaces={"open42": rng.normal(size=(12, 42))}
+    )
+    bank.save(tmp_path / banks.SHIPPED)
+    monkeypatch.setattr(banks, "data_root", lambda: tmp_path)
+    return bank
+
+
+def beside(capture, tag, model=""):
+    """A made-up fit: features of another width that follow the frames; the second frame cannot be fitted."""
+    if tag in (capture.feature_space, *capture.spaces):
+        return capture
+    width = int(tag.lstrip("abcdefghijklmnopqrstuvwxyz"))
+    found = np.linspace(0, 1, len(capture))[:, None] * np.ones(width, np.float32)
+    found[1] = np.nan
+    return dataclasses.replace(capture, spaces={**capture.spaces, tag: found.astype(np.float32)})
+
+
+@pytest.fixture
+def studio(two_spaces, monkeypatch):
+    """The studio with a made-up recording of the subject and made-up fits."""
+    monkeypatch.setattr(recordings, "with_space", beside)
+    monkeypatch.setattr(recordings, "open_capture", lambda source, name, profile, root: ball_capture(name, size=64))
+    return Recordings(search="open42")
+
+
+def test_banks_are_found_by_space(two_spaces):
+    seen = Recordings(features="open42").open_bank("422")
+    assert seen.feature_space == "open42" and list(seen.spaces) == ["arkit52"]
+    np.testing.assert_array_equal(seen.features, two_spaces.spaces["open42"])
+    assert Recordings(bank="small").open_bank("422").spaces["open42"].shape == (12, 42)
+    assert Recordings(features="open42", bank="half2").open_bank("422").feature_space == "open42"
+
+
+def test_a_capture_carries_the_space_of_the_search(studio):
+    capture, plain = studio.open("422"), dataclasses.replace(studio, search="").open("422")
+    assert capture.feature_space == "arkit52" and list(capture.spaces) == ["open42"] and plain.spaces == {}
+    assert not capture.detected[1] and plain.detected[1], "a training frame without these features is not trained on"
+    assert (capture.detected == plain.detected)[2:].all() and capture.fingerprint != plain.fingerprint
+    assert studio.driver("443").spaces == {}, "drivers are not searched for"
+    turned = dataclasses.replace(studio, features="open42", search="arkit52")
+    monkey = turned._in_spaces(ball_capture("422"), "arkit52")
+    assert monkey.feature_space == "open42" and list(monkey.spaces) == ["arkit52"]
+    same = dataclasses.replace(studio, search="arkit52").open("422")
+    assert same.fingerprint == plain.fingerprint, "the space of the features is no further space"
+
+
+def test_a_sampler_searches_where_the_parameter_says(studio):
+    given = NOTEBOOKS["04_train"](search="open42")
+    made = Recordings.of(given)
+    sampler = sampler_of("raf", given, made.open_bank("422"))
+    check_sampler(sampler, made, "422")
+    capture = made.open("422")
+    found = sampler.bind(shown(capture), "422", capture.feature_space, spaces=shown_spaces(capture)).neighbours[0, 0]
+    query, rows = capture.spaces["open42"][0].astype(float), sampler.bank.spaces["open42"].astype(float)
+    assert found == np.linalg.norm(rows - query, axis=1).argmin()
+    usable = usable_samplers(
+        ["raf", "raf_people", "raf_oracle"], NOTEBOOKS["09_beyond"](search="open42"), sampler.bank, made, "422"
+    )
+    assert list(usable) == ["raf"] and usable["raf"].search == "open42"
+    for method in ("vanilla", "noise", "raf_random"):
+        assert Recordings.of(NOTEBOOKS["04_train"](search="open42", method=method)).search == ""
+
+
+def test_table_1s_sets_hold_the_neighbours_of_the_search(studio, two_spaces):
+    capture, targets = studio.open("422"), {"443": ball_capture("443", seed=5).expression[:6]}
+    plain, other = (sets_of(RAF(two_spaces, top_k=2, search=tag), capture, targets, 3) for tag in ("", "open42"))
+    frames = capture.train.sum()
+    direct = training_sets(capture.expression[capture.train], "422", targets, two_spaces, repeats=3, top_k=2)
+    np.testing.assert_array_equal(plain.pool, direct.pool)
+    rows = two_spaces.in_space("open42").search(capture.spaces["open42"][capture.train], 2)[1]
+    np.testing.assert_array_equal(other.pool[frames : 2 * frames], two_spaces.features[rows[:, 0]])
+    np.testing.assert_array_equal(other.pool[2 * frames :], two_spaces.features[rows[:, 1]])
+    for a, b in zip(plain.raf, other.raf, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_bank_of_one_space_and_a_capture_of_the_other_are_refused(studio, two_spaces, tmp_path):
+    single = dataclasses.replace(two_spaces, spaces=None)
+    single.save(tmp_path / "single.npz")
+    there = str(tmp_path / "single.npz")
+    both = r"arkit52 features and the capture of subject 422 open42; choose another `bank`, or other `features`"
+    with pytest.raises(RafError, match=both):
+        Recordings(features="open42", bank=there).open_bank("422")
+    with pytest.raises(RafError, match=r"search is 'open42', and the bank holds arkit52 features; .* another `search`"):
+        Recordings(search="open42", bank=there).open_bank("422")
+    capture, seen = studio.open("422"), two_spaces.in_space("open42")
+    refused = r"open42 features of width 42 and .* arkit52 features of width 52; choose another `bank`, or other `feat"
+    targets = {"443": capture.expression[:4]}
+    for route in (
+        lambda: RAF(seen).bind(shown(capture), "422", capture.feature_space),
+        lambda: sets_of(RAF(seen), capture, targets),
+        lambda: compare_samplers({"raf": RAF(seen)}, capture, targets, progress=False),
+        lambda: fit(capture, RAF(seen), train_config("tiny"), tmp_path / "run", progress=False),
+    ):
+        with pytest.raises(RafError, match=refused):
+            route()
+    further = (
+        r"raf: search is 'open42', the bank holds arkit52 features and the capture of subject '422' arkit52, open42; "
+    )
+    for route in (
+        lambda: RAF(single, search="open42").bind(shown(capture), "422", "arkit52", spaces=shown_spaces(capture)),
+        lambda: sets_of(RAF(single, search="open42"), capture, targets),
+        lambda: fit(capture, RAF(single, search="open42"), train_config("tiny"), tmp_path / "run", progress=False),
+    ):
+        with pytest.raises(RafError, match=further):
+            route()
+
+
+def test_a_run_of_another_search_is_another_run(studio):
+    """`fit` refuses a folder of another sampler, by its description, and of another recording, by its fingerprint."""
+    bank = studio.open_bank("422")
+    told = RAF(bank, search="open42").describe()
+    assert told.pop("search") == "open42" and told == RAF(bank).describe()
+    plain = dataclasses.replace(studio, search="")
+    assert studio.open("422").fingerprint != plain.open("422").fingerprint
+
+
+def test_a_built_bank_holds_the_space_of_the_search(reading, monkeypatch):
+    monkeypatch.setattr(recordings, "with_space", beside)
+    there = dataclasses.replace(reading, search="open42")
+    plain, bank = reading.open_bank("404"), there.open_bank("404")
+    assert bank.feature_space == "flame100" and bank.spaces["open42"].shape == (len(bank), 42)
+    assert plain.spaces == {} and len(bank) == len(plain) - len(bank.people), "the frames that cannot be fitted"
+    check_sampler(RAF(bank, search="open42"), there, "404")
+
+
+def test_one_face_model_serves_one_space(tmp_path):
+    (tmp_path / "model.mat").write_text("a model")
+    model = str(tmp_path / "model.mat")
+    assert NOTEBOOKS["04_train"](search="bfm64", model=model).search == "bfm64"
+    with pytest.raises(RafError, match="parameter search is 'flame100' and features 'bfm64'; each needs a face model"):
+        NOTEBOOKS["04_train"](features="bfm64", search="flame100", model=model)
+    with pytest.raises(RafError, match="with search='bfm64' expected the path of your file of a Basel"):
+        NOTEBOOKS["04_train"](search="bfm64")

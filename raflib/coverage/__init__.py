@@ -11,7 +11,7 @@ from raflib.coverage.clip import ClipDistance, clip_distance
 from raflib.coverage.density import TAIL_FLOOR, Projection, log_density, pca
 from raflib.coverage.metrics import b2t, kl, mmd
 from raflib.coverage.pairs import median_distance, nearest, nearest_distance
-from raflib.coverage.retrieval import Retrieval, retrieval, retrieval_table
+from raflib.coverage.retrieval import Retrieval, over_people, retrieval, retrieval_table, retrieval_tables
 from raflib.coverage.spread import (
     PrecisionRecall,
     beyond,
@@ -44,10 +44,12 @@ __all__ = [
     "mmd",
     "nearest",
     "nearest_distance",
+    "over_people",
     "pca",
     "precision_recall",
     "retrieval",
     "retrieval_table",
+    "retrieval_tables",
     "spacing",
     "table",
     "training_sets",

@@ -1,4 +1,4 @@
-"""95 % intervals for Table 1: of a value over other drivers, and of a change over other subjects.
+"""95 % intervals: of a value of Table 1 over other drivers, and of a change or a median over other subjects.
 
 Frames of one driver resemble each other, so the information in a set of drivers grows with its people, not its frames.
 The jackknife therefore leaves out whole drivers, one at a time.
@@ -37,6 +37,23 @@ def ratio(before: Float[np.ndarray, " S"], after: Float[np.ndarray, " S"]) -> tu
     deviation = ((after - share * before) / before.mean()).std(ddof=1) / np.sqrt(len(before))
     half = student(len(before) - 1) * deviation
     return share - 1, share - 1 - half, share - 1 + half
+
+
+def of_median(values: Float[np.ndarray, " S"]) -> tuple[float, float, float]:
+    """The median of S subjects and its 95 % interval for other subjects, between two of the ordered values.
+
+    The j-th smallest and the j-th largest value enclose the median of all people with probability 1 − 2 P(B < j),
+    where B is binomial (S, ½), whatever the distribution of the values. Here j is the largest for which this is at
+    least 95 %. The interval is NaN for fewer than six subjects, and NaN values are left out.
+    """
+    from scipy.special import bdtr
+
+    values = np.sort(values[np.isfinite(values)])
+    ranks = np.arange(1, len(values) // 2 + 1)
+    enough = ranks[bdtr(ranks - 1, len(values), 0.5) <= 0.025]
+    if not len(enough):
+        return float(np.median(values)) if len(values) else np.nan, np.nan, np.nan
+    return float(np.median(values)), float(values[enough[-1] - 1]), float(values[-enough[-1]])
 
 
 def student(freedom: int) -> float:

@@ -1,23 +1,19 @@
-"""What is tracked beside what is true, for notebooks 01 and 02: signals of a capture, and neighbours of a bank.
+"""What is tracked beside what is true, for notebook 01: signals, head poses and landmarks of a capture.
 
 Only the studio knows the truth. Elsewhere the tables are empty and a sentence says why.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from raflib.bank import ExpressionBank
 from raflib.capture import Capture
-from raflib.coverage import retrieval_table
-from raflib.coverage.weightings import AsIs, LessPersonMean, PerDeviation
-from raflib.openbank import pose_errors, with_true_actions
-from raflib.openbank.tracker import TRUE_ACTIONS
+from raflib.openbank import pose_errors
 from raflib.tracking import ARKIT52, fit_points, open_model
 
 NO_TRUTH = "There is no table here: only the studio knows the truth."
@@ -88,28 +84,3 @@ def landmark_table(capture: Capture) -> pd.DataFrame:
         {name: [np.median(found[part]) for found in distance.values()] for name, part in parts.items()},
         index=list(distance),
     )
-
-
-def retrieval_tables(bank: ExpressionBank, people: int = 24, queries: int = 60) -> dict[str, pd.DataFrame]:
-    """How near neighbours truly are in facial actions (`raflib.coverage.retrieval_table`), by the space of the search.
-
-    `people` of a studio bank, evenly chosen by name, are subjects in turn and the others are the bank. Searched are the
-    features as they are, with each column divided by its standard deviation, and less the person's mean.
-    """
-    step = max(1, len(bank.people) // people)
-    part = with_true_actions(bank.restrict(subjects=bank.people[::step][:people]))
-    others = len(part.people) - 1
-    sizes = sorted({min(size, others) for size in (5, 10, others)})
-    tables = {}
-    for weighting in (AsIs(), PerDeviation(), LessPersonMean()):
-        fitted = weighting.fit(part)
-        searched = fitted.of_bank(part).in_space(fitted.space)
-        tables[fitted.space] = retrieval_table(searched, part.spaces[TRUE_ACTIONS], sizes, queries=queries)
-    return tables
-
-
-def shares(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """The medians over subjects of `retrieval_tables` for the largest bank and one neighbour, a row for each space."""
-    largest = {label: table[(table.people == table.people.max()) & (table.k == 1)] for label, table in tables.items()}
-    columns = ["found", "random", "nearest", "share"]
-    return pd.DataFrame({label: table[columns].median() for label, table in largest.items()}).T

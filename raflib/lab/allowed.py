@@ -15,13 +15,13 @@ from raflib.config import INITIALISATIONS, MANY, PROFILES, SEEDS
 from raflib.driving import DRIVES
 from raflib.errors import RafError
 from raflib.lab.protocol import FOLDERS
-from raflib.lab.spaces import FROM_FILES, SPACES
+from raflib.lab.spaces import FROM_FILES, SEARCHED, SPACES
 from raflib.sampler import SAMPLERS
 
 ALL_SUBJECTS = "all"
 CHOICES = {
     "profile": PROFILES, "method": SAMPLERS, "drive": DRIVES, "initialisation": ("", *INITIALISATIONS),
-    "features": ("", *SPACES),
+    "features": ("", *SPACES), "search": SEARCHED,
 }  # fmt: skip
 """Parameters with a fixed list of values."""
 
@@ -124,16 +124,25 @@ def _check_root(given: Any) -> None:
 
 
 def _check_model(given: Any) -> None:
-    """RafError for a file that is not needed, and for none where features are fitted with a model of the user's."""
+    """RafError for a file that is not needed, for none where features are fitted with a model of the user's, and for
+    two spaces that need a file each."""
     notebook, features, model = given.notebook(), given.features, given.model
-    if model and features not in FROM_FILES:
+    asked = {name: getattr(given, name, "") for name in ("features", "search")}
+    fitted = {space: name for name, space in reversed(asked.items()) if space in FROM_FILES}
+    if model and not fitted:
         why = f"with features={features!r} no file of a face model is needed; leave it out"
         raise RafError(f"{notebook}: parameter model is {model!r}; {why}")
-    if features in FROM_FILES and getattr(given, "source", "video") not in FOLDERS and not model:
+    if len(fitted) > 1:
         raise RafError(
-            f"{notebook}: parameter model is {model!r}; with features={features!r} expected the path of your file of "
-            f"{FROM_FILES[features].model}"
+            f"{notebook}: parameter search is {given.search!r} and features {features!r}; each needs a face model of "
+            "its own, and the parameter model names one file, so choose another `search`"
         )
+    for space, name in fitted.items():
+        if getattr(given, "source", "video") not in FOLDERS and not model:
+            raise RafError(
+                f"{notebook}: parameter model is {model!r}; with {name}={space!r} expected the path of your file of "
+                f"{FROM_FILES[space].model}"
+            )
     if model and ("\0" in model or not Path(model).is_file()):
         raise RafError(f"{notebook}: parameter model is {model!r}; there is no such file, check the path")
 

@@ -7,6 +7,7 @@ final name when the notebook has succeeded. So a copy without `.failed` in its n
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -23,7 +24,7 @@ from typing import Any
 
 from raflib.errors import RafError
 from raflib.lab import launch
-from raflib.lab.parameters import NOTEBOOKS
+from raflib.lab.parameters import NOTEBOOKS, parameters_of
 from raflib.lab.steps import Step, fingerprint, finished, read_by, results
 from raflib.runs import cache_root, folder_lock, remove_leftovers, runs_root, write_json
 
@@ -35,8 +36,9 @@ START_SECONDS = 120
 """Seconds after which a kernel that has not started is an error."""
 STOP_SECONDS = 10.0
 """Seconds that a stopped notebook has to save its work and end before it is killed."""
-LAUNCH = threading.Lock()
-"""Held while a kernel starts; two kernels that start at once may choose the same port and get mixed messages."""
+STARTING = "starting"
+"""File in the folder `KERNELS` that is locked while a kernel starts: two kernels that start at once may choose the same
+port and get mixed messages."""
 KERNELS = ".kernels"
 """Folder of Jupyter's connection files; it is removed at the end, with files that killed kernels left."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -52,11 +54,21 @@ def run_stages(stages: Sequence[Sequence[Chain]], root: Path, folder: Path, core
     The chains of a stage run in parallel: at most three, and at most one more than `cores`. The first failure stops all
     of them. Raises RafError naming the notebook that failed, or the process that uses `folder`.
     """
+    with alone(folder):
+        for chains in stages:
+            _run_chains(chains, root, folder, cores)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """In this block no other driver works in `folder`, and what an earlier one left half done is removed.
+
+    SIGTERM and SIGHUP raise an exception here, as an interrupt does. RafError naming the process that uses `folder`.
+    """
     with folder_lock(folder, "running notebooks"), _orderly_stop():
         _remove_what_was_left(folder)
         try:
-            for chains in stages:
-                _run_chains(chains, root, folder, cores)
+            yield
         finally:
             shutil.rmtree(folder / KERNELS, ignore_errors=True)
 
@@ -132,8 +144,7 @@ def _run(step: Step, root: Path, folder: Path, copy: Path, threads: int, stop: t
     """Execute the notebook into `copy`, in a process that has ended when this returns; returns the error or None."""
     log, connection = folder / f"{step.name}.log", folder / KERNELS / f"{step.name}.json"
     connection.parent.mkdir(exist_ok=True)
-    values = {name: int(value) if name == "threads" else value for name, value in step.parameters.items()}
-    about = {"parameters": values, "seconds": START_SECONDS, "connection": str(connection)}
+    about = {"parameters": _typed(step), "seconds": START_SECONDS, "connection": str(connection)}
     command = [sys.executable, "-P", launch.__file__, "notebook", str(os.getpid())]
     command += [str(root / "notebooks" / f"{step.notebook}.ipynb"), str(copy), json.dumps(about)]
     limits = {f"{library}_NUM_THREADS": str(threads) for library in ("OMP", "NUMBA", "MKL", "OPENBLAS")}
@@ -146,7 +157,7 @@ def _run(step: Step, root: Path, folder: Path, copy: Path, threads: int, stop: t
     with open(log, "wb") as stream:
         process = None
         try:
-            with LAUNCH:
+            with _one_at_a_time(connection.with_name(STARTING)):
                 if stop.is_set():
                     return None
                 start = time.monotonic()
@@ -165,6 +176,22 @@ def _run(step: Step, root: Path, folder: Path, copy: Path, threads: int, stop: t
                 _end(process)
             connection.unlink(missing_ok=True)
     return None if stop.is_set() or process.returncode == 0 else _reason(log, process.returncode)
+
+
+def _typed(step: Step) -> dict[str, Any]:
+    """The step's parameters as the notebook has them: numbers are numbers, where its parameters are known."""
+    if step.notebook not in NOTEBOOKS:
+        return dict(step.parameters)
+    known = parameters_of(step.notebook, step.parameters)
+    return {name: getattr(known, name, value) for name, value in step.parameters.items()}
+
+
+@contextmanager
+def _one_at_a_time(path: Path) -> Iterator[None]:
+    """Wait until no other thread or process of this machine is in such a block."""
+    with open(path, "a") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
 
 
 def _end(process: subprocess.Popen) -> None:

@@ -156,6 +156,7 @@ def _trained(p: Any, methods: Collection[str]) -> str:
     options = {option for method in methods for option in SAMPLERS[method].options()}
     name = bank_suffix(p.bank, widest, getattr(p, "top_k", 1))
     name += "".join(_changed(p, option, option) for option in ("p", "sigma") if option in options)
+    name += _changed(p, "search", "search-") if "search" in options else ""
     start, steps = getattr(p, "initialisation", ""), p.steps
     if train_config(p.profile, start) != train_config(p.profile):
         name += f"_{start}"
@@ -190,9 +191,12 @@ _ALWAYS = {
 """Parameters that are always in the name, after the subject."""
 _NAMES = {
     "01_subjects": lambda p: "",
-    "02_bank": lambda p: _bank(p) + _changed(p, "seed", "seed"),
+    "02_bank": lambda p: _bank(p) + _changed(p, "search", "search-") + _changed(p, "seed", "seed"),
     "03_coverage": lambda p: (
-        bank_suffix(p.bank, top_k=p.top_k) + _changed(p, "repeats", "repeats") + _changed(p, "seed", "seed")
+        bank_suffix(p.bank, top_k=p.top_k)
+        + _changed(p, "search", "search-")
+        + _changed(p, "repeats", "repeats")
+        + _changed(p, "seed", "seed")
     ),
     "04_train": lambda p: _trained(p, [p.method]),
     "05_evaluate": lambda p: _trained(p, [p.method]) + _driven(p),

@@ -47,6 +47,7 @@ class BankParameters(Parameters):
     model: str = ""
     profile: str = "demo"
     bank: str = ""
+    search: str = ""
     people: int = 20
     frames: int = 200
     rebuild: bool = False
@@ -63,6 +64,7 @@ class CoverageParameters(Parameters):
     held_out: str = ""
     profile: str = "demo"
     bank: str = ""
+    search: str = ""
     top_k: int = 1
     repeats: int = 20
     seed: int = 0
@@ -79,6 +81,7 @@ class TrainParameters(Parameters):
     method: str = "raf"
     profile: str = "demo"
     bank: str = ""
+    search: str = ""
     p: float = 0.5
     top_k: int = 1
     sigma: float = 0.08
@@ -99,6 +102,7 @@ class EvaluateParameters(Parameters):
     method: str = "raf"
     profile: str = "demo"
     bank: str = ""
+    search: str = ""
     p: float = 0.5
     top_k: int = 1
     sigma: float = 0.08
@@ -119,6 +123,7 @@ class TablesParameters(Parameters):
     held_out: str = ""
     profile: str = "demo"
     bank: str = ""
+    search: str = ""
     p: float = 0.5
     top_k: int = 1
     sigma: float = 0.08
@@ -150,6 +155,7 @@ class BeyondParameters(Parameters):
     held_out: str = ""
     profile: str = "demo"
     bank: str = ""
+    search: str = ""
     p: float = 0.5
     top_k: int = 1
     sigma: float = 0.08

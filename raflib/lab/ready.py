@@ -47,8 +47,8 @@ def usable_samplers(
 ) -> dict[str, Sampler]:
     """The samplers called `names` that can serve `subject` with this bank; prints why others cannot.
 
-    `spaces` are the further feature spaces that the subject's capture carries. Raises RafError where the bank itself
-    cannot be used (`check_sampler` of the plain RAF).
+    `spaces` are feature spaces that the subject's capture carries beside those that `recordings` gives it. Raises
+    RafError where the bank itself cannot be used (`check_sampler` of the plain RAF).
     """
     check_sampler(sampler_of("raf", parameters, bank), recordings, subject, unseen)
     usable = {}
@@ -69,7 +69,7 @@ def check_sampler(
     """RafError for a sampler that cannot serve `subject`, found out on a single frame of zeros.
 
     A bank that is too small for `top_k`, has another feature space or holds one of the `unseen` people is an error
-    before the subject's capture is rendered. `spaces` are the further feature spaces that the capture carries.
+    before the subject's capture is rendered. The capture carries the space `search` of `recordings`, and `spaces`.
     """
     bank: Any = getattr(sampler, "bank", None)
     if bank is None:
@@ -77,5 +77,7 @@ def check_sampler(
     refuse_leaks("the bank", bank, dict.fromkeys(unseen), allow=False)
     space, width = recordings.space(subject)
     held = bank.spaces
-    further = {tag: np.zeros((1, held[tag].shape[1]), np.float32) for tag in spaces if tag in held}
+    further = {
+        tag: np.zeros((1, held[tag].shape[1]), np.float32) for tag in (recordings.search, *spaces) if tag in held
+    }
     sampler.bind(np.zeros((1, width), np.float32), subject, space, np.zeros((1, 6)), further)

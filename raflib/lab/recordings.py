@@ -1,5 +1,5 @@
-"""The captures, people and bank of a notebook, from its parameters `source`, `root`, `features`, `model`, `held_out`,
-`profile` and `bank`.
+"""The captures, people and bank of a notebook, from its parameters `source`, `root`, `features`, `model`, `search`,
+`held_out`, `profile` and `bank`.
 
 Notebooks ask a `Recordings` for all of them, so the same notebook runs on the studio and on a folder of real captures.
 """
@@ -26,9 +26,10 @@ from raflib.geometry import Camera
 from raflib.images import lanczos
 from raflib.lab.banks import VARIANTS, bank_variant, open_bank
 from raflib.lab.protocol import FOLDERS, Roles, roles, unseen_drivers
-from raflib.lab.spaces import in_space
+from raflib.lab.spaces import FROM_FILES, MEDIAPIPE, in_space, width_of, with_space
 from raflib.reading.names import content_hash, short_name, size_and_time
 from raflib.runs import cache_root
+from raflib.sampler import SAMPLERS
 from raflib.sources import known_people, open_capture
 
 PER_PERSON = 200
@@ -39,29 +40,36 @@ BLANK = 200
 
 @dataclass(frozen=True)
 class Recordings:
-    """What a notebook reads, by its parameters (see notebooks/README.md). Parameters that it lacks are "" here."""
+    """What a notebook reads, by its parameters (see notebooks/README.md). Parameters that it lacks are "" here.
+
+    With `search`, the subjects' captures and the bank carry features of this space beside those of `features`.
+    """
 
     source: str = "studio"
     root: str = ""
     features: str = ""
     model: str = ""
+    search: str = ""
     held_out: str = ""
     profile: str = "demo"
     bank: str = ""
 
     @classmethod
     def of(cls, parameters: Any) -> Recordings:
-        """From the parameters of a notebook."""
+        """From the parameters of a notebook. A `method` that does not search takes no `search`."""
         names = [field.name for field in fields(cls)]
-        return cls(**{name: getattr(parameters, name) for name in names if hasattr(parameters, name)})
+        made = cls(**{name: getattr(parameters, name) for name in names if hasattr(parameters, name)})
+        searches = not hasattr(parameters, "method") or "search" in SAMPLERS[parameters.method].options()
+        return made if searches else replace(made, search="")
 
     def open(self, subject: str) -> Capture:
         """The subject's capture, in the feature space `features`, with the sequences `held_out` held out.
 
-        It is read once, because a source may have to hash all its films.
+        With `search` it carries this space too, and training frames without these features are not detected. It is
+        read once, because a source may have to hash all its films.
         """
         if subject not in self._opened:
-            self._opened[subject] = self._prepared(self._recorded(subject, self.profile))
+            self._opened[subject] = self._prepared(self._recorded(subject, self.profile), self.search)
         return self._opened[subject]
 
     def driver(self, name: str) -> Capture:
@@ -95,11 +103,12 @@ class Recordings:
         """The bank that the parameter `bank` names, in the feature space of the subject's capture.
 
         "" is the bank that ships, and for sources with a `root` a bank of its people, built when it is first needed:
-        200 random frames of each (`raflib.lab.protocol.roles` says of whom). Raises RafError where there is none.
+        200 random frames of each (`raflib.lab.protocol.roles` says of whom). Raises RafError where there is none, and
+        as `suited` does.
         """
         if self.source not in FOLDERS or self.bank not in ("", *VARIANTS):
-            return open_bank(self.bank, self.space(subject)[0])
-        whole = self._built(subject)
+            return self.suited(open_bank(self.bank, self.space(subject)[0]), subject)
+        whole = self.suited(self._built(subject), subject)
         return bank_variant(whole, self.bank) if self.bank else whole
 
     def own_rows(self, subject: str) -> ExpressionBank:
@@ -109,12 +118,29 @@ class Recordings:
         """
         return ExpressionBank.build(self._of_bank([subject]), PER_PERSON)
 
+    def suited(self, bank: ExpressionBank, subject: str) -> ExpressionBank:
+        """`bank` in the feature space of the subject's capture.
+
+        Raises RafError where it holds neither this space nor that of `search`, naming the parameter to change.
+        """
+        own, held = self.space(subject)[0], (bank.feature_space, *bank.spaces)
+        if own not in held:
+            raise RafError(
+                f"the bank holds {' and '.join(held)} features and the capture of subject {subject} {own}; choose "
+                "another `bank`, or other `features`"
+            )
+        if self.search and self.search not in held:
+            raise RafError(
+                f"search is {self.search!r}, and the bank holds {' and '.join(held)} features; choose another `bank`, "
+                "or another `search`"
+            )
+        return bank.in_space(own)
+
     def space(self, subject: str) -> tuple[str, int]:
         """(tag, width) of the features of this subject's capture. A person of the studio is not rendered for it."""
-        if self.source not in FOLDERS and not self.features:
-            from raflib.tracking import ARKIT52
-
-            return "arkit52", len(ARKIT52)
+        if self.source not in FOLDERS:
+            tag = self.features or MEDIAPIPE
+            return tag, width_of(tag)
         capture = self.open(subject)
         return capture.feature_space, capture.expression.shape[1]
 
@@ -165,9 +191,25 @@ class Recordings:
         """A capture as its source gives it."""
         return open_capture(self.source, name, profile, root=self.root or None)
 
-    def _prepared(self, capture: Capture) -> Capture:
-        capture = in_space(capture, self.features, self.model)
+    def _prepared(self, capture: Capture, search: str = "") -> Capture:
+        capture = self._in_spaces(capture, search)
         return hold_out(capture, self.held_out.split()) if self.held_out else capture
+
+    def _in_spaces(self, capture: Capture, search: str) -> Capture:
+        """`capture` with features of the space `features`, and those of the space `search` beside them."""
+        features = self.features or capture.feature_space
+        if search in ("", features):
+            return in_space(capture, features, self._model(features))
+        for tag in (features, search):
+            capture = with_space(capture, tag, self._model(tag))
+        capture = in_space(capture, features)
+        beside = capture.spaces[search]
+        lost = capture.train & ~np.isfinite(beside).all(1)
+        return replace(capture, detected=capture.detected & ~lost, spaces={search: beside})
+
+    def _model(self, tag: str) -> str:
+        """The face model of the space `tag` where it is a file."""
+        return self.model if tag in FROM_FILES else ""
 
     def _measurable(self, capture: Capture) -> Capture:
         compared = capture.free & capture.with_image
@@ -202,14 +244,15 @@ class Recordings:
 
     def _of_bank(self, names: Iterable[str]) -> Iterator[Capture]:
         for name in tqdm(names, desc="people of the bank", unit="person"):
-            yield in_space(self._recorded(name, self._bank_profile), self.features, self.model)
+            yield self._in_spaces(self._recorded(name, self._bank_profile), self.search)
 
     def _key(self, names: Iterable[str]) -> str:
-        """Changes with the people, with name, size and time of any of their files, and with the features."""
+        """Changes with the people, with name, size and time of any of their files, and with the feature spaces."""
         from raflib.sources._tracked import films_tracked_by
 
         model = content_hash(self.model) if self.model else ""
         about = [self.source, self._bank_profile, self.features, model, PER_PERSON, films_tracked_by(0)]
+        about += [self.search] if self.search else []
         digest = hashlib.sha256(repr((about, list(names))).encode())
         for path in (path for name in names for path in _files_of(Path(self.root), name)):
             digest.update(f"\n{path.relative_to(self.root)} {size_and_time(path)}".encode())

@@ -62,6 +62,15 @@ FROM_FILES = {
 OPEN = "open42"
 SPACES = (OPEN, *FROM_FILES)
 """The spaces that `in_space` can fit."""
+MEDIAPIPE = "arkit52"
+"""The space of MediaPipe's scores, which the sources studio and video give."""
+SEARCHED = ("", MEDIAPIPE, *SPACES)
+"""Spaces in which neighbours may be searched; "" is the space of the features that the avatar is given."""
+
+
+def width_of(tag: str) -> int:
+    """Number of features of the space `tag`, one of `SEARCHED`; its tag ends with this number."""
+    return int(tag.lstrip("abcdefghijklmnopqrstuvwxyz"))
 
 
 def in_space(capture: Capture, features: str, model: str | Path = "") -> Capture:

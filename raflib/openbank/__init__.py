@@ -9,7 +9,14 @@ from raflib.openbank.building import FRAMES, PEOPLE
 from raflib.openbank.faces import face, faces
 from raflib.openbank.filming import names
 from raflib.openbank.guarded import build
-from raflib.openbank.tracker import pose_errors, tracker_agreement, true_actions, with_true_actions, with_truth
+from raflib.openbank.tracker import (
+    pose_errors,
+    tracker_agreement,
+    true_actions,
+    true_motion,
+    with_true_actions,
+    with_truth,
+)
 from raflib.openbank.verifying import TOLERANCE, Verification, verify
 
 __all__ = [
@@ -24,6 +31,7 @@ __all__ = [
     "pose_errors",
     "tracker_agreement",
     "true_actions",
+    "true_motion",
     "verify",
     "with_true_actions",
     "with_truth",

@@ -34,7 +34,7 @@ def true_actions(bank: ExpressionBank, subject: str) -> Float[np.ndarray, "N 52"
     Raises RafError for a person who is not in the bank, and for a frame that the studio's performance does not have.
     """
     own = bank.restrict(subjects=subject)
-    return _performed(subject, np.asarray(own.sequence), own.frame)
+    return _performed(subject, np.asarray(own.sequence), own.frame)[0]
 
 
 def with_true_actions(bank: ExpressionBank, progress: bool = True) -> ExpressionBank:
@@ -42,16 +42,26 @@ def with_true_actions(bank: ExpressionBank, progress: bool = True) -> Expression
 
     Raises RafError for a frame that the studio's performance does not have.
     """
+    return bank.with_space(TRUE_ACTIONS, true_motion(bank, progress)[0])
+
+
+def true_motion(
+    bank: ExpressionBank, progress: bool = True
+) -> tuple[Float[np.ndarray, "N 52"], Float[np.ndarray, "N 3"]]:
+    """True actions of the rows of studio people, and true head angles (yaw, pitch, roll; degrees).
+
+    It takes half a second for each person. Raises RafError for a frame that the studio's performance does not have.
+    """
     from raflib import studio
 
-    actions = np.empty((len(bank), len(studio.ACTIONS)), np.float32)
+    actions, angles = np.empty((len(bank), len(studio.ACTIONS)), np.float32), np.empty((len(bank), 3), np.float32)
     people, code = np.unique(bank.subjects, return_inverse=True)
     order = np.argsort(code, kind="stable")
     groups = np.split(order, np.cumsum(np.bincount(code))[:-1])
     told = tqdm(zip(people.tolist(), groups, strict=True), "true actions", len(people), disable=not progress)
     for subject, rows in told:
-        actions[rows] = _performed(subject, bank.sequence[rows], bank.frame[rows])
-    return bank.with_space(TRUE_ACTIONS, actions)
+        actions[rows], angles[rows] = _performed(subject, bank.sequence[rows], bank.frame[rows])
+    return actions, angles
 
 
 def with_truth(capture: Capture) -> Capture:
@@ -99,11 +109,16 @@ def pose_errors(capture: Capture) -> tuple[Float[np.ndarray, "T"], Float[np.ndar
     return np.where(capture.detected, degrees, np.nan), np.where(capture.detected, millimetres, np.nan)
 
 
-def _performed(subject: str, sequence: np.ndarray, frame: Int[np.ndarray, " N"]) -> Float[np.ndarray, "N 52"]:
-    """True actions of one person in frames of sequences; RafError for a frame that the performance does not have."""
+def _performed(
+    subject: str, sequence: np.ndarray, frame: Int[np.ndarray, " N"]
+) -> tuple[Float[np.ndarray, "N 52"], Float[np.ndarray, "N 3"]]:
+    """True actions and head angles of one person in frames of sequences.
+
+    RafError for a frame that the performance does not have.
+    """
     from raflib import studio
 
-    actions = np.empty((len(frame), len(studio.ACTIONS)), np.float32)
+    actions, angles = np.empty((len(frame), len(studio.ACTIONS)), np.float32), np.empty((len(frame), 3), np.float32)
     for name in np.unique(sequence).tolist():
         rows, performed = sequence == name, studio.act(subject, name)
         if frame[rows].max() >= len(performed):
@@ -111,5 +126,5 @@ def _performed(subject: str, sequence: np.ndarray, frame: Int[np.ndarray, " N"])
                 f"bank: {subject} frame {frame[rows].max()} of {name}, but the performance has {len(performed)} "
                 "frames; the bank is of other performances, build it again (make bank)"
             )
-        actions[rows] = performed.actions[frame[rows]]
-    return actions
+        actions[rows], angles[rows] = performed.actions[frame[rows]], performed.angles[frame[rows]]
+    return actions, angles

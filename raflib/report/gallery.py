@@ -40,6 +40,7 @@ def gallery(
     labels: Sequence[str],
     path: str | Path | None = None,
     tile: int = 160,
+    distances: Float[np.ndarray, "R k"] | None = None,
 ) -> Image.Image:
     """An image with one line for each query: its label and image, then the faces of the bank rows found for it.
 
@@ -52,6 +53,8 @@ def gallery(
         labels: text beside each query.
         path: file to write, or None.
         tile: width of a face in pixels.
+        distances: [R,k] of the rows from their queries, where they were searched in another space; by default those of
+            the bank's features.
 
     Raises RafError when queries, rows, images and labels differ in number, or a row has no face.
     """
@@ -79,6 +82,7 @@ def gallery(
         _put(sheet, images[r], left, y, tile)
         draw.rectangle([left - 2, y - 2, left + tile + 1, y + tile + 1], outline=INK, width=3)
         apart = np.linalg.norm(bank.features[line].astype(np.float64) - query, axis=1)
+        apart = apart if distances is None else distances[r]
         for i, row in enumerate(line.tolist()):
             x = left + (i + 1) * (tile + gap) + aside
             _put(sheet, faces[row], x, y, tile)

@@ -120,7 +120,7 @@ def power_figure(
         ax.set_ylabel("half of the 95 % interval,\npercentage points")
         plain_axes(ax)
         ax.grid(axis="y", color="#EEEEEE")
-        ax.legend()
+        figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=2)
         return as_image(figure, path)
 
 
@@ -128,7 +128,7 @@ def _bars(ax: Axes, part: pd.DataFrame, conditions: list[str], groups: list[str]
     """One panel of Figure 3."""
     places, labels, y = [], [], 0.0
     for condition in conditions:
-        ax.text(0, y - 0.6, HEADINGS[condition], color=INK, fontsize=8.5, va="center")
+        ax.text(0, y - 0.6, HEADINGS[condition], color=INK, fontsize=9, va="center")
         for group in groups:
             found = part[(part.condition == condition) & (part.group == group)]
             places.append(y)
@@ -155,7 +155,7 @@ def _bar(ax: Axes, y: float, row: pd.Series) -> None:
             place = 100 * (left + (width / 2 if name == "tie" else width if name == "other" else 0))
             place += {"nearest": 1.5, "other": -1.5}.get(name, 0)
             side = {"nearest": "left", "other": "right"}.get(name, "center")
-            ax.text(place, y, f"{100 * width:.0f}", color=ink, va="center", ha=side, fontsize=8.5, fontweight="bold")
+            ax.text(place, y, f"{100 * width:.0f}", color=ink, va="center", ha=side, fontsize=9, fontweight="bold")
         left += width
     ends = {"nearest": (row.nearest_low, row.nearest_high), "other": (1 - row.other_high, 1 - row.other_low)}
     for below, (name, (low, high)) in zip((0.3, 0.38), ends.items(), strict=True):

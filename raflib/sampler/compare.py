@@ -2,12 +2,13 @@
 
 The set holds what a sampler returns when it is called once for every training frame, so all samplers' sets have the
 same size. It is compared with unseen drivers (`raflib.coverage`) and with the frames' head rotations
-(`raflib.coverage.pose`).
+(`raflib.coverage.pose`). `sets_of` gives Table 1's own sets for a RAF that searches in another feature space.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,8 +20,10 @@ from raflib import coverage
 from raflib.bank.leaks import refuse_leaks
 from raflib.capture import Capture, shown, shown_spaces
 from raflib.coverage.pose import centred, pose_correlation, pose_r2
+from raflib.coverage.table1 import TrainingSets
 from raflib.errors import RafError
-from raflib.sampler.base import Conditioner, Sampler
+from raflib.sampler.base import Conditioner, Recording, Sampler
+from raflib.sampler.raf import RAF
 
 if TYPE_CHECKING:
     import pandas
@@ -79,6 +82,26 @@ def compare_samplers(
             low, high = np.quantile(values, (0.025, 0.975))
             rows.append((capture.subject, method, metric, values.mean(), low, high, len(frames)))
     return pandas.DataFrame(rows, columns=["subject", "method", "metric", "value", "low", "high", "n"])
+
+
+def sets_of(
+    sampler: RAF, capture: Capture, targets: Mapping[str, Float[np.ndarray, "M d"]], repeats: int = 20, seed: int = 0
+) -> TrainingSets:
+    """The sets that Table 1 compares (`raflib.coverage.training_sets`), with the neighbours that `sampler` finds.
+
+    They are searched in its space `search`, and the vectors are the bank's `features` in any case. The same frames and
+    ranks are sampled, whatever the space. Raises RafError as `training_sets` and `RAF.bind` do.
+    """
+    own = capture.expression[capture.train]
+    sets = coverage.training_sets(
+        own, capture.subject, targets, sampler.bank, repeats=repeats, seed=seed, top_k=sampler.top_k,
+        feature_space=capture.feature_space,
+    )  # fmt: skip
+    if sampler.search in ("", sampler.bank.feature_space):
+        return sets
+    seen = Recording(shown(capture), capture.subject, capture.feature_space, capture.pose, shown_spaces(capture))
+    rows = sampler.nearest(seen, sampler.top_k)[1]
+    return replace(sets, pool=np.concatenate([own, sampler.bank.features[rows.T.ravel()]]))  # in the order of the pool
 
 
 class _Measures:

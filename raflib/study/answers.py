@@ -3,7 +3,7 @@
     answers/RATER.jsonl   our own lines, from the page, from `serve` or from an observer
     answers/NAME.csv      results as Mechanical Turk's requester page gives them
 
-Files stay as they are. Every line is either one row of `answers` or at least one row of `problems`.
+Files stay as they are. Every line is a row of the table, or replaced by a later line, or a row of problems.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     study.json        the questions, their images and the lists of raters; the page needs nothing else
     key.json          the truth of each question (feature space, comparison, side of the nearest row, bank rows);
                       no server and no page ever reads it, so that raters stay blind
-    images/NAME.webp  all images, named by their content, so that a name tells nothing
+    images/NAME.webp  all images; a name is a hash that tells nothing about the face
     answers/RATER.jsonl  one answer per line, one file per rater; a later line replaces the same rater's earlier answer
                       to the same question and axis
 

@@ -1,7 +1,9 @@
 """Making a study: a self-contained folder of questions with their images.
 
-study = make_study("runs/my_study", bank, Design(queries=1000, each=3))
-study = make_study("runs/real", bank, Design(), faces=image_folder("frames"))   # a bank with images of its own
+    study = make_study("runs/my_study", bank, Design(queries=1000, each=3))
+    study = make_study("runs/real", bank, Design(), faces=image_folder("frames"))   # a bank with images of its own
+
+Only key.json tells which candidate is which.
 """
 
 from __future__ import annotations
@@ -162,7 +164,7 @@ def _compared(
     found = [
         each for space in spaces for each in comparisons(bank.in_space(space), queries, chosen, small, design.seed)
     ]
-    pool = min(4 * checks_in(min(design.length, len(found))), len(queries))
+    pool = min(2 * checks_in(min(design.length, len(found))), len(queries))
     return found + attention_checks(bank, queries, order[-pool:], design.seed)
 
 

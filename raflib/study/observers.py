@@ -22,11 +22,12 @@ from tqdm import tqdm
 from raflib.bank import ExpressionBank
 from raflib.errors import RafError, finite
 from raflib.images import lanczos
+from raflib.openbank import true_motion
 from raflib.reading import read_json
 from raflib.study.format import AXES, CONDITIONS, KEY, LARGEST, OBSERVER, SIDES, Answer, Study, append_answers
 from raflib.study.making import read_image
 from raflib.study.sampling import REFERENCE
-from raflib.study.truth import pose_vectors, true_rows
+from raflib.study.truth import pose_vectors
 
 EXPRESSION_TIE, POSE_TIE, NETWORK_TIE = 0.1, 2.0, 0.01
 """Smallest differences that count: length in the space of 52 actions (a full action is 1), degrees, LPIPS."""
@@ -78,13 +79,14 @@ def truth_observer(
     rows = np.array(
         [[truths[each.id].reference, truths[each.id].left, truths[each.id].right] for each in study.questions]
     )
-    asked = _looked_up(queries, rows[:, 0], progress)
-    shown = _looked_up(bank, np.unique(rows[:, 1:][rows[:, 1:] != REFERENCE]), progress)
+    shown = rows if queries is bank else rows[:, 1:]
+    known = _looked_up(bank, shown[shown != REFERENCE], progress)
+    asked = known if queries is bank else _looked_up(queries, rows[:, 0], progress)
     distance = {axis: np.zeros((len(rows), 2)) for axis in AXES}
     for place, (query, *candidates) in enumerate(rows.tolist()):
         for side, row in enumerate(candidates):
             if row != REFERENCE:
-                (actions, turn), (other_actions, other_turn) = asked[query], shown[row]
+                (actions, turn), (other_actions, other_turn) = asked[query], known[row]
                 distance["expression"][place, side] = np.linalg.norm(actions - other_actions)
                 distance["pose"][place, side] = angle(turn, other_turn)
     return Observer(f"{OBSERVER}truth", distance, {"expression": expression_tie, "pose": pose_tie})
@@ -100,7 +102,8 @@ def network_observer(study: Study, tie: float | int = NETWORK_TIE, size: int = 1
 
     from raflib.perceptual import perceptual
 
-    network, finite_tie = perceptual(), finite("network: tie", tie, 0)
+    ties = dict.fromkeys(AXES, float(finite("network: tie", tie, 0)))
+    network = perceptual()
     pairs = [(each.reference, side) for each in study.questions for side in (each.left, each.right)]
     unique = sorted(set(pairs))
     found: dict[tuple[str, str], float] = {}
@@ -115,7 +118,7 @@ def network_observer(study: Study, tie: float | int = NETWORK_TIE, size: int = 1
             found.update(zip(part, network(first, second).tolist(), strict=True))
             bar.update(len(part))
     distance = np.array([found[pair] for pair in pairs]).reshape(-1, 2)
-    return Observer(f"{OBSERVER}lpips", dict.fromkeys(AXES, distance), dict.fromkeys(AXES, float(finite_tie)))
+    return Observer(f"{OBSERVER}lpips", dict.fromkeys(AXES, distance), ties)
 
 
 def answer_all(study: Study, observers: Sequence[Observer] | Iterable[Observer]) -> None:
@@ -193,5 +196,5 @@ def _looked_up(
 ) -> dict[int, tuple[np.ndarray, np.ndarray]]:
     """True actions and head rotation (axis-angle, degrees) by row."""
     rows = np.unique(rows)
-    actions, angles = true_rows(bank, rows, progress)
+    actions, angles = true_motion(bank.restrict(rows=rows), progress)
     return {int(row): (a, r) for row, a, r in zip(rows, actions, pose_vectors(angles), strict=True)}

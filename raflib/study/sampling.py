@@ -94,9 +94,9 @@ def rater_lists(
 ) -> list[list[str]]:
     """Lists of questions for raters: a block design that asks each real question of exactly `each` raters.
 
-    All questions are dealt in random order to lists of at most `length`, `each` times over. So no list holds a question
-    twice, and two lists share questions by chance only. One attention check follows every ten questions, at a random
-    place that is not the first.
+    All questions are put in random order and split into lists of at most `length`, `each` times. So no list holds a
+    question twice, and two lists share questions by chance only. One attention check follows every ten questions, at a
+    random place that is not the first.
     """
     lists = []
     for _ in range(each):

@@ -24,7 +24,7 @@ FLIPS = 9999
 
 @dataclass(frozen=True)
 class Share:
-    """A share with its 95 % interval, and `effective`, the number of independent answers it is worth."""
+    """A share, its 95 % interval, and `effective`, the number of independent answers that tell as much."""
 
     value: float
     low: float
@@ -89,7 +89,7 @@ def preferences(kept: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
 
     `kept` is the table of `raters.counted`. Columns: `answers`, `questions`, `raters`; the shares `nearest`, `tie` and
     `other`, which sum to 1; `decided`, the share of the nearest row among answers that are no tie; each with `_low` and
-    `_high`; and `p`, against chance. Ties count as half for each side in no column: give both ends instead.
+    `_high`; and `p`, against chance. No column counts ties as half for each side.
     """
     rows = []
     for keys, part in kept.groupby(["group", "space", "condition", "axis"], sort=True):

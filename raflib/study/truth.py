@@ -6,40 +6,13 @@ from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from scipy.spatial.transform import Rotation
-from tqdm import tqdm
 
 from raflib.bank import ExpressionBank
-from raflib.coverage import retrieval_table
+from raflib.coverage import retrieval_tables
 from raflib.coverage.intervals import ratio
-from raflib.errors import RafError
-
-
-def true_rows(
-    bank: ExpressionBank, rows: Int[np.ndarray, " R"], progress: bool = True
-) -> tuple[Float[np.ndarray, "R 52"], Float[np.ndarray, "R 3"]]:
-    """True actions [R,52] (order `studio.ACTIONS`) and head angles [R,3] (yaw, pitch, roll; degrees) of rows.
-
-    Each sequence of a person that the rows need is performed once, which takes some 10 ms. Raises RafError for a
-    sequence or frame that the studio's people do not perform.
-    """
-    from raflib import studio
-
-    actions = np.empty((len(rows), len(studio.ACTIONS)))
-    angles = np.empty((len(rows), 3))
-    moments = pd.DataFrame({"who": np.asarray(bank.subjects)[rows], "sequence": np.asarray(bank.sequence)[rows]})
-    groups = moments.groupby(["who", "sequence"], sort=True).indices
-    for (who, sequence), places in tqdm(groups.items(), "true actions", unit="sequence", disable=not progress):
-        frames = np.asarray(bank.frame)[rows[places]]
-        acted = studio.act(who, sequence) if sequence in studio.SEQUENCES else None
-        if acted is None or frames.min() < 0 or frames.max() >= len(acted):
-            raise RafError(
-                f"{who}: performs no frame {frames.max()} of sequence {sequence!r}; only rows of the studio's people "
-                "have a truth"
-            )
-        actions[places], angles[places] = acted.actions[frames], acted.angles[frames]
-    return actions, angles
+from raflib.openbank import true_motion
 
 
 def pose_vectors(angles: Float[np.ndarray, "R 3"]) -> Float[np.ndarray, "R 3"]:
@@ -54,17 +27,23 @@ def pose_vectors(angles: Float[np.ndarray, "R 3"]) -> Float[np.ndarray, "R 3"]:
 
 
 def nearness(
-    bank: ExpressionBank, sizes: Iterable[int], queries: int = 10, seed: int = 0, progress: bool = True
+    bank: ExpressionBank,
+    sizes: Iterable[int],
+    queries: int = 10,
+    subjects: int = 60,
+    seed: int = 0,
+    progress: bool = True,
 ) -> pd.DataFrame:
     """How much nearer the nearest row truly is than a random row, by feature space and number of people in the bank.
 
-    Everybody in the bank takes a turn as the subject, with `queries` random rows, and others are the bank
-    (`raflib.coverage.retrieval_table`).
+    People of the bank take turns as the subject, with random rows as queries, and others are the bank
+    (`raflib.coverage.retrieval_tables`).
 
     Args:
         bank: people of the studio.
         sizes: numbers of other people, each below the number of people in the bank.
-        queries: rows of each person that are queries.
+        queries: rows of each subject that are queries.
+        subjects: number of subjects at most, evenly chosen by name.
         seed: of all random choices.
         progress: show a progress bar while people perform.
 
@@ -72,16 +51,13 @@ def nearness(
     and `random` distances (length in the space of actions; degrees), `closer`, which is 1 − found / random, with its
     95 % interval `low`, `high` for other subjects, and `share`, of the way to the truly nearest row.
     """
-    actions, angles = true_rows(bank, np.arange(len(bank)), progress)
+    actions, angles = true_motion(bank, progress)
     truths = {"expression": actions, "pose": pose_vectors(angles)}
-    tables = []
-    for space in (bank.feature_space, *bank.spaces):
-        for axis, truth in truths.items():
-            table = retrieval_table(bank.in_space(space), truth, sizes, (1,), queries, seed)
-            tables.append(table.assign(space=space, axis=axis))
-    whole = pd.concat(tables, ignore_index=True)
+    features = {space: bank.in_space(space).features for space in (bank.feature_space, *bank.spaces)}
+    turns = bank.people[:: max(1, len(bank.people) // subjects)][:subjects]
+    whole = retrieval_tables(features, truths, bank.subjects, sizes, (1,), queries, seed, turns)
     rows = []
-    for (space, axis, people), part in whole.groupby(["space", "axis", "people"], sort=True):
+    for (space, axis, people), part in whole.groupby(["search", "truth", "people"], sort=True):
         found, random, nearest = (part[name].to_numpy() for name in ("found", "random", "nearest"))
         change, low, high = ratio(random, found)
         row = {"space": space, "axis": axis, "people": people, "found": found.mean(), "random": random.mean()}

@@ -1,0 +1,109 @@
+"""Every avatar that the paper's tables compare: subjects × methods × seeds, trained and evaluated as one sweep.
+
+    python scripts/paper.py --profile demo --subjects 388 422 443 445 475 --seeds 0 1 2
+    python scripts/paper.py --cluster slurm --workers 20 --settings '{"queue": "gpu", "walltime": "02:00:00"}'
+
+A sweep that was stopped goes on where it was (`raflib.lab.sweep`). At the end, and when it is stopped, all rows that
+exist are gathered into one file, by columns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+from raflib.config import PROFILES
+from raflib.errors import RafError
+from raflib.lab.protocol import BENCHMARK
+from raflib.lab.rows import gather, save_rows
+from raflib.lab.steps import Step
+from raflib.lab.sweep import LOCAL, sweep
+from raflib.runs import project_root, runs_root
+
+METHODS: dict[str, dict[str, str]] = {
+    "vanilla": {"method": "vanilla"},
+    "noise-matched": {"method": "noise_matched"},
+    "noise-0.08": {"method": "noise"},
+    "noise-0.5": {"method": "noise", "sigma": "0.5"},
+    "raf": {"method": "raf"},
+    "raf-top5": {"method": "raf", "top_k": "5"},
+    "raf-half1": {"method": "raf", "bank": "half1"},
+    "raf-half2": {"method": "raf", "bank": "half2"},
+    "raf-aligned": {"method": "raf_aligned"},
+}
+"""Parameters of each compared method: those of the paper's tables 2 and 3, matched noise and the aligned RAF."""
+
+Cells = list[list[Step]]
+
+
+def plan(subjects: list[str], methods: list[str], seeds: list[int], base: dict[str, str], threads: int) -> list[Cells]:
+    """Stages: every subject's captures and drivers, then a cell for each avatar (train, then evaluate)."""
+    first: Cells = [
+        [Step(notebook, {**base, "subject": subject}) for notebook in ("01_subjects", "03_coverage")]
+        for subject in subjects
+    ]
+    avatars: Cells = []
+    for seed in seeds:
+        for subject in subjects:
+            for label in methods:
+                about = {**base, "subject": subject, "seed": str(seed), **METHODS[label]}
+                name = f"{label}-seed{seed}"
+                avatars.append(
+                    [Step("04_train", {**about, "threads": str(threads)}, name), Step("05_evaluate", about, name)]
+                )
+    return [first, avatars]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line: see --help."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--source", default="studio", help="source of the captures (default studio)")
+    parser.add_argument("--root", default="", help="folder of the captures, for other sources")
+    parser.add_argument("--profile", default="demo", choices=PROFILES)
+    parser.add_argument("--subjects", nargs="+", default=list(BENCHMARK))
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--cluster", default=LOCAL, help="local, slurm, or the address of a Dask scheduler")
+    parser.add_argument("--workers", type=int, default=None, help="avatars at once (default: one for each core or GPU)")
+    parser.add_argument("--threads", type=int, default=1, help="threads of each (default 1)")
+    parser.add_argument("--gpus", type=int, default=0, help="GPUs of this machine, one for each worker")
+    parser.add_argument("--settings", type=json.loads, default={}, help="further settings of the cluster, as JSON")
+    parser.add_argument("--out", type=Path, help="file of the rows (default runs/paper_<profile>.npz)")
+    options = parser.parse_args(arguments)
+    base = {"profile": options.profile}
+    base |= {} if options.source == "studio" else {"source": options.source, "root": options.root}
+    stages = plan(options.subjects, options.methods, options.seeds, base, options.threads)
+    out = options.out or runs_root() / f"paper_{options.profile}.npz"
+    folder = runs_root() / "notebooks"
+    how = {name: getattr(options, name) for name in ("cluster", "workers", "threads", "gpus", "settings")}
+    try:
+        told = sweep(stages, project_root(), folder, **how)
+    except RafError as error:
+        print(f"paper: {error}", file=sys.stderr)
+        return 1
+    except (KeyboardInterrupt, SystemExit):
+        print("paper: stopped; the same command goes on where it was", file=sys.stderr)
+        return 130
+    finally:
+        _gather(stages, out)
+    done = sum(outcome.done for outcome in told)
+    print(f"{done} of {len(told)} cells done")
+    return 0 if done == len(told) else 1
+
+
+def _gather(stages: list[Cells], out: Path) -> None:
+    """Write the rows of all finished evaluations, if any."""
+    try:
+        rows = gather(step for stage in stages for cell in stage for step in cell)
+    except RafError as error:
+        print(f"paper: {error}", file=sys.stderr)
+        return
+    save_rows(rows, out)
+    print(f"{len(rows)} rows of finished avatars: {os.path.relpath(out)}")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

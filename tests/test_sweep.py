@@ -1,0 +1,224 @@
+"""Sweeps on a small project of test notebooks: reuse, failures, killed workers and drivers, and other clusters."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import types
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from raflib.errors import RafError
+from raflib.lab import sweep as module
+from raflib.lab.steps import Step
+from raflib.lab.sweep import sweep
+
+pytest.importorskip("distributed", reason="dask.distributed is not installed (extra `cluster`)")
+
+SOURCES = {
+    "good": "with open(where, 'a') as file:\n    file.write(subject)",
+    "bad": "with open(where, 'a') as file:\n    file.write('x')\nraise ValueError('no luck')",
+    "long": (
+        "import os, time\nwith open(where, 'a') as file:\n    file.write(f'{os.getpid()} ')\n"
+        "while not os.path.exists(where + '.go'):\n    time.sleep(0.05)"
+    ),
+}
+
+
+@pytest.fixture
+def root(tmp_path):
+    for name, source in SOURCES.items():
+        cells = [nbformat.v4.new_code_cell("subject = ''\nwhere = ''", metadata={"tags": ["parameters"]})]
+        notebook = nbformat.v4.new_notebook(cells=[*cells, nbformat.v4.new_code_cell(source)])
+        notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        (tmp_path / "notebooks").mkdir(exist_ok=True)
+        nbformat.write(notebook, tmp_path / "notebooks" / f"{name}.ipynb")
+    return tmp_path
+
+
+def step(root, notebook, subject):
+    return Step(notebook, {"subject": subject, "where": str(root / f"{notebook}{subject}")})
+
+
+def test_a_failed_cell_is_told_and_the_others_go_on(root, capfd):
+    cells = [
+        [step(root, "good", "1"), step(root, "good", "2")],
+        [step(root, "bad", "3"), step(root, "good", "4")],
+    ]
+    stages = [cells, [[step(root, "good", "5")]]]
+    told = sweep(stages, root, root / "runs", workers=2, progress=False)
+    assert [(one.name, one.done) for one in told] == [("good_2", True), ("good_4", False), ("good_5", True)]
+    assert "no luck" in told[1].why and "failed 2 times" in told[1].why and "\n" not in told[1].why
+    assert (root / "bad3").read_text() == "xx" and not (root / "good4").exists()
+    assert [(root / f"good{number}").read_text() for number in (1, 2, 5)] == ["1", "2", "5"]
+    again = sweep(stages, root, root / "runs", workers=1, progress=False)
+    assert again == told and (root / "bad3").read_text() == "xx", "what failed twice is reported, not tried for ever"
+    assert (root / "good1").read_text() == "1", "what is finished is not run again"
+
+
+def test_a_mended_notebook_may_fail_anew(root, monkeypatch):
+    ran, failing = [], step(root, "bad", "1")
+    place = module.Place(root, root, 1, 2, 0, (str(root), str(root)))
+    for name in module.ROOTS:
+        monkeypatch.setenv(name, "")  # set again at the end of the test
+
+    def execute(*about):
+        ran.append(about[0].name)
+        if "no luck" in (root / "notebooks" / "bad.ipynb").read_text():
+            raise RafError("no luck")
+
+    monkeypatch.setattr(module.driver, "execute", execute)
+    for _ in range(2):
+        assert not module.run_cell([failing], place).done
+    assert len(ran) == 2
+    notebook = root / "notebooks" / "bad.ipynb"
+    notebook.write_text(notebook.read_text().replace("raise ValueError('no luck')", "pass"))
+    assert module.run_cell([failing], place).done and len(ran) == 3 and not list(root.glob("*.failures.json"))
+
+
+@pytest.mark.slow
+def test_a_killed_worker_costs_its_cell_a_start(root):
+    """The worker's notebook ends with it, and another worker runs the cell from its beginning or last checkpoint."""
+    cells = [[step(root, "long", "1")], [step(root, "good", "2")]]
+    with _sweeping(root, cells) as process:
+        kernel = _wait_for(lambda: _pids(root, 1))[0]
+        os.kill(_worker_of(kernel), signal.SIGKILL)
+        second = _wait_for(lambda: _pids(root, 2))[1]
+        assert second != kernel and _wait_for(lambda: not _alive(kernel))
+        (root / "long1.go").touch()
+        assert process.wait(60) == 0
+    assert json.loads((root / "told.json").read_text()) == [["long_1", True], ["good_2", True]]
+
+
+@pytest.mark.slow
+def test_nothing_outlives_a_killed_sweep_and_it_goes_on(root):
+    cells = [[step(root, "good", "2")], [step(root, "long", "1")]]
+    with _sweeping(root, cells) as process:
+        kernel = _wait_for(lambda: _pids(root, 1))[0]
+        worker = _worker_of(kernel)
+        _wait_for(lambda: (root / "runs" / "good_2.json").exists())
+        process.kill()
+        process.wait()
+        assert _wait_for(lambda: not _alive(kernel) and not _alive(worker))
+    (root / "long1.go").touch()
+    told = sweep([cells], root, root / "runs", workers=1, progress=False)
+    assert all(one.done for one in told) and (root / "good2").read_text() == "2"
+
+
+def test_other_clusters(root, monkeypatch):
+    cells = [[[[step(root, "good", "1")]]], root, root / "runs"]
+    with pytest.raises(RafError, match="cluster 'cloud' is not known; choose local, slurm or an address"):
+        sweep(*cells, cluster="cloud")
+    with pytest.raises(RafError, match="needs dask-jobqueue; pip install dask-jobqueue"):
+        sweep(*cells, cluster="slurm")
+    with pytest.raises(RafError, match="3 workers for 2 GPUs"):
+        sweep(*cells, workers=3, gpus=2)
+    asked = []
+
+    class SLURMCluster:
+        def __init__(self, **settings):
+            asked.append(settings)
+
+        def scale(self, workers):
+            asked.append(workers)
+            raise RafError("that is all")
+
+    monkeypatch.setitem(sys.modules, "dask_jobqueue", types.SimpleNamespace(SLURMCluster=SLURMCluster))
+    with pytest.raises(RafError, match="that is all"):
+        sweep(*cells, cluster="slurm", workers=7, threads=4, settings={"queue": "gpu", "memory": "32GB"})
+    assert asked == [{"cores": 4, "processes": 1, "memory": "32GB", "queue": "gpu"}, 7]
+
+
+def test_each_worker_has_a_gpu_of_its_own(root, monkeypatch):
+    seen = []
+    monkeypatch.setattr(module.driver, "execute", lambda *about: seen.append(os.environ["CUDA_VISIBLE_DEVICES"]))
+    place = module.Place(root, root, 1, 1, 2, (str(root), str(root)))
+    for name in ("RAF_RUNS", "RAF_CACHE", "CUDA_VISIBLE_DEVICES"):
+        monkeypatch.setenv(name, "")  # set again at the end of the test
+    import distributed
+
+    for worker in (0, 1, 2):
+        monkeypatch.setattr(distributed, "get_worker", lambda name=worker: types.SimpleNamespace(name=name))
+        assert module.run_cell([step(root, "good", "1")], place).done
+    assert seen == ["0", "1", "0"]
+
+
+def test_the_plan_has_a_cell_for_each_avatar():
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
+    import paper
+
+    sys.path.pop(0)
+    methods = [name for name, about in paper.METHODS.items() if about.get("bank") is None]
+    first, avatars = paper.plan(["422", "475"], methods, [0, 1], {"profile": "tiny"}, 1)
+    assert len(first) == 2 and len(avatars) == 2 * 2 * len(methods)
+    steps = [one for cell in [*first, *avatars] for one in cell]
+    assert len({one.name for one in steps}) == len(steps) == len({one.results for one in steps})
+    for train, evaluate in avatars:
+        assert (train.notebook, evaluate.notebook) == ("04_train", "05_evaluate")
+    assert {one.parameters.get("sigma") for one in steps} >= {None, "0.5"}
+
+
+PROGRAM = """
+import json, sys
+from pathlib import Path
+from raflib.lab.steps import Step
+from raflib.lab.sweep import sweep
+if __name__ == "__main__":
+    root, cells = Path(sys.argv[1]), [[Step(*step) for step in cell] for cell in json.loads(sys.argv[2])]
+    told = sweep([cells], root, root / "runs", workers=2, progress=False)
+    (root / "told.json").write_text(json.dumps([[one.name, one.done] for one in told]))
+"""
+
+
+class _sweeping:
+    """A sweep of `cells` in a process of its own, which is killed at the end of the block."""
+
+    def __init__(self, root, cells):
+        (root / "program.py").write_text(PROGRAM)
+        told = json.dumps([[[one.notebook, one.parameters] for one in cell] for cell in cells])
+        self.process = subprocess.Popen([sys.executable, str(root / "program.py"), str(root), told])
+
+    def __enter__(self):
+        return self.process
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()
+
+
+def _pids(root, count):
+    """Processes of the kernels that have begun the long notebook, once there are `count`."""
+    path = root / "long1"
+    pids = [int(word) for word in path.read_text().split()] if path.exists() else []
+    return pids if len(pids) == count else None
+
+
+def _worker_of(kernel):
+    """The process that started the one that started the kernel."""
+    return _parent(_parent(kernel))
+
+
+def _parent(pid):
+    return int(open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[1])
+
+
+def _alive(pid):
+    try:
+        return open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def _wait_for(condition, seconds=90):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := condition():
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"not within {seconds} s")
