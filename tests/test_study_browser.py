@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from toy_study import ASKED, toy_study
 
-from raflib.study import Answer, export_page, export_turk, serve
+from raflib.study import Answer, export_page, export_turk, read_answers, serve
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
@@ -221,6 +221,10 @@ def test_a_page_from_a_disk_gives_its_answers_as_a_file(browser, study, tmp_path
     lines = lines_of(found[0])
     assert {Answer.of(line, study).rater for line in lines} == {rater} and len(lines) == 2 * ASKED
     assert choices_of(lines) == expected(study, 1, plan)
+    (study.folder / "answers").mkdir()
+    found[0].rename(study.folder / "answers" / found[0].name)
+    imported = read_answers(study)
+    assert len(imported.table) == 2 * ASKED and imported.problems.empty
     assert page.errors() == []
     page.close()
 
