@@ -4,7 +4,7 @@ Raters see a reference face twice, beside two candidates, and say which pair mat
 expression.
 
     study = make_study("runs/my_study", bank, Design(queries=1000))      # a self-contained folder
-    answer_all(study, [truth_observer(study, bank)])                     # or people, in a browser
+    answer_all(study, [truth_observer(study, bank)])                     # or people: serve(study.folder)
     found = read_answers(study)                                          # .table, and .problems
     told = outcomes(study, found.table)
     kept = counted(told, judge(study, told))                             # raters who pass the rules
@@ -16,8 +16,10 @@ from raflib.study.answers import Answers, read_answers
 from raflib.study.format import Answer, Question, Study, Truth, append_answers
 from raflib.study.making import Design, image_folder, make_study, question_images
 from raflib.study.observers import Observer, answer_all, mean_distances, network_observer, tie_levels, truth_observer
+from raflib.study.pages import export_page, export_turk
 from raflib.study.power import Crowd, common_parts, half_width, raters_needed, simulated_answers
 from raflib.study.raters import Rules, counted, judge, outcomes, worker_counts
+from raflib.study.server import Server, serve
 from raflib.study.shares import Share, preferences, share
 from raflib.study.truth import nearness
 
@@ -29,6 +31,7 @@ __all__ = [
     "Observer",
     "Question",
     "Rules",
+    "Server",
     "Share",
     "Study",
     "Truth",
@@ -37,6 +40,8 @@ __all__ = [
     "append_answers",
     "common_parts",
     "counted",
+    "export_page",
+    "export_turk",
     "half_width",
     "image_folder",
     "judge",
@@ -50,6 +55,7 @@ __all__ = [
     "question_images",
     "raters_needed",
     "read_answers",
+    "serve",
     "share",
     "simulated_answers",
     "tie_levels",
