@@ -139,7 +139,7 @@ def leakage_table(
     for space in spaces:
         for size in sizes:
             some = space.restrict(subjects=order[:size].tolist())
-            told = identity_leakage(some.features, some.subjects, some.sequence, folds, seed)
+            told = identity_leakage(some.features, np.asarray(some.subjects), np.asarray(some.sequence), folds, seed)
             low, high = told.interval
             found = {"accuracy": told.accuracy, "low": low, "high": high, "chance": told.chance}
             records.append({"space": space.feature_space, "people": size, **found})

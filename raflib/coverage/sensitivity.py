@@ -30,15 +30,17 @@ def sensitivity(sets: TrainingSets, components: Iterable[SupportsIndex] = COMPON
 
     The metrics are `mmd` (the root), `mmd2` (its square), `kl8`, `kl16`, … (by the number of components) and `b2t`.
     Returns columns `subject`, `n`, `metric`, `vanilla`, `raf`: means over the repeats. `raflib.coverage.table` has
-    intervals. Numbers of components beyond the width are left out. Raises RafError where the drivers' frames do not
-    vary along as many axes.
+    intervals. Numbers of components beyond the width, or of n/2 and more, are left out: neighbours may repeat, so that
+    +RAF's set is sure of n/2 different vectors only. Raises RafError where the drivers' frames do not vary along as many
+    axes.
     """
     import pandas as pd
     from threadpoolctl import threadpool_limits
 
     target = np.concatenate(sets.drivers).astype(np.float64)
     pool = np.asarray(sets.pool, np.float64)
-    counts = [count for count in (whole("components", count, 1) for count in components) if count <= pool.shape[1]]
+    most = min(pool.shape[1], sets.n // 2 - 1)
+    counts = [count for count in (whole("components", count, 1) for count in components) if count <= most]
     with threadpool_limits(1):
         kernel = KernelRuler.fit(target)
         scaled = kernel.scaled(pool)

@@ -12,7 +12,7 @@ from raflib.coverage import effective_rank, fit_gap, identity_leakage, sensitivi
 from raflib.coverage.identity import between, within
 from raflib.coverage.intervals import ratio, student
 from raflib.lab.table1_grid import CAPTURES, FITTED, REPEATS, SCORES, Cast, bank_of, known
-from raflib.lab.table1_ways import OTHERS, WAYS, Way
+from raflib.lab.table1_ways import ONE_VIEW, OTHERS, SINGLE, WAYS, Way
 from raflib.openbank.filming import names
 
 REAL_ROWS = 60
@@ -150,7 +150,7 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
     add(base, f"{model}, bank of 40 people", some("crossing", alike, FITTED))
     add(base, f"{model}, bank of 40 people, 40 subjects", some("crossing of people", alike, FITTED))
     group = "H1: fitted otherwise"
-    for own, others in ((CAPTURES, Way(1, 0)), (CAPTURES, Way(1, 1)), (Way(1, 0), Way(1, 1)), (Way(1, 0), CAPTURES)):
+    for own, others in ((CAPTURES, ONE_VIEW), (CAPTURES, SINGLE), (ONE_VIEW, SINGLE), (ONE_VIEW, CAPTURES)):
         add(
             group,
             f"subject {own.label}; others {others.label}",
@@ -161,7 +161,7 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
         "subject 4 views, 20 frames; others all frames",
         some("crossing", f"{Way(4, 20).label} | {CAPTURES.label}", FITTED),
     )
-    add(group, "only the drivers fitted otherwise", some("drivers", f"{CAPTURES.label} | {Way(1, 1).label}", FITTED))
+    add(group, "only the drivers fitted otherwise", some("drivers", f"{CAPTURES.label} | {SINGLE.label}", FITTED))
     group = "H2: identity bias"
     for space, name in ((SCORES, scores), (FITTED, model)):
         for rank in (1, width[space]):

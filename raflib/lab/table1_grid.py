@@ -15,29 +15,35 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import product
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
 from raflib.bank import ExpressionBank
+from raflib.capture import HELD_OUT
 from raflib.coverage import sensitivity, training_sets
 from raflib.coverage.identity import between
 from raflib.coverage.sensitivity import moved
 from raflib.lab.banks import open_bank
 from raflib.lab.protocol import BENCHMARK, EXTERNAL
 from raflib.lab.table1_tracks import Moments, Tracks, even_moments, random_moments, tracks_of
-from raflib.lab.table1_ways import CAPTURES, OTHERS, WAYS, Way, fitted
+from raflib.lab.table1_ways import CAPTURES, ONE_VIEW, OTHERS, WAYS, Way, fitted
 from raflib.openbank.filming import names
 from raflib.sources._tracked import evenly
 
 REPEATS = 5
 """Random selections of the sets for each unit."""
+SEEDS = 3
+"""Random biases for each size and rank."""
 SCORES = "arkit52"
 FITTED = "open42"
 
 Features = Mapping[str, Float[np.ndarray, "_ d"]]
+Sets = tuple[Float[np.ndarray, "T d"], Features, ExpressionBank]
+"""The subject's own frames, the drivers' by name, and the bank."""
 
 
 @dataclass(frozen=True)
@@ -65,10 +71,10 @@ class Plan:
     def filmed(self) -> list[tuple[str, Callable[[], Moments], bool]]:
         """All recordings: person, their frames, and whether from several views."""
         found: list[tuple[str, Callable[[], Moments], bool]] = []
-        found += [(name, lambda name=name: even_moments(name, self.own, self.free), True) for name in self.subjects]
-        found += [(name, lambda name=name: even_moments(name, 0, self.free), True) for name in self.externals]
-        found += [(name, lambda name=name: random_moments(name, self.rows), True) for name in names(self.people)]
-        return found + [(name, lambda name=name: even_moments(name, None, 0), False) for name in self.dense]
+        found += [(name, partial(even_moments, name, self.own, self.free), True) for name in self.subjects]
+        found += [(name, partial(even_moments, name, 0, self.free), True) for name in self.externals]
+        found += [(name, partial(random_moments, name, self.rows), True) for name in names(self.people)]
+        return found + [(name, partial(even_moments, name, None, 0), False) for name in self.dense]
 
 
 TINY = Plan(("422", "443"), ("E01",), 3, ("422",), 2, 4, 8)
@@ -161,97 +167,91 @@ def _unit(
     condition: str,
     subject: str,
     space: str,
-    sets: Callable[[], tuple[Float[np.ndarray, "T d"], Features, ExpressionBank]],
+    sets: Callable[[], Sets],
     n: int | None = None,
     seed: int = 0,
 ) -> Unit:
-    """A unit that compares Vanilla and +RAF; `sets` gives (own frames, drivers, bank)."""
+    """A unit that compares Vanilla and +RAF on what `sets` gives."""
 
     def rows() -> pd.DataFrame:
         own, drivers, bank = sets()
         chosen = training_sets(own, subject, drivers, bank, n=n, repeats=REPEATS, seed=seed)
-        found = sensitivity(chosen)
         people = len(set(bank.people) - {subject})
         told = {"experiment": experiment, "condition": condition, "space": space, "people": people, "seed": seed}
-        return found.assign(**told)
+        return sensitivity(chosen).assign(**told)
 
     return Unit(f"{experiment}: {condition}: {space}: {subject}: {n or 'all'}: {seed}", rows)
 
 
 def _shipped(cast: Cast) -> Iterator[Unit]:
     """Five subjects and the people of the bank in turn, against the open bank, by its size and by N."""
-    bank = cast.shipped
-    order = np.random.default_rng(0).permutation(bank.people)
-    sizes = sorted({min(size, len(order)) for size in (10, 40, 100, len(order))})
+    whole = len(cast.shipped.people)
+    sizes = sorted({min(size, whole) for size in (10, 40, 100, whole)})
     for space in cast.spaces:
-        way = None if space == SCORES else CAPTURES
-        seen = bank.in_space(space)
         for subject in cast.plan.subjects:
-            own = len(cast.tracks[subject].frame[~cast.tracks[subject].free]) // 2 * 2
+            own = int((~cast.tracks[subject].free).sum())
             for size in sizes:
-                some = order[:size].tolist()
-                yield _unit(
-                    "definitions", f"bank of {size} people", subject, space,
-                    lambda s=subject, w=way, b=seen, p=some: (cast.own(s, w), cast.drivers(s, w), b.restrict(p)),
-                )  # fmt: skip
-            for n in {own // 8 * 2, own // 4 * 2} - {0}:
-                yield _unit(
-                    "definitions", f"N = {n}", subject, space,
-                    lambda s=subject, w=way, b=seen: (cast.own(s, w), cast.drivers(s, w), b), n,
-                )  # fmt: skip
+                sets = partial(_against_shipped, cast, subject, space, size)
+                yield _unit("definitions", f"bank of {size} people", subject, space, sets)
+            for n in sorted({own // 8 * 2, own // 4 * 2} - {0}):
+                sets = partial(_against_shipped, cast, subject, space, whole)
+                yield _unit("definitions", f"N = {n}", subject, space, sets, n)
         for subject in names(cast.plan.people):
-            yield _unit(
-                "people", "the studio's people", subject, space,
-                lambda s=subject, w=way, b=seen: (_rows_of(b, s), cast.drivers(s, w), b),
-            )  # fmt: skip
+            sets = partial(_person_of_shipped, cast, subject, space)
+            yield _unit("people", "the studio's people", subject, space, sets)
 
 
-def _rows_of(bank: ExpressionBank, name: str) -> Float[np.ndarray, "T d"]:
-    """A person's rows of the bank that are not of the held-out sequence."""
+def _way_of(space: str) -> Way | None:
+    """The way in which the open bank was fitted."""
+    return None if space == SCORES else CAPTURES
+
+
+def _against_shipped(cast: Cast, subject: str, space: str, size: int) -> Sets:
+    bank = cast.shipped.in_space(space)
+    some = np.random.default_rng(0).permutation(bank.people)[:size].tolist()
+    way = _way_of(space)
+    return cast.own(subject, way), cast.drivers(subject, way), bank.restrict(subjects=some)
+
+
+def _person_of_shipped(cast: Cast, name: str, space: str) -> Sets:
+    """A person of the open bank as the subject: their rows that are not held out, and the others as the bank."""
+    bank = cast.shipped.in_space(space)
     own = bank.restrict(subjects=name)
-    return own.features[np.asarray(own.sequence) != "FREE"]
+    trained = own.features[np.asarray(own.sequence) != HELD_OUT]
+    return trained, cast.drivers(name, _way_of(space)), bank
 
 
 def _crossing(cast: Cast) -> Iterator[Unit]:
     """How the subject was fitted against how bank and drivers were, and the drivers alone."""
     subjects, people = cast.plan.subjects, names(cast.plan.people)
     for subject in (*subjects, *people):
-        who = "crossing" if subject in subjects else "crossing of people"
-        yield _unit(
-            who, "MediaPipe's scores", subject, SCORES,
-            lambda s=subject: (cast.own(s, None), cast.drivers(s, None), cast.bank(None)),
-        )  # fmt: skip
+        whose = "" if subject in subjects else " of people"
+        scores = partial(_against, cast, subject, None, None, None)
+        yield _unit(f"crossing{whose}", "MediaPipe's scores", subject, SCORES, scores)
         for own in WAYS if subject in subjects else OTHERS:
             for others in OTHERS:
-                yield _unit(
-                    who, f"{own.label} | {others.label}", subject, FITTED,
-                    lambda s=subject, a=own, b=others: (cast.own(s, a), cast.drivers(s, b), cast.bank(b)),
-                )  # fmt: skip
-        for own, others in (OTHERS[::2], OTHERS[::-2]):
-            yield _unit(
-                who.replace("crossing", "drivers"), f"{own.label} | {others.label}", subject, FITTED,
-                lambda s=subject, a=own, b=others: (cast.own(s, a), cast.drivers(s, b), cast.bank(a)),
-            )  # fmt: skip
+                sets = partial(_against, cast, subject, own, others, others)
+                yield _unit(f"crossing{whose}", f"{own.label} | {others.label}", subject, FITTED, sets)
+        for own, others in ((OTHERS[0], OTHERS[2]), (OTHERS[2], OTHERS[0])):
+            sets = partial(_against, cast, subject, own, others, own)
+            yield _unit(f"drivers{whose}", f"{own.label} | {others.label}", subject, FITTED, sets)
+
+
+def _against(cast: Cast, subject: str, own: Way | None, drivers: Way | None, bank: Way | None) -> Sets:
+    """A subject against drivers and bank that the plan films, each fitted in its way."""
+    return cast.own(subject, own), cast.drivers(subject, drivers), cast.bank(bank)
 
 
 def _bias(cast: Cast) -> Iterator[Unit]:
     """Persons' means exchanged for random ones of the same size, in 1 to all dimensions; or the subject moved."""
-    for space, way in ((SCORES, None), (FITTED, CAPTURES)):
-        width = cast.features(cast.plan.subjects[0], way).shape[1]
-        for subject in cast.plan.subjects:
-            for times in (1, 2):
-                for rank in (1, 3, 10, width):
-                    for seed in range(3):
-                        yield _unit(
-                            "bias", f"everybody × {times}, rank {rank}", subject, space,
-                            lambda s=subject, w=way, t=times, r=rank, k=seed: _exchanged(cast, s, w, t, r, k),
-                            seed=seed,
-                        )  # fmt: skip
-                for seed in range(3):
-                    yield _unit(
-                        "bias", f"subject × {times}", subject, space,
-                        lambda s=subject, w=way, t=times, k=seed: _offset(cast, s, w, t, k), seed=seed,
-                    )  # fmt: skip
+    for space in (SCORES, FITTED):
+        width = cast.features(cast.plan.subjects[0], _way_of(space)).shape[1]
+        for subject, times, seed in product(cast.plan.subjects, (1, 2), range(SEEDS)):
+            for rank in (1, 3, 10, width):
+                sets = partial(_exchanged, cast, subject, space, times, rank, seed)
+                yield _unit("bias", f"everybody × {times}, rank {rank}", subject, space, sets, seed=seed)
+            sets = partial(_offset, cast, subject, space, times, seed)
+            yield _unit("bias", f"subject × {times}", subject, space, sets, seed=seed)
 
 
 def size_of_bias(cast: Cast, way: Way | None) -> float:
@@ -264,48 +264,41 @@ def known(features: Float[np.ndarray, "T d"]) -> Float[np.ndarray, "_ d"]:
     return features[np.isfinite(features).all(1)]
 
 
-def _exchanged(
-    cast: Cast, subject: str, way: Way | None, times: float | int, rank: int, seed: int
-) -> tuple[np.ndarray, Features, ExpressionBank]:
-    size = times * size_of_bias(cast, way)
+def _exchanged(cast: Cast, subject: str, space: str, times: int, rank: int, seed: int) -> Sets:
+    """Everybody with a random mean: normal in `rank` dimensions, `times` as large as the people's own means are."""
+    way = _way_of(space)
     everybody = {name: cast.features(name, way) for name in cast.tracks}
     centred = {name: rows - np.nanmean(rows, axis=0) for name, rows in everybody.items()}
-    shifted = moved(centred, size, rank, seed)
+    shifted = moved(centred, times * size_of_bias(cast, way), rank, seed)
     drivers = {name: shifted[name][cast.tracks[name].free] for name in cast.drivers(subject, way)}
     people = {name: shifted[name] for name in names(cast.plan.people)}
-    return shifted[subject][~cast.tracks[subject].free], drivers, bank_of(people, tag_of(way))
+    return shifted[subject][~cast.tracks[subject].free], drivers, bank_of(people, space)
 
 
-def _offset(
-    cast: Cast, subject: str, way: Way | None, times: float | int, seed: int
-) -> tuple[np.ndarray, Features, ExpressionBank]:
+def _offset(cast: Cast, subject: str, space: str, times: int, seed: int) -> Sets:
+    """Only the subject moved, by a random offset in all dimensions."""
+    way = _way_of(space)
     own = cast.own(subject, way)
-    size = times * size_of_bias(cast, way)
-    return moved({subject: own}, size, own.shape[1], seed)[subject], cast.drivers(subject, way), cast.bank(way)
+    offset = moved({subject: own}, times * size_of_bias(cast, way), own.shape[1], seed)[subject]
+    return offset, cast.drivers(subject, way), cast.bank(way)
 
 
 def _sampling(cast: Cast) -> Iterator[Unit]:
     """Own sets of 5 to all frames of each sequence, 25 a second, and N of the sparse set from the dense frames."""
-    for subject in cast.plan.dense:
-        counts = np.unique(cast.dense[subject].sequence, return_counts=True)[1]
+    for subject, space in product(cast.plan.dense, (SCORES, FITTED)):
         for per in (5, 10, 20, 40, None):
-            for space, way in ((SCORES, None), (FITTED, Way(1, 0))):
-                yield _unit(
-                    "sampling", f"{per or 'all'} frames a sequence", subject, space,
-                    lambda s=subject, w=way, p=per: _sampled(cast, s, w, p),
-                )  # fmt: skip
-        for space, way in ((SCORES, None), (FITTED, Way(1, 0))):
-            n = 2 * (sum(min(10, count) for count in counts) // 2)
-            yield _unit(
-                "sampling", "N of 10 a sequence, from all frames", subject, space,
-                lambda s=subject, w=way: _sampled(cast, s, w, None), n,
-            )  # fmt: skip
+            sets = partial(_sampled, cast, subject, space, per)
+            yield _unit("sampling", f"{per or 'all'} frames a sequence", subject, space, sets)
+        counts = np.unique(cast.dense[subject].sequence, return_counts=True)[1]
+        n = int(np.minimum(counts, 10).sum()) // 2 * 2
+        sets = partial(_sampled, cast, subject, space, None)
+        yield _unit("sampling", "N of 10 a sequence, from all frames", subject, space, sets, n)
 
 
-def _sampled(cast: Cast, subject: str, way: Way | None, per: int | None) -> tuple[np.ndarray, Features, ExpressionBank]:
-    tracks = cast.dense[subject]
+def _sampled(cast: Cast, subject: str, space: str, per: int | None) -> Sets:
+    """The frontal camera's frames, `per` of each sequence, against frames of the same camera."""
+    tracks, way = cast.dense[subject], None if space == SCORES else ONE_VIEW
     features = tracks.expression if way is None else fitted(tracks, way)
     rows = [np.flatnonzero(tracks.sequence == name) for name in dict.fromkeys(tracks.sequence.tolist())]
     chosen = np.concatenate([part[evenly(len(part), per)] for part in rows])
-    bank = cast.shipped if way is None else cast.bank(way)
-    return features[chosen], cast.drivers(subject, way), bank
+    return features[chosen], cast.drivers(subject, way), cast.shipped if way is None else cast.bank(way)

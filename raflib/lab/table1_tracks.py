@@ -98,13 +98,12 @@ def tracks_of(person: str, moments: Moments, several_views: bool = True, progres
         progress: whether a bar is shown.
     """
     path = cache_root() / "table1" / f"{person}-{_key(person, moments, several_views)}.npz"
-    names = ("expression", "points", "landmarks")
-    stored = load_tracks(path, names)
+    stored = load_tracks(path, ("expression", "points", "landmarks"))
     if stored is None:
         stored = _track(person, moments, several_views, progress)
         save_tracks(path, **stored)
     sequence, frame = zip(*moments, strict=True)
-    return Tracks(person, *(stored[name] for name in names), np.array(sequence), np.array(frame))
+    return Tracks(person, **stored, sequence=np.array(sequence), frame=np.array(frame))
 
 
 def _track(person: str, moments: Moments, several_views: bool, progress: bool) -> dict[str, np.ndarray]:
@@ -120,9 +119,10 @@ def _track(person: str, moments: Moments, several_views: bool, progress: bool) -
             actions, angles = acted[name].actions[t], acted[name].angles[t]
             images = [studio.render(identity, actions, angles, camera)[0] for camera in cameras]
             seen = [tracker(image) for image in images]
-            if seen[front] is None:
+            found = seen[front]
+            if found is None:
                 continue
-            expression[row], points[row] = seen[front].expression, seen[front].points
+            expression[row], points[row] = found.expression, found.points
             sighting = track_views(images, cameras, _known(images, seen), front) if several_views else None
             if sighting is not None:
                 landmarks[row] = sighting.landmarks

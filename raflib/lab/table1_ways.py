@@ -46,7 +46,9 @@ class Way:
 
 CAPTURES = Way(4, 0)
 """How captures of the studio are fitted (`raflib.lab.spaces`)."""
-OTHERS = (CAPTURES, Way(1, 0), Way(1, 1))
+ONE_VIEW, SINGLE = Way(1, 0), Way(1, 1)
+"""How a video of one camera is fitted, and how single images are."""
+OTHERS = (CAPTURES, ONE_VIEW, SINGLE)
 """The ways in which the people of the bank and the drivers are fitted."""
 WAYS = tuple(Way(views, frames) for views in (4, 1) for frames in (0, 200, 20, 1))
 """The ways in which subjects are fitted."""
