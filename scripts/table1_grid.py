@@ -25,7 +25,6 @@ from raflib import report
 from raflib.errors import RafError
 from raflib.lab import table1_answer as answer
 from raflib.lab.table1_grid import REPEATS, TINY, Cast, Plan, units
-from raflib.lab.table1_tracks import tracks_of
 from raflib.openbank.filming import names
 from raflib.runs import atomic_write, runs_root
 from raflib.sources._studio_recipe import made_by
@@ -89,8 +88,6 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         cast = Cast(TINY if options.tiny else Plan())
         real = people_of(options.real, options.people) if options.real else None
-        for name, moments, several in tqdm(cast.plan.filmed, "filming", unit="person"):
-            tracks_of(name, moments(), several, progress=False)
         rows = measured(cast, options.out / f"rows_{key(cast)}.csv")
         if real is not None:
             studio = {name: cast.shipped.features[cast.shipped.subjects == name] for name in names(len(real))}

@@ -30,9 +30,9 @@ def sensitivity(sets: TrainingSets, components: Iterable[SupportsIndex] = COMPON
 
     The metrics are `mmd` (the root), `mmd2` (its square), `kl8`, `kl16`, … (by the number of components) and `b2t`.
     Returns columns `subject`, `n`, `metric`, `vanilla`, `raf`: means over the repeats. `raflib.coverage.table` has
-    intervals. Numbers of components beyond the width, or of n/2 and more, are left out: neighbours may repeat, so that
-    +RAF's set is sure of n/2 different vectors only. Raises RafError where the drivers' frames do not vary along as many
-    axes.
+    intervals. Numbers of components beyond the width, or of n/2 and more, are left out: neighbours may repeat, so
+    +RAF's set is sure of n/2 different vectors only. Raises RafError where the drivers' frames do not vary along as
+    many axes.
     """
     import pandas as pd
     from threadpoolctl import threadpool_limits

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -19,14 +19,16 @@ REAL_ROWS = 60
 """Frames of each person when real people are compared with the studio's."""
 DRIVERS = 12
 """Their drivers; the others are the bank."""
+SHOWN = {"mmd": True, "mmd2": False, "kl8": True, "kl30": False, "b2t": True}
+"""Metrics of the figure, and whether each has its usual definition."""
 
 
 def changes(rows: pd.DataFrame) -> pd.DataFrame:
     """The change by +RAF under each condition: the change of the averages over subjects, as in the paper.
 
     `rows` are those of `raflib.lab.table1_grid.units`. Seeds of a subject are averaged first. Returns columns
-    `experiment`, `condition`, `space`, `metric`, `subjects`, `n`, `vanilla`, `raf`, `change`, `low`, `high`. The 95 %
-    interval is for other subjects (`raflib.coverage.intervals.ratio`).
+    `experiment`, `condition`, `space`, `metric`, `subjects`, `n`, `people` (of the bank), `vanilla`, `raf`, `change`,
+    `low`, `high`. The 95 % interval is for other subjects (`raflib.coverage.intervals.ratio`).
     """
     keys = ["experiment", "condition", "space", "metric"]
     found = []
@@ -34,7 +36,7 @@ def changes(rows: pd.DataFrame) -> pd.DataFrame:
         subjects = part.groupby("subject")[["vanilla", "raf", "n"]].mean()
         change, low, high = ratio(subjects.vanilla.to_numpy(), subjects.raf.to_numpy())
         means = {"vanilla": subjects.vanilla.mean(), "raf": subjects.raf.mean()}
-        told = {"subjects": len(subjects), "n": round(subjects.n.mean()), **means}
+        told = {"subjects": len(subjects), "n": round(subjects.n.mean()), "people": part.people.max(), **means}
         found.append({**dict(zip(keys, key, strict=True)), **told, "change": change, "low": low, "high": high})
     return pd.DataFrame(found)
 
@@ -123,62 +125,60 @@ def of_people(people: Mapping[str, Float[np.ndarray, "_ d"]], who: str, seed: in
 
 
 def shown(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of `changes` that the figure shows: columns `group`, `label`, `metric`, `change`, `low`, `high`.
+    """The rows of `changes` that the figure shows, as `raflib.report.hypotheses_figure` takes them.
 
-    `metric` is "mmd", "kl" or "b2t", whatever its definition.
+    `metric` is "mmd", "kl" or "b2t". `usual` is False for MMD² and for KL with 30 components.
     """
     found = []
 
-    def add(group: str, label: str, chosen: pd.DataFrame, metrics: Sequence[str] = ("mmd", "kl8", "b2t")) -> None:
-        for metric in metrics:
+    def add(group: str, label: str, experiment: str, condition: str, space: str) -> None:
+        chosen = table[(table.experiment == experiment) & (table.condition == condition) & (table.space == space)]
+        for metric, usual in SHOWN.items():
             for row in chosen[chosen.metric == metric].itertuples():
-                told = {"group": group, "label": label, "metric": metric.rstrip("0123456789")}
+                told = {"group": group, "label": label, "metric": metric.rstrip("0123456789"), "usual": usual}
                 found.append({**told, "change": row.change, "low": row.low, "high": row.high})
 
-    def some(experiment: str, condition: str, space: str) -> pd.DataFrame:
-        return table[(table.experiment == experiment) & (table.condition == condition) & (table.space == space)]
+    def crossed(own: Way, others: Way, experiment: str = "crossing") -> tuple[str, str, str]:
+        return experiment, f"{own.label} | {others.label}", FITTED
 
     sizes = [name for name in table.condition[table.experiment == "definitions"].unique() if name.startswith("bank")]
     whole = max(sizes, key=lambda name: int(name.split()[2]))
-    alike = f"{CAPTURES.label} | {CAPTURES.label}"
+    few = int(table[table.experiment == "crossing"].people.max())
+    everybody = int(table[table.experiment == "people"].subjects.max())
     width = {space: _width(table, space) for space in (SCORES, FITTED)}
-    scores, model = "scores", "face model"
+    named = {SCORES: "scores", FITTED: "face model"}
     base = "as it is"
-    add(base, f"{scores}, {whole}", some("definitions", whole, SCORES))
-    add(base, f"{scores}, {whole}, 40 subjects", some("people", "the studio's people", SCORES))
-    add(base, f"{scores}, bank of 40 people", some("crossing", "MediaPipe's scores", SCORES))
-    add(base, f"{model}, bank of 40 people", some("crossing", alike, FITTED))
-    add(base, f"{model}, bank of 40 people, 40 subjects", some("crossing of people", alike, FITTED))
+    for space in (SCORES, FITTED):
+        add(base, f"{named[space]}, {whole}", "definitions", whole, space)
+        add(base, f"{named[space]}, {whole}, {everybody} subjects", "people", "the studio's people", space)
+    add(base, f"scores, bank of {few} people", "crossing", "MediaPipe's scores", SCORES)
+    add(base, f"face model, bank of {few} people", *crossed(CAPTURES, CAPTURES))
+    alike = crossed(CAPTURES, CAPTURES, "crossing of people")
+    add(base, f"face model, bank of {few} people, {everybody} subjects", *alike)
     group = "H1: fitted otherwise"
-    for own, others in ((CAPTURES, ONE_VIEW), (CAPTURES, SINGLE), (ONE_VIEW, SINGLE), (ONE_VIEW, CAPTURES)):
-        add(
-            group,
-            f"subject {own.label}; others {others.label}",
-            some("crossing", f"{own.label} | {others.label}", FITTED),
-        )
-    add(
-        group,
-        "subject 4 views, 20 frames; others all frames",
-        some("crossing", f"{Way(4, 20).label} | {CAPTURES.label}", FITTED),
-    )
-    add(group, "only the drivers fitted otherwise", some("drivers", f"{CAPTURES.label} | {SINGLE.label}", FITTED))
+    for own, others in ((ONE_VIEW, CAPTURES), (ONE_VIEW, SINGLE), (CAPTURES, ONE_VIEW), (CAPTURES, SINGLE)):
+        add(group, f"subject {own.label}; others {others.label}", *crossed(own, others))
+    add(group, f"the same, {everybody} subjects", *crossed(CAPTURES, SINGLE, "crossing of people"))
+    add(group, f"subject {Way(4, 20).label}; others {CAPTURES.label}", *crossed(Way(4, 20), CAPTURES))
+    add(group, f"only drivers {SINGLE.label}", *crossed(CAPTURES, SINGLE, "drivers"))
+    for times, how in ((1, "as far as people differ"), (2, "twice as far")):
+        add(group, f"scores, subject moved {how}", "bias", f"subject × {times}", SCORES)
+        add(group, f"face model, subject moved {how}", "bias", f"subject × {times}", FITTED)
     group = "H2: identity bias"
-    for space, name in ((SCORES, scores), (FITTED, model)):
-        for rank in (1, width[space]):
-            add(group, f"{name}, random offsets in {rank} dim.", some("bias", f"everybody × 1, rank {rank}", space))
-        add(group, f"{name}, twice, in {width[space]} dim.", some("bias", f"everybody × 2, rank {width[space]}", space))
-        add(group, f"{name}, only the subject moved", some("bias", "subject × 1", space))
+    for space in (SCORES, FITTED):
+        for rank in (1, 3, 10, width[space]):
+            label = f"{named[space]}, random offsets in {rank} dimension{'s' if rank > 1 else ''}"
+            add(group, label, "bias", f"everybody × 1, rank {rank}", space)
+        label = f"{named[space]}, twice as large, {width[space]} dimensions"
+        add(group, label, "bias", f"everybody × 2, rank {width[space]}", space)
     group = "H3: sampling"
-    for space, name in ((SCORES, scores), (FITTED, model)):
-        add(group, f"{name}, own set 10 a sequence", some("sampling", "10 frames a sequence", space))
-        add(group, f"{name}, own set 25 a second", some("sampling", "all frames a sequence", space))
-    group = "H4: definitions"
-    for space, name, condition in ((SCORES, scores, whole), (FITTED, model, alike)):
-        chosen = some("definitions" if space == SCORES else "crossing", condition, space)
-        add(group, f"{name}, MMD²; KL with 30 components", chosen, ("mmd2", "kl30"))
-    add(group, f"{scores}, bank of 10 people", some("definitions", "bank of 10 people", SCORES))
+    for space in (SCORES, FITTED):
+        for per, label in ((10, "10 frames a sequence"), ("all", "all frames, 25 a second")):
+            add(group, f"{named[space]}, {label}", "sampling", f"{per} frames a sequence", space)
+    group = "H4: definitions (and open circles)"
+    add(group, "scores, bank of 10 people", "definitions", "bank of 10 people", SCORES)
     for condition in table.condition[table.condition.str.startswith("N = ")].unique():
-        add(group, f"{scores}, {condition}", some("definitions", condition, SCORES))
+        add(group, f"scores, {condition}", "definitions", condition, SCORES)
     return pd.DataFrame(found)
 
 

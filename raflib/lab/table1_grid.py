@@ -21,6 +21,7 @@ from itertools import product
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
+from tqdm import tqdm
 
 from raflib.bank import ExpressionBank
 from raflib.capture import HELD_OUT
@@ -92,12 +93,17 @@ class Cast:
     @cached_property
     def tracks(self) -> dict[str, Tracks]:
         """Tracks by person."""
-        return {name: tracks_of(name, moments()) for name, moments, several in self.plan.filmed if several}
+        return self._filmed(True)
 
     @cached_property
     def dense(self) -> dict[str, Tracks]:
         """Tracks of all training frames of the frontal camera, by person."""
-        return {name: tracks_of(name, moments(), False) for name, moments, several in self.plan.filmed if not several}
+        return self._filmed(False)
+
+    def _filmed(self, several_views: bool) -> dict[str, Tracks]:
+        wanted = [(name, moments) for name, moments, several in self.plan.filmed if several == several_views]
+        told = tqdm(wanted, "tracks" if several_views else "tracks of all frames", unit="person")
+        return {name: tracks_of(name, moments(), several_views, progress=False) for name, moments in told}
 
     @cached_property
     def shipped(self) -> ExpressionBank:
