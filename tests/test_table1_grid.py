@@ -19,7 +19,7 @@ from raflib.studio import TRAIN_SEQUENCES
 from raflib.studio.rig import FRONTAL
 from raflib.tracking import Observation
 
-PLAN = grid.Plan(("422", "443"), ("E01", "E02"), 3, ("422",), 2, 8, 48)
+PLAN = grid.Plan(("422", "443"), ("E01", "E02"), 2, ("422",), 2, 8, 48)
 FEW = (CAPTURES, Way(4, 20), SINGLE)
 
 
@@ -43,15 +43,15 @@ def made_fit(tracks, way):
 
 @pytest.fixture(scope="module")
 def cast():
-    """Three people of a bank, two subjects and two others, whose features are made up."""
-    names = [*PLAN.subjects, *PLAN.externals, *(f"B{i:03d}" for i in range(1, 4))]
+    """Two people of a bank, two subjects and two others, whose features are made up."""
+    names = [*PLAN.subjects, *PLAN.externals, *(f"B{i:03d}" for i in range(1, 3))]
     sequences = [*TRAIN_SEQUENCES[:8], "FREE"]
     moments = [(name, t) for name in sequences for t in range(6)]
     draw = np.random.default_rng(0)
     people = np.repeat(names[4:], 60)
     bank = ExpressionBank(
-        draw.normal(size=(180, 52)), people, np.resize(sequences, 180), np.arange(180), grid.SCORES,
-        spaces={grid.FITTED: draw.normal(size=(180, 42))},
+        draw.normal(size=(120, 52)), people, np.resize(sequences, 120), np.arange(120), grid.SCORES,
+        spaces={grid.FITTED: draw.normal(size=(120, 42))},
     )  # fmt: skip
     cast = grid.Cast(PLAN, bank)
     cast.tracks = {name: made_tracks(name, moments, True) for name in names}
@@ -77,15 +77,15 @@ def rows(cast):
 def test_every_experiment_is_there_and_a_unit_is_the_table_of_its_sets(cast, rows):
     counts = rows[rows.metric == "b2t"].groupby("experiment").size()
     ways, others = len(FEW), len(OTHERS)
-    assert counts["crossing"] == 2 * (1 + ways * others) and counts["crossing of people"] == 3 * (1 + others**2)
-    assert counts["drivers"] == 4 and counts["people"] == 6 and counts["bias"] == 2 * 2 * 2 * 5
-    assert counts["sampling"] == 2 * 6 and counts["definitions"] == 2 * 2 * 3  # the bank has three people: one size
+    assert counts["crossing"] == 2 * (1 + ways * others) and counts["crossing of people"] == 2 * (1 + others**2)
+    assert counts["drivers"] == 4 and counts["people"] == 4 and counts["bias"] == 2 * 2 * 2 * 5
+    assert counts["sampling"] == 2 * 6 and counts["definitions"] == 2 * 2 * 3  # the bank has two people: one size
     told = rows[(rows.condition == f"{CAPTURES.label} | {ONE_VIEW.label}") & (rows.subject == "422")]
     told = told.set_index("metric")
     drivers = {name: made_fit(cast.tracks[name], ONE_VIEW)[-6:] for name in ("443", "E01", "E02")}
     own = made_fit(cast.tracks["422"], CAPTURES)[:-6]
     held = grid.bank_of({name: made_fit(cast.tracks[name], ONE_VIEW) for name in cast.shipped.people}, grid.FITTED)
-    assert len(held) == 3 * 53 and told.people["mmd"] == 3 and told.n["mmd"] == 46
+    assert len(held) == 2 * 53 and told.people["mmd"] == 2 and told.n["mmd"] == 46
     sets = coverage.training_sets(own, "422", drivers, held, repeats=1)
     expected = coverage.sensitivity(sets, (8,)).set_index("metric")
     np.testing.assert_allclose(told.vanilla, expected.vanilla[told.index])
@@ -113,9 +113,9 @@ def test_the_gap_and_the_bias_say_what_was_put_in(cast):
     assert gaps.gap["people", SINGLE.label] == pytest.approx(np.hypot(3, 0.1), rel=1e-4)
     assert (gaps.gap_over_spread - gaps.gap / gaps.spread).abs().max() < 0.05 and len(gaps) == len(WAYS) - 1 + 2
     draw = np.random.default_rng(0)
-    real = {f"real{i}": draw.normal(size=(80, 52)) + 3 * i * np.eye(52)[0] for i in range(3)}
+    real = {f"real{i}": draw.normal(size=(80, 52)) + 3 * i * np.eye(52)[0] for i in range(2)}
     bias = answer.bias(cast, real).set_index(["who", "fit"])
-    assert (bias.people == 3).all() and bias["rank"]["real people", "MediaPipe's scores"] < 1.7
+    assert (bias.people == 2).all() and bias["rank"]["real people", "MediaPipe's scores"] < 1.7
     assert bias.between["studio", ONE_VIEW.label] == pytest.approx(bias.between["studio", CAPTURES.label], rel=1e-5)
     assert (bias.leakage.dropna() > 0.5).all(), "offsets of half a deviation in 52 dimensions are told"
 
@@ -204,4 +204,4 @@ def test_the_frames_are_those_that_are_asked_for(monkeypatch):
     assert own[-1] == ("FREE", 29) and len(table1_tracks.even_moments("422", None, 0)) == 30 * len(TRAIN_SEQUENCES)
     few, more = (set(table1_tracks.random_moments("B001", count)) for count in (4, 9))
     assert len(few) == 4 and few < more, "further frames are added, as in the open bank"
-    assert len(grid.TINY.filmed) == 7 and [len(moments()) for _, moments, _ in grid.TINY.filmed][:1] == [48]
+    assert [len(moments()) for _, moments, _ in grid.TINY.filmed] == [2 * 22 + 12] * 2 + [12] * 4
