@@ -98,16 +98,21 @@ class DensityRuler:
         return float((log_density(x, x) - across).mean())
 
 
-def mmd(x: Float[np.ndarray, "N d"], y: Float[np.ndarray, "M d"], bandwidth: float | int | None = None) -> float:
+def mmd(
+    x: Float[np.ndarray, "N d"],
+    y: Float[np.ndarray, "M d"],
+    bandwidth: float | int | None = None,
+    squared: bool = False,
+) -> float:
     """Maximum mean discrepancy between two samples with an RBF kernel; 0 for equal samples (Appendix 0.A).
 
         MMD² = 1/N² Σᵢⱼ k(xᵢ,xⱼ) + 1/M² Σᵢⱼ k(yᵢ,yⱼ) − 2/(NM) Σᵢⱼ k(xᵢ,yⱼ),   k(a,b) = exp(−‖a−b‖² / (2h²))
 
-    and √MMD² is returned. The sums run over all pairs, each point with itself included. This biased V-statistic is
-    never negative and 0 for equal samples. (Leaving out i = j is unbiased for independent points only, and frames of
-    a video are not independent.) `bandwidth` h is in the features' own unit. By default it is the median distance
-    between two different points of the pooled sample (exact). To compare several training sets against one target, give
-    them all the same bandwidth, as `table` does.
+    and √MMD² is returned, or MMD² if `squared` (the paper does not say which). The sums run over all pairs, each point
+    with itself included. This biased V-statistic is never negative and 0 for equal samples. (Leaving out i = j is
+    unbiased for independent points only, and frames of a video are not independent.) `bandwidth` h is in the features'
+    own unit. By default it is the median distance between two different points of the pooled sample (exact). To compare
+    several training sets against one target, give them all the same bandwidth, as `table` does.
 
     Kernels are computed in float32 where that gives the result to 1e-6, which is measured on 512 random frames of
     either sample, and otherwise in float64. Raises RafError for other shapes, NaN, and a bandwidth that is not
@@ -121,8 +126,9 @@ def mmd(x: Float[np.ndarray, "N d"], y: Float[np.ndarray, "M d"], bandwidth: flo
         raise RafError(
             f"mmd: bandwidth is {ruler.bandwidth}, the samples are {wide:.0g} times as wide; give a larger one"
         )
-    squared = _single_mmd(ruler, x) if wide < NARROW else None
-    return _root(ruler.squared(x) if squared is None else squared)
+    found = _single_mmd(ruler, x) if wide < NARROW else None
+    found = ruler.squared(x) if found is None else found
+    return max(found, 0.0) if squared else _root(found)
 
 
 def _single_mmd(ruler: KernelRuler, x: Float[np.ndarray, "N d"]) -> float | None:
@@ -167,12 +173,16 @@ def b2t(train: Float[np.ndarray, "N d"], target: Float[np.ndarray, "M d"]) -> fl
 
 
 def measures(
-    pool: Float[np.ndarray, "P d"], target: Float[np.ndarray, "M d"], components: SupportsIndex = 8
+    pool: Float[np.ndarray, "P d"],
+    target: Float[np.ndarray, "M d"],
+    components: SupportsIndex = 8,
+    squared: bool = False,
 ) -> Callable[[Int[np.ndarray, " N"] | Bool[np.ndarray, " P"]], tuple[float, float, float]]:
     """A function that gives (mmd, kl, b2t) of the training set `pool[rows]` for any `rows`.
 
     All sets share the target's rulers: MMD's bandwidth is the target's median distance, KL's PCA is the target's. What
-    depends on a single row of the pool is computed once. Kernels are computed in float64.
+    depends on a single row of the pool is computed once. Kernels are computed in float64. `components` are those of
+    `kl`; with `squared`, mmd is MMD².
     """
     pool, target = samples(pool, target)
     kernel, density = KernelRuler.fit(target), DensityRuler.fit(target, components)
@@ -180,7 +190,8 @@ def measures(
     similarity, log_target = kernel.across(scaled), density.across(flat)
 
     def measure(rows: Int[np.ndarray, " N"] | Bool[np.ndarray, " P"]) -> tuple[float, float, float]:
-        discrepancy = _root(kernel.squared(scaled[rows], similarity[rows]))
+        found = kernel.squared(scaled[rows], similarity[rows])
+        discrepancy = max(found, 0.0) if squared else _root(found)
         return discrepancy, density.divergence(flat[rows], log_target[rows]), b2t(pool[rows], target)
 
     return measure

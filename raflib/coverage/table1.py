@@ -113,8 +113,11 @@ def training_sets(
     return TrainingSets(subject, np.concatenate([own, neighbours]), vanilla, raf, drivers, leaked)
 
 
-def table(sets: TrainingSets) -> pandas.DataFrame:
+def table(sets: TrainingSets, components: SupportsIndex = 8, squared: bool = False) -> pandas.DataFrame:
     """One subject's row of Table 1 in long form, with the columns `COLUMNS`.
+
+    `components` are the PCA components of KL; with `squared`, MMD² stands in place of its root. The paper leaves both
+    open, as well as the n of `training_sets`.
 
     MMD's bandwidth is the target's median distance and KL's PCA the target's, so both methods share their rulers.
 
@@ -133,7 +136,7 @@ def table(sets: TrainingSets) -> pandas.DataFrame:
     """
     import pandas
 
-    values = _measured(sets)
+    values = _measured(sets, components, squared)
     vanilla, raf = (_estimate(values[:, m].mean(1), values[0, m]) for m in range(2))
     means = values.mean(2)  # [S,2,K]
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -148,7 +151,7 @@ def table(sets: TrainingSets) -> pandas.DataFrame:
     return pandas.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _measured(sets: TrainingSets) -> Float[np.ndarray, "S 2 R K"]:
+def _measured(sets: TrainingSets, components: SupportsIndex, squared: bool) -> Float[np.ndarray, "S 2 R K"]:
     """The K metrics of Vanilla's and +RAF's set of each of R repeats, against S sets of drivers.
 
     The first set holds all D drivers. Where there are several, D more follow, each without one of them.
@@ -161,7 +164,7 @@ def _measured(sets: TrainingSets) -> Float[np.ndarray, "S 2 R K"]:
     values = np.empty((len(driver_sets), 2, len(sets.vanilla), len(METRICS)))
     with threadpool_limits(1):  # blocks of pairs are too small to share: threads would wait for each other
         for s, drivers in enumerate(tqdm(driver_sets, desc=f"coverage of {sets.subject}", unit="driver", delay=10)):
-            measure = measures(sets.pool, np.concatenate(drivers))
+            measure = measures(sets.pool, np.concatenate(drivers), components, squared)
             values[s] = [[measure(rows) for rows in repeats] for repeats in (sets.vanilla, sets.raf)]
     return values
 

@@ -11,6 +11,7 @@ from raflib.report.coverage_figures import (
 from raflib.report.error_budget_figure import error_budget_figure
 from raflib.report.figures import differences_figure, joined, manifest, strip, training_curves
 from raflib.report.gallery import gallery, nearest
+from raflib.report.hypotheses_figure import hypotheses_figure
 from raflib.report.page import pca_page
 from raflib.report.paper_table1 import PAPER, PAPER_ROW, table1, table1_text
 from raflib.report.picking import different, moments, seconds, views
@@ -39,6 +40,7 @@ __all__ = [
     "error_budget_figure",
     "evenly",
     "gallery",
+    "hypotheses_figure",
     "joined",
     "manifest",
     "moments",
