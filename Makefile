@@ -66,7 +66,7 @@ train: $(STAMP)  ## train one avatar with notebook 04, e.g. make train SUBJECT=4
 beyond: $(STAMP)  ## run notebook 09 and train its avatars: every sampler, every driving map (hours; BEYOND_ARGS)
 	$(PY) scripts/beyond.py --subject $(SUBJECT) --profile $(PROFILE) --cores $(THREADS) $(BEYOND_ARGS)
 
-paper: $(STAMP)  ## train and evaluate every avatar of the paper's tables: 5 subjects, 9 methods, 3 seeds (days; PAPER_ARGS)
+paper: $(STAMP)  ## train and evaluate every avatar of the paper's tables: 5 subjects, 11 methods, 3 seeds (days; PAPER_ARGS)
 	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 \
 		$(PY) scripts/paper.py --source $(SOURCE) --profile $(PROFILE) $(PAPER_ARGS)
 

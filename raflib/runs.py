@@ -62,6 +62,12 @@ def runs_root() -> Path:
     return Path(named).resolve() if named else project_root() / "runs"
 
 
+def weights_root() -> Path:
+    """Weights of other projects that the user brings (environment variable RAF_WEIGHTS, default data/weights)."""
+    named = os.environ.get("RAF_WEIGHTS")
+    return Path(named).resolve() if named else data_root() / "weights"
+
+
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
     """A temporary path beside `path` that takes its name when the block ends well and vanishes when it does not.

@@ -33,8 +33,11 @@ METHODS: dict[str, dict[str, str]] = {
     "raf-half1": {"method": "raf", "bank": "half1"},
     "raf-half2": {"method": "raf", "bank": "half2"},
     "raf-aligned": {"method": "raf_aligned"},
+    "raf-open42": {"method": "raf", "search": "open42"},
+    "oracle": {"method": "raf_oracle"},
 }
-"""Parameters of each compared method: those of the paper's tables 2 and 3, matched noise and the aligned RAF."""
+"""Parameters of each compared method: those of the paper's tables 2 and 3; noise as strong as RAF's steps, RAF on
+aligned features, RAF that searches in the face model's space, and (studio only) among true actions."""
 
 Cells = list[list[Step]]
 
@@ -64,7 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--root", default="", help="folder of the captures, for other sources")
     parser.add_argument("--profile", default="demo", choices=PROFILES)
     parser.add_argument("--subjects", nargs="+", default=list(BENCHMARK))
-    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS, help="default all")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--cluster", default=LOCAL, help="local, slurm, or the address of a Dask scheduler")
     parser.add_argument("--workers", type=int, default=None, help="avatars at once (default: one for each core or GPU)")

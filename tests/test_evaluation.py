@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 from scipy.spatial.transform import Rotation
 
 import raflib
@@ -31,8 +32,10 @@ from raflib.evaluation import (
     rotation_distance,
     ssim,
 )
+from raflib.evaluation.calibrate import neutral_frame
 from raflib.evaluation.metrics.base import Target
 from raflib.evaluation.options import pick_frames
+from raflib.evaluation.scoring import image_name
 from raflib.geometry import Camera
 from raflib.images import face_box
 from raflib.lab.protocol import unseen_drivers
@@ -288,6 +291,31 @@ def test_no_tracker_is_asked_for_picture_metrics(target):
     assert len(table) == 4 and not [name for name in table if name.startswith("rendered/")]
     quick(FakeRun(), target, tracker=eyes, frames=2)
     assert eyes.calls == 2 * 3  # the true image once, the render once a condition
+    quick(FakeRun(), target, tracker=eyes, frames=2, conditions=["truth"])
+    assert eyes.calls == 2 * 4  # the true image as a render has the same face
+
+
+def test_scored_images_are_written_for_other_programs(target, tmp_path):
+    drivers = [capture("E01", 1)]
+    given = {"drivers": drivers, "truth": fake_truth, "frames": 2, "metrics": [], "images": tmp_path / "seen"}
+    rows = quick(FakeRun(sigma=0.0), target, protocol="cross", **given)
+    first = rows.iloc[0].to_dict()  # the head of the second frame is lost, so it has no images
+    kinds = ("avatar", "control", "driver", "truth")
+    assert {path.name for path in (tmp_path / "seen").iterdir()} == {image_name(first, kind) for kind in kinds}
+    images = {kind: np.asarray(Image.open(tmp_path / "seen" / image_name(first, kind))) for kind in kinds}
+    assert np.array_equal(images["avatar"], images["truth"]) and not np.array_equal(images["control"], images["truth"])
+
+
+def test_metrics_with_weights_are_measured_where_the_weights_are(target, monkeypatch):
+    loaded = []
+    for name, line in (("here", None), ("away", "the file is missing; get it")):
+        network = SimpleNamespace(name=name, missing=lambda line=line: line, load=lambda name=name: loaded.append(name))
+        metric = Metric(f"mine/{name}", "lower", "", lambda *_: 1.0, regressor=network)
+        monkeypatch.setitem(REGISTRY, metric.tag, metric)
+    table = quick(FakeRun(), target, frames=1)
+    assert "mine/here" in table and "mine/away" not in table and loaded == ["here"]
+    with pytest.raises(RafError, match=r"metric mine/away: the file is missing; get it"):
+        quick(FakeRun(), target, frames=1, metrics=["mine/away"])
 
 
 def test_own_metric_and_resized_pictures(target):
@@ -352,6 +380,20 @@ def test_cross_driving_against_a_truth(target):
     assert means.loc["truth", "aed/arkit52/l1/truth"] == 0
     assert means.loc["avatar", "psnr/face"] > means.loc["control", "psnr/face"]
     assert means.loc["avatar", "aed/arkit52/l1"] < means.loc["control", "aed/arkit52/l1"]
+
+
+def test_the_head_pose_of_cross_driving_is_the_truth_s_or_the_driver_s(target):
+    run, driver = FakeRun(), capture("E01", 1)
+    given = {"protocol": "cross", "drivers": [driver], "truth": fake_truth, "metrics": ["psnr/face"]}
+    oracle = quick(run, target, **given)
+    assert set(oracle.head_pose) == {"truth"} and all(pose[3] == 0.5 for pose in run.poses)
+    run.poses = []
+    moved = quick(run, target, head_pose="driver", **given)
+    expected, _ = transfer_pose(driver, target, np.flatnonzero(driver.free)[:-1])
+    assert set(moved.head_pose) == {"driver"} and np.allclose(run.poses[:8], expected[:8], atol=1e-6)
+    assert moved["psnr/face"].isna().tolist() == oracle["psnr/face"].isna().tolist()  # the lost frame stays lost
+    assert set(quick(run, target, **given | {"truth": False, "metrics": []}).head_pose) == {"driver"}
+    assert set(quick(run, target, metrics=["psnr/face"], frames=1).head_pose) == {"own"}
 
 
 def test_the_public_form_takes_protocol_drivers_and_metrics(target):
@@ -504,6 +546,11 @@ def test_calibration_brackets_every_metric(target):
     assert table.identical[tags].tolist() == pytest.approx([np.inf, 1, 0, 0, 0])
     assert table.shuffled["psnr/face"] < 30 and table.shuffled["ssim/face"] < 1
     assert table.shuffled["lpips/stlpips-alex/face"] > 0 and table.shuffled["aed/arkit52/l1"] > 0.001
+    still = neutral_frame(target)
+    rest = neutral(target.expression[target.train], REST)
+    assert np.linalg.norm(target.expression[still] - rest) < 1e-6 and target.train[still]  # one frame is its own mean
+    expected = np.abs(target.expression[frames] - target.expression[still]).mean()
+    assert table.neutral["aed/arkit52/l1"] == pytest.approx(expected, abs=1e-6)
     assert (table.pairs == len(frames)).all() and (table.undetected == 0).all()
     with pytest.raises(RafError, match="at least two"):
         calibrate(target, [1], frames[:1], tags, tracker=Eyes())
@@ -548,6 +595,7 @@ def test_most_frontal_cameras_come_first(target):
         ({"cameras": [1, 4]}, "camera 4 of capture 422, which has 0 to 3"),
         ({"truth": "always"}, "truth is 'always'"),
         ({"drive": "fast"}, "drive is 'fast'"),
+        ({"head_pose": "mine"}, "head pose 'mine'; choose one of truth, driver"),
         ({"capture": None}, "pass the capture of subject 422"),
         ({"capture": capture("443", 0)}, "subject 422 but the capture of 443"),
         ({"protocol": "cross", "drivers": [capture("422", 1)]}, "its own driver"),

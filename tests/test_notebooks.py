@@ -148,7 +148,7 @@ AVATAR = (
     "budget.json",
     "head.ply",
 )
-SCORES = ("rows.csv", "table.md", "correlations.csv")
+SCORES = ("rows.csv", "scale.csv", "table.md", "correlations.csv")
 FOLDER_OF_PEOPLE = {"source": "nersemble", "root": "{clone}/benchmark", "subject": "404"}
 """Captures from a folder in the layout of the monocular benchmark."""
 AVATAR_THERE = {**FOLDER_OF_PEOPLE, "threads": 1}
@@ -394,10 +394,19 @@ def test_tables_are_rendered(key, executed):
 def test_the_tables_say_what_they_should(executed):
     executed("06_tables")
     text = (runs_root() / "06_tables_422_tiny_0" / "table2.txt").read_text()
-    for word in ("vanilla", "raf", "control", "psnr/face", "cross-driving", "held-out FREE"):
+    for word in (
+        "vanilla",
+        "raf",
+        "control",
+        "| – | truth |",
+        "psnr/face",
+        "cross-driving",
+        "held-out FREE",
+        "neutral",
+    ):
         assert word in text
     rows = pd.read_csv(runs_root() / "05_evaluate_422_raf_tiny_0" / "rows.csv", dtype={"subject": str, "driver": str})
-    assert set(rows.condition) == {"avatar", "control"}
+    assert set(rows.condition) == {"avatar", "control", "truth"}
     assert set(rows[rows.part == "cross-driving"].driver).isdisjoint({"422"})
     assert np.isfinite(rows["psnr/face"]).any()
 

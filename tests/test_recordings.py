@@ -298,6 +298,21 @@ def test_a_sampler_searches_where_the_parameter_says(studio):
         assert Recordings.of(NOTEBOOKS["04_train"](search="open42", method=method)).search == ""
 
 
+def test_the_oracle_searches_the_studios_true_actions(two_spaces, tmp_path, monkeypatch):
+    monkeypatch.setenv("RAF_CACHE", str(tmp_path / "cache"))
+    given = NOTEBOOKS["04_train"](method="raf_oracle")
+    made = Recordings.of(given)
+    assert made.search == "true52"
+    bank = made.open_bank("422")
+    assert bank.spaces["true52"].shape == (12, 52) and len(list((tmp_path / "cache" / "banks").iterdir())) == 1
+    monkeypatch.setattr(recordings, "with_true_actions", None)  # they are looked up once
+    np.testing.assert_array_equal(made.open_bank("422").spaces["true52"], bank.spaces["true52"])
+    check_sampler(sampler_of("raf_oracle", given, bank), made, "422")
+    monkeypatch.setattr(recordings, "open_capture", lambda source, name, profile, root: ball_capture(name, size=64))
+    with pytest.raises(RafError, match="has no truth; only the studio knows"):
+        made.open("422")
+
+
 def test_table_1s_sets_hold_the_neighbours_of_the_search(studio, two_spaces):
     capture, targets = studio.open("422"), {"443": ball_capture("443", seed=5).expression[:6]}
     plain, other = (sets_of(RAF(two_spaces, top_k=2, search=tag), capture, targets, 3) for tag in ("", "open42"))

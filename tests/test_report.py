@@ -100,10 +100,74 @@ def test_markdown_has_arrows_intervals_and_one_best():
 def test_truth_rows_do_not_compete_and_infinity_is_shown():
     data = rows(frames=20)
     truth = data[data.method == "vanilla"].assign(condition="truth")
-    truth["psnr/face"] = np.inf
+    truth["psnr/face"], truth["aed/arkit52/l1"] = np.inf, 0.0
     text = report.to_markdown(report.table(pd.concat([data, truth])))
     line = next(line for line in text.splitlines() if "truth" in line)
     assert "∞" in line and "**" not in line and text.count("**") == 4
+
+
+def with_truth(data, **values):
+    """Rows of two methods and a control, and the true image scored once for each method, with `values`."""
+    truth = data[data.condition == "avatar"].assign(condition="truth", **values)
+    return pd.concat([data, truth], ignore_index=True)
+
+
+def test_a_column_that_does_not_score_the_truth_best_is_grey_and_never_bold():
+    means = report.table(rows(frames=40))["aed/arkit52/l1", "mean"]
+    between = (means["raf", "avatar"] + means["vanilla", "avatar"]) / 2  # better than one method is not enough
+    data = with_truth(rows(frames=40), **{"psnr/face": np.inf, "aed/arkit52/l1": between})
+    once = report.one_truth(data)
+    assert (once.condition == "truth").sum() == 80 and set(once[once.condition == "truth"].method) == {"–"}
+    summary = report.table(once)
+    assert report.unranked(summary).to_dict("list") == {"psnr/face": [False] * 4, "aed/arkit52/l1": [True] * 4}
+    text = report.to_markdown(summary)
+    for line in text.splitlines()[2:6]:
+        psnr_cell, aed_cell = (cell.strip() for cell in line.split("|")[3:5])
+        assert aed_cell.endswith(report.MARK) and "**" not in aed_cell and report.MARK not in psnr_cell
+    assert text.count("**") == 2 and "cannot rank methods" in text and "<span" not in text
+    assert report.to_markdown(summary, colour=True).count("<span style='color:#999999'>") == 4
+    nearer = report.table(report.one_truth(with_truth(rows(frames=40), **{"psnr/face": 99.0, "aed/arkit52/l1": 0.01})))
+    assert not report.unranked(nearer).any(axis=None) and report.MARK not in report.to_markdown(nearer)
+
+
+def test_columns_are_judged_within_their_part_of_the_table():
+    data = rows(frames=20)
+    parts = [
+        with_truth(data, **{"psnr/face": np.inf, "aed/arkit52/l1": value}).assign(part=part)
+        for part, value in (("FREE", 0.0), ("cross-driving", 1.0), ("unseen", np.nan))
+    ]
+    parts.append(data.assign(part="without truth"))
+    summary = report.table(pd.concat(parts), by=("part", "condition"))
+    found = report.unranked(summary).set_index(summary.index)["aed/arkit52/l1"].groupby("part", sort=False).agg(list)
+    assert found.to_dict() == {
+        "FREE": [False] * 3, "cross-driving": [True] * 3, "unseen": [True] * 3, "without truth": [False] * 2
+    }  # fmt: skip
+
+
+def test_paired_differences_leave_the_truth_out_and_tell_what_cannot_rank():
+    data = rows(frames=60)
+    plain = report.compare(data, "vanilla")
+    compared = report.compare(with_truth(data, **{"psnr/face": np.inf, "aed/arkit52/l1": 1.0}), "vanilla")
+    pd.testing.assert_frame_equal(compared, plain)
+    assert compared.attrs["unranked"] == ["aed/arkit52/l1"] and plain.attrs["unranked"] == []
+    text = report.to_markdown(compared)
+    assert text.splitlines()[2].count(report.MARK) == 1 and report.MARK not in report.to_markdown(plain)
+    sure, grey = (
+        colour_count(report.differences_figure({"x": table}, "aed/arkit52/l1"), "raf") for table in (plain, compared)
+    )
+    assert 0 < grey < sure  # the legend keeps the colour
+
+
+def test_the_scale_of_metrics_is_one_sentence():
+    scale = pd.DataFrame(
+        {"metric": ["psnr/face", "aed/arkit52/l1"], "identical": [np.inf, 0.0], "shuffled": [22.0, 0.08],
+         "neutral": [24.5, np.nan], "pairs": 3}
+    )  # fmt: skip
+    text = report.scale_note(scale)
+    assert (
+        "(identical / shuffled / neutral pair): psnr/face ∞ / 22.000 / 24.500; aed/arkit52/l1 0.000 / 0.080 / –."
+        in text
+    )
 
 
 def test_one_block_has_no_interval_and_missing_columns_are_named():

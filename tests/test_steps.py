@@ -100,6 +100,14 @@ def test_evaluations_follow_the_training_that_they_read(project):
     assert run(project, *everything) == [EVALUATE.name]
 
 
+def test_new_weights_are_measured_without_another_training(project, monkeypatch):
+    monkeypatch.setenv("RAF_WEIGHTS", str(project.root / "weights"))
+    assert run(project, TRAIN, EVALUATE) == [TRAIN.name, EVALUATE.name]
+    (project.root / "weights").mkdir()
+    (project.root / "weights" / "deca_model.tar").write_text("weights")
+    assert run(project, TRAIN, EVALUATE) == [EVALUATE.name] and run(project, TRAIN, EVALUATE) == []
+
+
 def test_profiles_have_copies_of_their_own(project):
     other = Step("04_train", {**TRAIN.parameters, "profile": "demo"}, "raf")
     run(project, TRAIN)

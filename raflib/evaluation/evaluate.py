@@ -4,7 +4,7 @@
   images.
 * **cross**: it is driven by the FREE sequences of other people. Expression and pose are compared with the *driver's*
   frame. Where the source owns the performance there is a truth too, the target performing the driver's exact expression
-  (`raflib.capture.Truth.perform`). Image and landmark metrics and `aed/…/truth` are measured against that.
+  (`raflib.capture.Truth.perform`). Image and landmark metrics and `…/truth` are measured against that.
 
 Every evaluation also renders the **control**: the same avatar, pose and camera with the expression held at its training
 mean. A method that does not beat the control has learned nothing about expression.
@@ -21,7 +21,7 @@ from tqdm import tqdm
 from raflib.bank.leaks import refuse_leaks
 from raflib.capture import Capture, most_frontal
 from raflib.errors import RafError
-from raflib.evaluation.metrics.base import REGISTRY, Metric, Tracker, resolve
+from raflib.evaluation.metrics.base import Metric, Tracker, measurable_here
 from raflib.evaluation.metrics.mediapipe import tracking
 from raflib.evaluation.options import EvaluateOptions
 from raflib.evaluation.scenes import cross_scene, self_scene
@@ -47,21 +47,21 @@ def evaluate(
         protocol: "self" or "cross".
         capture: the target person's own recording (both protocols need it).
         drivers: captures of other people, for "cross".
-        metrics: tags or `Metric` objects. By default all registered metrics that the protocol can measure, without the
-            slow ones.
+        metrics: tags or `Metric` objects. By default all registered metrics that the protocol can measure and whose
+            weights are here, without the slow ones.
         options: frames, cameras, conditions and everything else that has a default.
         tracker: a `FaceTracker`. By default one is started when a metric needs it.
         progress: show a progress bar for each driver.
 
-    Returns a table with `subject, method, seed, drive, condition, protocol, driver, sequence, frame, camera`, then
-    `detected` (a face was found in the render) and `reference_detected` (a face was found in every image it is compared
-    with), the metrics, and `rendered/<action>` and `target/<action>` scores for `correlations`. Metrics of a frame
-    without a detected face are NaN. Raises RafError for captures of another person or feature space, unknown metrics,
-    an avatar whose training has not ended, or nothing to evaluate.
+    Returns a table with the columns `raflib.evaluation.KEYS`, then `detected` (a face was found in the render) and
+    `reference_detected` (a face was found in every image it is compared with), the metrics, and `rendered/<action>` and
+    `target/<action>` scores for `correlations`. Metrics of a frame without a detected face are NaN. Raises RafError for
+    captures of another person or feature space, unknown metrics, an avatar whose training has not ended,
+    or nothing to evaluate.
     """
     drivers = list(drivers)
     capture = _checked(run, protocol, capture, drivers, options)
-    wanted = list(REGISTRY.values()) if metrics is None else resolve(metrics)
+    wanted = measurable_here(metrics)
     cameras = _cameras(capture, protocol, options.cameras)
     label = {"subject": run.subject, "method": run.method, "seed": run.config.seed, "drive": options.driving_map.name}
     label["protocol"] = protocol
@@ -78,7 +78,7 @@ def evaluate(
             with tqdm(total=len(places), desc=title, disable=not progress, leave=False) as bar:
                 for start in range(0, len(places), options.batch):
                     part = places[start : start + options.batch]
-                    rows += score(run, scene, part, chosen, options.conditions, track, label)
+                    rows += score(run, scene, part, chosen, options.conditions, track, label, options.images)
                     bar.update(len(part))
     table = pd.DataFrame(rows)
     order = [*KEYS, "detected", "reference_detected"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -15,6 +16,7 @@ FrameChoice = int | Sequence[int] | np.ndarray | None
 """Which frames are evaluated: all (None), that many evenly spaced ones, or these rows of a capture."""
 SPLITS = ("free", "train")
 CONDITIONS = ("avatar", "control", "truth")
+HEAD_POSES = ("truth", "driver")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -33,8 +35,13 @@ class EvaluateOptions:
             perfect avatar would get from the tracker's metrics.
         truth: true images of cross-driving. "auto" uses them where both captures own a truth, True requires them, False
             leaves them out, and a function like `raflib.capture.Truth.perform` makes them.
+        head_pose: head pose of cross-driving. "truth" is the pose found on the true images, where there are some: no
+            method could know it. "driver" is the driver's head motion (`raflib.driving.transfer_pose`), as it is known
+            in use. Without true images both are the driver's.
         size: width in pixels at which images are rendered and compared (at least 1); None for the capture's own.
         batch: images rendered at once (at least 1); changes memory and speed, not the scores.
+        images: a folder into which all scored images are written as PNG, for programs outside of this project
+            (`raflib.evaluation.metrics.coefficients`); None writes none.
         allow_leak: evaluate even if the run's bank holds frames of the subject or of a driver (`raflib.bank.leaks`).
     """
 
@@ -44,8 +51,10 @@ class EvaluateOptions:
     drive: str | DrivingMap = "direct"
     conditions: Sequence[str] = ("avatar", "control")
     truth: str | bool | Callable[..., Performed] = "auto"
+    head_pose: str = "truth"
     size: int | None = None
     batch: int = 8
+    images: str | Path | None = None
     allow_leak: bool = False
 
     def __post_init__(self) -> None:
@@ -55,6 +64,8 @@ class EvaluateOptions:
             raise RafError(f"evaluate: conditions {self.conditions!r} must be a list of {', '.join(CONDITIONS)}")
         if isinstance(self.truth, str) and self.truth != "auto":
             raise RafError(f"evaluate: truth is {self.truth!r}; choose 'auto', True, False or a function")
+        if self.head_pose not in HEAD_POSES:
+            raise RafError(f"evaluate: head pose {self.head_pose!r}; choose one of {', '.join(HEAD_POSES)}")
         if isinstance(self.drive, str):
             drive_from_name(self.drive)
         if self.frames is not None and np.ndim(self.frames):

@@ -34,6 +34,7 @@ class Scene:
         truth: the true images; None where there are none.
         landmarks: [F,L,3] world landmarks of the true images (metres); None without a truth.
         driver_image: the driver's images; in self-driving the true ones.
+        head_pose: where `pose` comes from: "own" images, the "truth" of cross-driving, or the "driver".
     """
 
     driver: str
@@ -46,6 +47,7 @@ class Scene:
     truth: TrueImage | None
     landmarks: Float[np.ndarray, "F L 3"] | None
     driver_image: TrueImage
+    head_pose: str = "own"
 
 
 def self_scene(capture: Capture, cameras: Sequence[int], options: EvaluateOptions) -> Scene:
@@ -99,6 +101,10 @@ def cross_scene(
         pose, scale = transfer_pose(driver, target, rows)
     else:
         pose, scale, landmarks = performed.pose, performed.scale, performed.landmarks
+        if options.head_pose == "driver":
+            transferred, scale = transfer_pose(driver, target, rows)
+            # A frame whose face was lost on the true images has no crop either, so it stays without a pose.
+            pose = np.where(np.isfinite(pose), transferred, np.float32(np.nan))
 
         def truth(i: int, c: int) -> UInt8[np.ndarray, "H W 3"]:
             return performed.images[i, c]
@@ -106,7 +112,8 @@ def cross_scene(
     where = driver.sequence[rows], driver.frame[rows]
     own = target.expression[target.train]
     given = options.driving_map(driver.expression[rows], driver.expression[driver.free], own)
-    return Scene(driver.subject, *where, given, pose, scale, chosen, truth, landmarks, driver_image)
+    origin = "driver" if truth is None else options.head_pose
+    return Scene(driver.subject, *where, given, pose, scale, chosen, truth, landmarks, driver_image, origin)
 
 
 def _performed(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
+from PIL import Image
 
 from raflib.capture import Capture
 from raflib.errors import RafError
@@ -15,8 +17,11 @@ from raflib.evaluation.metrics.mediapipe import ACTIONS, observe
 from raflib.evaluation.scenes import Scene
 from raflib.geometry import Camera
 from raflib.images import face_box
+from raflib.runs import atomic_write
 
-KEYS = ("subject", "method", "seed", "drive", "condition", "protocol", "driver", "sequence", "frame", "camera")
+KEYS = (
+    "subject", "method", "seed", "drive", "head_pose", "condition", "protocol", "driver", "sequence", "frame", "camera",
+)  # fmt: skip
 """Columns that tell result rows apart; no two rows have the same values in all of them."""
 
 
@@ -75,19 +80,26 @@ def score(
     conditions: Sequence[str],
     tracker: Tracker | None,
     label: Mapping[str, object],
+    folder: str | Path | None = None,
 ) -> list[dict[str, object]]:
-    """Result rows of a batch of a scene's (frame, camera) `places`, in all conditions; `label` begins each row."""
+    """Result rows of a batch of a scene's (frame, camera) `places`, in all conditions; `label` begins each row.
+
+    All images are written into `folder`, where one is given.
+    """
     usable = [(i, c) for i, c in places if np.isfinite(scene.pose[i]).all()]
     rendered = _rendered(run, scene, usable, conditions)
     rows = []
     for i, c in places:
         where = {
+            "head_pose": scene.head_pose,
             "driver": scene.driver,
             "sequence": str(scene.sequence[i]),
             "frame": int(scene.frame[i]),
             "camera": scene.cameras[c].name,
         }
         target = _target(scene, i, c, tracker) if (i, c) in usable else None
+        if folder is not None and target is not None:
+            _write(Path(folder), where, {"truth": target.image, "driver": target.driver_image})
         for condition in conditions:
             row = {**label, **where, "condition": condition}
             if target is None:
@@ -97,8 +109,24 @@ def score(
                 image = target.image if condition == "truth" else rendered[condition, i, c]
                 assert image is not None  # `measurable` refuses the condition "truth" where there is none
                 row |= _scores(image, target, metrics, tracker, bool(scene.truth))
+                if folder is not None:
+                    _write(Path(folder), where, {condition: image})
             rows.append(row)
     return rows
+
+
+def image_name(row: Mapping[Any, Any], kind: str) -> str:
+    """File name of an image of a result row: of its condition, or "truth" or "driver" for what it is compared with."""
+    return f"{row['driver']}_{row['sequence']}_{int(row['frame']):05d}_{row['camera']}_{kind}.png"
+
+
+def _write(folder: Path, where: Mapping[str, object], images: Mapping[str, np.ndarray | None]) -> None:
+    """Write images of one frame and camera as PNG, under their `image_name`; None is left out."""
+    for kind, image in images.items():
+        if image is not None:
+            pixels = image if image.dtype == np.uint8 else (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
+            with atomic_write(folder / image_name(where, kind)) as path:
+                Image.fromarray(pixels).save(path, format="PNG")
 
 
 def _rendered(
@@ -138,7 +166,7 @@ def _scores(
     has_truth: bool,
 ) -> dict[str, object]:
     """Metrics of one render, whether faces were found, and the tracked actions for `correlations`."""
-    face = observe(tracker, rendered)
+    face = target.face if rendered is target.image else observe(tracker, rendered)
     wanted = target.face if has_truth else target.driver_face
     row: dict[str, object] = {
         "detected": face is not None or tracker is None,

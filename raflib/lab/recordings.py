@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 from tqdm import tqdm
 
+from raflib import studio
 from raflib.bank import ExpressionBank
 from raflib.capture import Capture, hold_out, most_frontal
 from raflib.driving import transfer_pose
@@ -27,9 +28,11 @@ from raflib.images import lanczos
 from raflib.lab.banks import VARIANTS, bank_variant, open_bank
 from raflib.lab.protocol import FOLDERS, Roles, roles, unseen_drivers
 from raflib.lab.spaces import FROM_FILES, MEDIAPIPE, in_space, width_of, with_space
+from raflib.openbank import with_true_actions, with_truth
 from raflib.reading.names import content_hash, short_name, size_and_time
 from raflib.runs import cache_root
 from raflib.sampler import SAMPLERS
+from raflib.sampler.beyond import TRUE_ACTIONS
 from raflib.sources import known_people, open_capture
 
 PER_PERSON = 200
@@ -56,11 +59,12 @@ class Recordings:
 
     @classmethod
     def of(cls, parameters: Any) -> Recordings:
-        """From the parameters of a notebook. A `method` that does not search takes no `search`."""
+        """From the parameters of a notebook. A `method` that has no option `search` has a space of its own, or none."""
         names = [field.name for field in fields(cls)]
         made = cls(**{name: getattr(parameters, name) for name in names if hasattr(parameters, name)})
-        searches = not hasattr(parameters, "method") or "search" in SAMPLERS[parameters.method].options()
-        return made if searches else replace(made, search="")
+        if not hasattr(parameters, "method") or "search" in SAMPLERS[parameters.method].options():
+            return made
+        return replace(made, search=getattr(SAMPLERS[parameters.method], "search", ""))
 
     def open(self, subject: str) -> Capture:
         """The subject's capture, in the feature space `features`, with the sequences `held_out` held out.
@@ -107,7 +111,8 @@ class Recordings:
         as `suited` does.
         """
         if self.source not in FOLDERS or self.bank not in ("", *VARIANTS):
-            return self.suited(open_bank(self.bank, self.space(subject)[0]), subject)
+            bank = open_bank(self.bank, self.space(subject)[0])
+            return self.suited(_with_truth(bank) if self.search == TRUE_ACTIONS else bank, subject)
         whole = self.suited(self._built(subject), subject)
         return bank_variant(whole, self.bank) if self.bank else whole
 
@@ -201,7 +206,7 @@ class Recordings:
         if search in ("", features):
             return in_space(capture, features, self._model(features))
         for tag in (features, search):
-            capture = with_space(capture, tag, self._model(tag))
+            capture = with_truth(capture) if tag == TRUE_ACTIONS else with_space(capture, tag, self._model(tag))
         capture = in_space(capture, features)
         beside = capture.spaces[search]
         lost = capture.train & ~np.isfinite(beside).all(1)
@@ -257,6 +262,17 @@ class Recordings:
         for path in (path for name in names for path in _files_of(Path(self.root), name)):
             digest.update(f"\n{path.relative_to(self.root)} {size_and_time(path)}".encode())
         return digest.hexdigest()[:16]
+
+
+def _with_truth(bank: ExpressionBank) -> ExpressionBank:
+    """`bank` with the true actions of its studio people, from the cache where they were looked up before."""
+    path = cache_root() / "banks" / f"{TRUE_ACTIONS}-{bank.checksum[:16]}-{studio.VERSION}.npz"
+    if path.is_file():
+        return ExpressionBank.load(path)
+    known = with_true_actions(bank)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    known.save(path)
+    return known
 
 
 def image_of(capture: Capture, t: int | np.integer, c: int | None = None) -> UInt8[np.ndarray, "H W 3"]:

@@ -18,10 +18,12 @@ from raflib.lab.folders import run_folder
 from raflib.lab.parameters import NOTEBOOKS
 from raflib.reading import read_json
 from raflib.reading.names import content_hash, size_and_time
-from raflib.runs import VERSIONS_OF, package_versions, runs_root
+from raflib.runs import VERSIONS_OF, package_versions, runs_root, weights_root
 
 READS = {"05_evaluate": "04_train"}
 """Notebook → the notebook whose results, made with the same parameters, it reads."""
+MEASURES = ("05_evaluate",)
+"""Notebooks whose results depend on the weights of other projects that the user brings."""
 DATA = (".npz", ".json", ".task")
 """Endings of the files of `data` that the library reads."""
 MAY_NAME_FILES = ("bank", "video", "driver", "model")
@@ -58,7 +60,8 @@ class Step:
 def fingerprint(step: Step, root: Path) -> str:
     """sha256 of everything that the step's results follow from and that exists before it, in the project at `root`.
 
-    A folder of captures may hold terabytes, so names, sizes and times of its files stand for their content.
+    A folder of captures may hold terabytes, and weights are large, so names, sizes and times of these files stand for
+    their content.
     """
     about = [sorted(step.parameters.items()), sorted(package_versions(VERSIONS_OF).items())]
     digest = hashlib.sha256(repr(about).encode())
@@ -67,6 +70,8 @@ def fingerprint(step: Step, root: Path) -> str:
     if captures := step.parameters.get("root"):
         for path in _files(root / captures, "**/*"):
             digest.update(f"\n{path} {size_and_time(path)}".encode())
+    for path in _files(weights_root(), "*") if step.notebook in MEASURES else ():
+        digest.update(f"\n{path.name} {size_and_time(path)}".encode())
     return digest.hexdigest()
 
 

@@ -18,13 +18,14 @@ from raflib.report.plane import evenly, pca_figure, variants_figure
 from raflib.report.retrieval_figure import retrieval_figure
 from raflib.report.signal_figures import agreement_figure, signals_figure
 from raflib.report.study_figure import nearness_figure, power_figure, study_figure
-from raflib.report.tables import arrow, compare, table, to_markdown
+from raflib.report.tables import MARK, arrow, compare, one_truth, scale_note, table, to_markdown, unranked
 
 __all__ = [
     "PAPER",
     "PAPER_ROW",
     "table1",
     "table1_text",
+    "MARK",
     "PALETTE",
     "agreement_figure",
     "arrow",
@@ -43,11 +44,13 @@ __all__ = [
     "moments",
     "nearest",
     "nearness_figure",
+    "one_truth",
     "pca_figure",
     "pca_page",
     "portrait",
     "power_figure",
     "retrieval_figure",
+    "scale_note",
     "seconds",
     "sequence_figure",
     "signals_figure",
@@ -56,6 +59,7 @@ __all__ = [
     "table",
     "to_markdown",
     "training_curves",
+    "unranked",
     "variants_figure",
     "views",
 ]

@@ -98,6 +98,8 @@ LOGGED = {"psnr": "PSNR of the step's image, dB", "l1": "L1 loss of the step's i
 """Titles of columns of a training log; other columns keep their names."""
 UNITS = {"psnr": "dB", "apd": "degrees"}
 """Units of metrics, by the first part of their tags; other metrics have no unit."""
+UNRANKED = "cannot rank: the truth is not best"
+"""Second line of the title of a panel whose metric does not score the true image better than every method."""
 DASHES = ("-", "--", ":", "-.")
 """Line styles of methods of one kind, in order."""
 
@@ -135,8 +137,9 @@ def differences_figure(
 
     Each of `panels` is a table of `raflib.report.compare` that holds `metric`. Zero is the baseline, and a line is
     named by what is compared with it. The colour is that of the method's kind. An empty mark has an interval that
-    holds 0. All panels have the same axis, and one without any value says that it was not measured. Raises RafError
-    when there is no panel or one lacks the metric.
+    holds 0. All panels have the same axis, and one without any value says that it was not measured. A panel is grey
+    where the true image does not score better than every method. Raises RafError when there is no panel or one lacks
+    the metric.
     """
     for title, table in panels.items():
         if metric not in table.columns.get_level_values(0):
@@ -155,8 +158,9 @@ def differences_figure(
         axes = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel()
         for ax, (title, values) in zip(axes, shown.items(), strict=False):
             ax.axvline(0, color=QUIET, linewidth=1)
+            blind = metric in panels[title].attrs.get("unranked", ())
             for name, row in values.iterrows():
-                place, colour = names.index(name), method_colour(name)
+                place, colour = names.index(name), QUIET if blind else method_colour(name)
                 ax.plot([row["low"], row["high"]], [place, place], color=colour, linewidth=2)
                 sure = row["low"] > 0 or row["high"] < 0
                 ax.scatter(row["mean"], place, s=32, facecolor=colour if sure else "white", edgecolor=colour, zorder=2)
@@ -166,7 +170,7 @@ def differences_figure(
             for name in _baselines(panels[title]) & set(names) if measured else ():
                 beside = {"textcoords": "offset points", "xytext": (5, 0), "va": "center"}
                 ax.annotate("baseline", (0, names.index(name)), color=INK, **beside)
-            ax.set_title(title, loc="left")
+            ax.set_title(f"{title}\n{UNRANKED}" if blind else title, loc="left", color=QUIET if blind else INK)
             ax.set_yticks(range(len(names)), names)
             ax.set_ylim(len(names) - 0.5, -0.5)
             ax.locator_params(axis="x", nbins=5)

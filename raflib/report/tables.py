@@ -14,9 +14,13 @@ from jaxtyping import Float, Int
 
 from raflib.errors import RafError
 from raflib.evaluation import KEYS, REGISTRY
+from raflib.evaluation.calibrate import KINDS
 
 LOWER_IS_BETTER = ("mmd", "kl", "b2t")
 """Measures of `raflib.coverage`; the direction of other columns is in the metric registry."""
+
+MARK = "†"
+NOTE = "The true image does not score better than every method here, so these numbers cannot rank methods."
 
 
 def arrow(tag: str) -> str:
@@ -82,7 +86,8 @@ def compare(
 
     Frames differ far more from each other than methods do, so intervals of paired differences are much narrower than
     two separate intervals suggest. All other keys (subject, seed, driver, frame, camera, …) agree within a pair. Frames
-    that only one side has are left out, and `frames` counts the rest.
+    that only one side has are left out, and `frames` counts the rest. Rows of the condition "truth" are not compared.
+    They tell which metrics cannot rank methods (`unranked`); these are in `.attrs["unranked"]`.
 
     Args:
         rows: result rows of `raflib.evaluate`.
@@ -94,6 +99,8 @@ def compare(
     """
     metrics = _metric_columns(rows, metrics)
     require_columns(rows, [column, *metrics])
+    blind = _blind(rows, metrics)
+    rows = rows[rows["condition"] != "truth"] if "condition" in rows else rows
     if baseline not in set(rows[column]):
         raise RafError(f"compare: no row has {column} = {baseline!r}; found {', '.join(sorted(set(rows[column])))}")
     keys = [key for key in KEYS if key in rows and key != column]
@@ -110,15 +117,49 @@ def compare(
         raise RafError(f"compare: every row has {column} = {baseline!r}; add the rows to compare with it")
     summary = pd.DataFrame(result, columns=pd.MultiIndex.from_tuples(result[0]), index=pd.Index(names, name=column))
     summary.attrs["caption"] = "Paired differences on the same frames. " + _caption(block, resamples)
-    summary.attrs["paired"] = True
+    summary.attrs |= {"paired": True, "unranked": blind}
     return summary
 
 
-def to_markdown(summary: pd.DataFrame, digits: int = 3, bold: bool = True) -> str:
+def one_truth(rows: pd.DataFrame) -> pd.DataFrame:
+    """Result rows in which each true image is scored once. It is the same for all methods, so its method is "–"."""
+    true = (rows["condition"] == "truth").to_numpy()
+    keys = [key for key in KEYS if key in rows and key not in ("method", "seed", "drive")]
+    once = rows[true].drop_duplicates(keys).assign(method="–")
+    return pd.concat([rows[~true], once], ignore_index=True)
+
+
+def unranked(summary: pd.DataFrame) -> pd.DataFrame:
+    """Which means of `table` cannot rank methods: True where the true image does not score better than every method.
+
+    A metric whose best score is not the truth's measures something else than nearness to it, such as noise of the
+    tracker. Rows that agree in all levels of the index but method, condition, seed and drive are compared. Where no row
+    has the condition "truth", nothing is known, and all are False. Returns [rows, metrics], in the order of `summary`.
+    """
+    tags = list(dict.fromkeys(tag for tag, part in summary.columns if part == "mean"))
+    found = pd.DataFrame(False, index=range(len(summary)), columns=tags)
+    keys = summary.index.to_frame(index=False)
+    if "condition" not in keys:
+        return found
+    others = [name for name in keys if name not in ("method", "condition", "seed", "drive")]
+    groups = keys.groupby(others, sort=False).indices.values() if others else [np.arange(len(keys))]
+    for places in groups:
+        kind = keys["condition"].to_numpy()[places]
+        for tag in [tag for tag in tags if arrow(tag)]:
+            sign = -1 if arrow(tag) == "↓" else 1
+            values = sign * summary[tag, "mean"].to_numpy()[places]
+            truth, methods = values[kind == "truth"], values[~np.isin(kind, ("truth", "control"))]
+            methods = methods[~np.isnan(methods)]
+            found.loc[places, tag] = len(truth) > 0 and len(methods) > 0 and not truth.min() > methods.max()
+    return found
+
+
+def to_markdown(summary: pd.DataFrame, digits: int = 3, bold: bool = True, colour: bool = False) -> str:
     """A table of `table` or `compare` as Markdown: arrows for directions, "mean [low, high]", the caption below.
 
     The best mean of a metric is bold, except in paired differences; rows of the condition "truth" do not compete.
-    Metrics that no row has are left out.
+    Means that cannot rank methods (`unranked`) are marked with `MARK`, never bold, and explained below the table. With
+    `colour` they are also grey, for a notebook's display. Metrics that no row has are left out.
     """
     names = [name for name in summary.index.names if name]
     tags = list(dict.fromkeys(tag for tag, part in summary.columns if part == "mean"))
@@ -132,21 +173,55 @@ def to_markdown(summary: pd.DataFrame, digits: int = 3, bold: bool = True) -> st
     keys = summary.index.to_frame(index=False)
     fair = keys["condition"].ne("truth").to_numpy() if "condition" in keys else np.ones(len(keys), dtype=bool)
     columns = [keys[name].astype(str).tolist() for name in names]
+    marked = _marked(summary, tags)
     for tag in tags:
         part = summary[tag]
         cells = [_cell(*part.iloc[i][["mean", "low", "high"]], digits) for i in range(len(part))]
-        if bold and arrow(tag) and fair.sum() > 1 and not summary.attrs.get("paired"):
+        compete = fair & ~marked[tag].to_numpy()
+        if bold and arrow(tag) and compete.sum() > 1 and not summary.attrs.get("paired"):
             sign = -1 if arrow(tag) == "↓" else 1
-            score = np.where(fair & part["mean"].notna(), sign * part["mean"], -np.inf)
+            score = np.where(compete & part["mean"].notna(), sign * part["mean"], -np.inf)
             for i in np.flatnonzero(np.isclose(score, score.max(), rtol=0, atol=10.0 ** -(digits + 2))):
                 cells[i] = f"**{cells[i]}**"
-        columns.append(cells)
+        grey = "<span style='color:#999999'>{}</span>" if colour else "{}"
+        columns.append(
+            [grey.format(f"{cell} {MARK}") if mark else cell for cell, mark in zip(cells, marked[tag], strict=True)]
+        )
     for column in rest:
         columns.append([f"{value:.0f}" if np.isfinite(value) else "–" for value in summary[column]])
     lines = ["| " + " | ".join(row) + " |" for row in zip(*columns, strict=True)]
     rule = "|" + "|".join([" --- "] * len(names) + [" ---: "] * (len(header) - len(names))) + "|"
-    caption = summary.attrs.get("caption", "")
-    return "\n".join(["| " + " | ".join(header) + " |", rule, *lines, *(["", caption] if caption else [])]) + "\n"
+    note = f"{MARK} {NOTE}" if marked.any(axis=None) else ""
+    below = [line for text in (note, summary.attrs.get("caption", "")) if text for line in ("", text)]
+    return "\n".join(["| " + " | ".join(header) + " |", rule, *lines, *below]) + "\n"
+
+
+def scale_note(scale: pd.DataFrame) -> str:
+    """The pairs of `raflib.evaluation.calibrate` as one sentence for a caption."""
+    kinds = [kind for kind in KINDS if kind in scale]
+    values = [
+        f"{row['metric']} " + " / ".join(_cell(row[kind], np.nan, np.nan, 3) for kind in kinds)
+        for row in scale.to_dict("records")
+    ]
+    return f"Scale of the metrics on true images of the subject ({' / '.join(kinds)} pair): {'; '.join(values)}."
+
+
+def _marked(summary: pd.DataFrame, tags: Sequence[str]) -> pd.DataFrame:
+    """`unranked`; of paired differences, what `compare` found in the rows."""
+    if not summary.attrs.get("paired"):
+        return unranked(summary)
+    found = [[tag in summary.attrs.get("unranked", ()) for tag in tags]] * len(summary)
+    return pd.DataFrame(found, columns=list(tags), dtype=bool)
+
+
+def _blind(rows: pd.DataFrame, metrics: Sequence[str]) -> list[str]:
+    """Metrics that cannot rank the methods of these result rows (`unranked`); empty where no true image was scored."""
+    if "condition" not in rows or "method" not in rows or not (rows["condition"] == "truth").any():
+        return []
+    means = one_truth(rows).groupby(["method", "condition"], sort=False)[list(metrics)].mean()
+    means.columns = pd.MultiIndex.from_product([metrics, ["mean"]])
+    found = unranked(means)
+    return [tag for tag in metrics if found[tag].any()]
 
 
 def _metric_columns(rows: pd.DataFrame, metrics: Sequence[str] | None) -> list[str]:
@@ -190,7 +265,8 @@ def _interval(
         means = (draws @ sums) / (draws @ counts)
     known = np.isfinite(means).any(0)
     low, high = np.full((2, len(mean)), np.nan)
-    low[known], high[known] = np.nanpercentile(means[:, known], [2.5, 97.5], axis=0)
+    if known.any():
+        low[known], high[known] = np.nanpercentile(means[:, known], [2.5, 97.5], axis=0)
     return {"mean": mean, "low": low, "high": high}
 
 

@@ -6,5 +6,8 @@
 from importlib import import_module
 from pkgutil import iter_modules
 
-for _module in sorted(module.name for module in iter_modules(__path__)):
+FIRST = ("base", "image", "mediapipe")
+"""Modules whose metrics come first in tables: they need nothing that the project does not have."""
+
+for _module in sorted((module.name for module in iter_modules(__path__)), key=lambda name: (name not in FIRST, name)):
     import_module(f"{__name__}.{_module}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -46,6 +46,18 @@ class Target:
         return self._perceptual[region]
 
 
+@runtime_checkable
+class Needed(Protocol):
+    """A network whose weights are not part of this project, such as a `raflib.evaluation.regressor.Regressor`."""
+
+    @property
+    def name(self) -> str: ...
+
+    def missing(self) -> str | None: ...
+
+    def load(self) -> None: ...
+
+
 @dataclass(frozen=True)
 class Metric:
     """One way to score a rendered frame.
@@ -56,6 +68,7 @@ class Metric:
         about: the definition in one line, for captions.
         function: (rendered [H,W,3] in [0,1], observation of it or None, Target) -> number, NaN where undefined.
         needs: any of "truth" (a true image) and "tracker" (the face must be tracked on the render).
+        regressor: the network that it needs and whose weights the user brings; None for most metrics.
     """
 
     tag: str
@@ -63,6 +76,7 @@ class Metric:
     about: str
     function: Callable[[np.ndarray, object, Target], float] = field(repr=False)
     needs: frozenset[str] = frozenset()
+    regressor: Needed | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if self.better not in ("higher", "lower"):
@@ -93,6 +107,35 @@ def resolve(metrics: Iterable[str | Metric]) -> list[Metric]:
             raise RafError(f"metric {metric!r} is not known; choose from {', '.join(REGISTRY)}")
         found.append(metric if isinstance(metric, Metric) else REGISTRY[metric])
     return found
+
+
+def measurable_here(metrics: Iterable[str | Metric] | None = None) -> list[Metric]:
+    """The given metrics, by default all registered ones whose weights are on this machine, with their networks loaded.
+
+    RafError for an unknown tag, for weights of a given metric that are missing, and for damaged weights.
+    """
+    if metrics is None:
+        chosen = [m for m in REGISTRY.values() if m.regressor is None or m.regressor.missing() is None]
+    else:
+        chosen = resolve(metrics)
+    for metric in chosen:
+        if metric.regressor is not None:
+            if (line := metric.regressor.missing()) is not None:
+                raise RafError(f"metric {metric.tag}: {line}")
+            metric.regressor.load()  # now, so that damaged weights are found before anything is rendered
+    return chosen
+
+
+def missing_weights() -> dict[str, str]:
+    """One sentence for each network whose weights are not on this machine, by the network's name."""
+    networks = {m.regressor.name: m.regressor for m in REGISTRY.values() if m.regressor is not None}
+    lines = {name: network.missing() for name, network in networks.items()}
+    return {name: line for name, line in lines.items() if line}
+
+
+def regressed(tags: Iterable[str]) -> list[str]:
+    """Those of `tags` that belong to metrics with weights of the user."""
+    return [tag for tag in tags if tag in REGISTRY and REGISTRY[tag].regressor is not None]
 
 
 def describe(metrics: Iterable[str | Metric] | None = None) -> pd.DataFrame:

@@ -73,8 +73,9 @@ def _lpips_metric(region: str) -> Callable:
 
     def score(rendered: np.ndarray, face: object, target: Target) -> float:
         with torch.no_grad():
-            found = _features(_region(rendered, region, target.box))
-            return float(perceptual("alex").distance(found, target.perceptual_features(region)))
+            wanted = target.perceptual_features(region)
+            found = wanted if rendered is target.image else _features(_region(rendered, region, target.box))
+            return float(perceptual("alex").distance(found, wanted))
 
     return score
 

@@ -110,6 +110,15 @@ register(
 )
 register(
     Metric(
+        "apd/mediapipe/deg/truth",
+        "lower",
+        "angle between MediaPipe's head rotations in degrees, render against the true image",
+        _tracked_metric(rotation_distance, "matrix", "face"),
+        frozenset({"tracker", "truth"}),
+    )
+)
+register(
+    Metric(
         "lmd/mediapipe/iod",
         "lower",
         "mean 2-D distance of MediaPipe's 478 landmarks to those of the true image / interocular distance",
