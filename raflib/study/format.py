@@ -41,8 +41,8 @@ AXES = {
         "note": "Ignore head orientation here, look only at the expression (mouth/eyes/eyebrows).",
     },
 }
-"""The two questions about each pair of pairs, with their notes: quoted from the paper (Appendix B), so that answers can be
-compared with its own."""
+"""The two questions about each pair of pairs, with their notes. They are quoted from the paper (Appendix B), so that
+answers can be compared with its own."""
 CHOICES = {"left": "Left pair", "right": "Right pair", "tie": "Tie / Can't tell"}
 INSTRUCTIONS = (
     "You see two pairs of faces. Both pairs show the same reference image, each with another candidate. The people are "
