@@ -29,6 +29,7 @@ from raflib.study import (
     agreement,
     answer_all,
     append_answers,
+    closer_than_random,
     common_parts,
     counted,
     half_width,
@@ -36,7 +37,6 @@ from raflib.study import (
     judge,
     krippendorff,
     make_study,
-    nearness,
     network_observer,
     outcomes,
     preferences,
@@ -486,7 +486,7 @@ def test_the_truth_prefers_what_is_truly_nearer(studio_bank, tmp_path):
 
 
 def test_neighbours_in_the_truth_are_nearer_in_the_truth(studio_bank, tmp_path):
-    table = nearness(studio_bank, (1, 2), queries=6, progress=False)
+    table = closer_than_random(studio_bank, (1, 2), queries=6, progress=False)
     assert set(table.space) == {"true52", "zero"} and len(table) == 8
     own = table[(table.space == "true52") & (table.axis == "expression")].set_index("people")
     assert own.share[2] == pytest.approx(1) and own.closer[2] > own.closer[1] > 0

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
+import shutil
 import tomllib
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from toy_study import toy_study
 
 import raflib
 from raflib.errors import RafError
-from raflib.study import export_page, export_turk
+from raflib.study import Study, export_page, export_turk, read_answers
 from raflib.study.format import AXES, INSTRUCTIONS
 from raflib.study.pages import template
 
@@ -109,6 +111,27 @@ def test_mechanical_turk_gets_layout_table_and_qualifications(study, tmp_path):
     asked = [sum(each.id in names for names in study.lists) for each in study.questions]
     assert told["assignments_per_task"] == max(asked)
     assert not re.search("attention|nearest|arkit", layout + (out / "input.csv").read_text())
+
+
+def test_results_of_the_exported_table_are_read(study, tmp_path):
+    """The site's results repeat the columns of input.csv as `Input.…` and the layout's radio names as `Answer.…`."""
+    folder = tmp_path / "study"
+    shutil.copytree(study.folder, folder)
+    out = export_turk(folder, tmp_path / "turk", BASE)
+    asked = list(csv.DictReader(io.StringIO((out / "input.csv").read_text())))
+    layout = (out / "layout.html").read_text()
+    (folder / "answers").mkdir(exist_ok=True)
+    with open(folder / "answers" / "results.csv", "w", newline="") as stream:
+        names = ["HITId", "WorkerId", "AssignmentStatus", "WorkTimeInSeconds", "SubmitTime"]
+        rows = csv.writer(stream)
+        rows.writerow([*names, *(f"Input.{name}" for name in asked[0]), "Answer.pose", "Answer.expression"])
+        for number, row in enumerate(asked):
+            told = [f"h{number}", "A1", "Approved", "9", "Sat Nov 28 09:00:00 PST 2026"]
+            rows.writerow([*told, *row.values(), "left", "tie"])
+    found = read_answers(Study.load(folder))
+    assert found.problems.empty and len(found.table) == 2 * len(asked)
+    assert found.table.groupby("axis").choice.unique().str[0].to_dict() == {"expression": "tie", "pose": "left"}
+    assert all(f"${{{name}}}" in layout for name in asked[0])
 
 
 @pytest.mark.parametrize(

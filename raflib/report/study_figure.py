@@ -66,7 +66,7 @@ def nearness_figure(table: pd.DataFrame, path: str | Path | None = None) -> Imag
     """How much nearer the nearest row truly is than a random row, by bank size, for each axis and feature space.
 
     Args:
-        table: the table of `raflib.study.nearness`.
+        table: the table of `raflib.study.closer_than_random`.
         path: file to write, or None.
 
     Raises RafError for a table without its columns, and for an empty one.

@@ -21,7 +21,7 @@ from raflib.study.power import Crowd, common_parts, half_width, raters_needed, s
 from raflib.study.raters import Rules, counted, judge, outcomes, worker_counts
 from raflib.study.server import Server, serve
 from raflib.study.shares import Share, preferences, share
-from raflib.study.truth import nearness
+from raflib.study.truth import closer_than_random
 
 __all__ = [
     "Answer",
@@ -38,6 +38,7 @@ __all__ = [
     "agreement",
     "answer_all",
     "append_answers",
+    "closer_than_random",
     "common_parts",
     "counted",
     "export_page",
@@ -48,7 +49,6 @@ __all__ = [
     "krippendorff",
     "make_study",
     "mean_distances",
-    "nearness",
     "network_observer",
     "outcomes",
     "preferences",

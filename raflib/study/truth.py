@@ -26,7 +26,7 @@ def pose_vectors(angles: Float[np.ndarray, "R 3"]) -> Float[np.ndarray, "R 3"]:
     return Rotation.from_matrix([rotation(each) for each in angles]).as_rotvec(degrees=True)
 
 
-def nearness(
+def closer_than_random(
     bank: ExpressionBank,
     sizes: Iterable[int],
     queries: int = 10,
