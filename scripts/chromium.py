@@ -1,7 +1,7 @@
 """A headless Chromium, driven over two pipes with its DevTools protocol. It needs no package beside Python's own.
 
     with Chromium() as browser:
-        page = browser.open("file:///tmp/page.html", 1280, 800)
+        page = browser.open(Path("page.html").absolute().as_uri(), 1280, 800)
         page.press("1")
         page.screenshot("page.png")
 

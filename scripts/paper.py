@@ -87,9 +87,9 @@ def main(arguments: list[str] | None = None) -> int:
     except RafError as error:
         print(f"paper: {error}", file=sys.stderr)
         return 1
-    except (KeyboardInterrupt, SystemExit):
+    except (KeyboardInterrupt, SystemExit) as signal:
         print("paper: stopped; the same command goes on where it was", file=sys.stderr)
-        return 130
+        return 130 if isinstance(signal, KeyboardInterrupt) else signal.code
     finally:
         _gather(stages, out)
     done = sum(outcome.done for outcome in told)

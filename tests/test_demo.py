@@ -9,8 +9,8 @@ import sys
 import threading
 from pathlib import Path
 
-import nbformat
 import pytest
+from small_notebooks import write_notebooks
 
 from raflib.errors import RafError
 from raflib.lab import driver
@@ -28,12 +28,7 @@ def root(tmp_path):
     """A project with three notebooks: one adds a line to a file, one fails, one was given bad input."""
     sources = {"good": "with open(where, 'a') as file:\n    file.write(subject)", "bad": "raise ValueError('no luck')"}
     sources["refused"] = "from raflib.errors import RafError\nraise RafError('me.mp4: is empty; take another')"
-    for name, source in sources.items():
-        cells = [nbformat.v4.new_code_cell("subject = ''\nwhere = ''", metadata={"tags": ["parameters"]})]
-        notebook = nbformat.v4.new_notebook(cells=[*cells, nbformat.v4.new_code_cell(source)])
-        notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
-        (tmp_path / "notebooks").mkdir(exist_ok=True)
-        nbformat.write(notebook, tmp_path / "notebooks" / f"{name}.ipynb")
+    write_notebooks(tmp_path, sources)
     (tmp_path / "raflib").mkdir()
     (tmp_path / "raflib" / "code.py").write_text("answer = 42\n")
     return tmp_path

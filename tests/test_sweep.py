@@ -11,8 +11,8 @@ import time
 import types
 from pathlib import Path
 
-import nbformat
 import pytest
+from small_notebooks import write_notebooks
 
 from raflib.errors import RafError
 from raflib.lab import sweep as module
@@ -33,12 +33,7 @@ SOURCES = {
 
 @pytest.fixture
 def root(tmp_path):
-    for name, source in SOURCES.items():
-        cells = [nbformat.v4.new_code_cell("subject = ''\nwhere = ''", metadata={"tags": ["parameters"]})]
-        notebook = nbformat.v4.new_notebook(cells=[*cells, nbformat.v4.new_code_cell(source)])
-        notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
-        (tmp_path / "notebooks").mkdir(exist_ok=True)
-        nbformat.write(notebook, tmp_path / "notebooks" / f"{name}.ipynb")
+    write_notebooks(tmp_path, SOURCES)
     return tmp_path
 
 

@@ -172,7 +172,7 @@ def test_tracks_hold_what_each_view_saw_and_fits_what_they_say(tmp_path, monkeyp
     filmed, moments = [], [("EXP-4-lips", 40), ("FREE", 100), ("FREE", 101)]
     monkeypatch.setenv("RAF_CACHE", str(tmp_path))
     monkeypatch.setattr(table1_tracks, "FaceTracker", TrueTracker)
-    monkeypatch.setattr(studio, "render", points_of)
+    monkeypatch.setattr(studio, "render_views", lambda *about: [points_of(*about[:3], camera) for camera in about[3]])
     tracks = table1_tracks.tracks_of("422", moments, progress=False)
     assert list(tracks.seen) == [True, True, False] and list(tracks.free) == [False, True, True] and len(filmed) == 12
     acted = studio.act("422", "FREE")

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -20,15 +20,13 @@ import torch.nn.functional as F
 from jaxtyping import Float, Real
 from torch import Tensor
 
-from raflib.evaluation.metrics.base import Metric, Target, register
+from raflib.evaluation.metrics.base import Target, register_against_both
 from raflib.evaluation.weights import Weights
 from raflib.tracking.landmarks import IBUG68
 
 Frame = Callable[[Float[np.ndarray, "478 2"]], Float[np.ndarray, "2 3"]]
 """Landmarks in pixels (centres at +0.5) → matrix from pixels of the crop to pixels of the image (centres at 0)."""
 Distance = Callable[[np.ndarray, np.ndarray], float]
-REFERENCES = {"": "driver_face", "/truth": "face"}
-"""What a render is compared with, by the end of the tag: the field of `Target` with the observation of that image."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,8 +132,4 @@ def compared(regressor: Regressor, distance: Distance, reference: str) -> Callab
 
 def register_pair(tag: str, better: str, about: str, regressor: Regressor, distance: Distance) -> None:
     """Register a metric against the driver's image (`tag`) and against the true image (`tag`/truth)."""
-    for end, reference in REFERENCES.items():
-        where = "the driver's image" if reference == "driver_face" else "the true image"
-        needs = frozenset({"tracker", "truth"} if reference == "face" else {"tracker"})
-        function = compared(regressor, distance, reference)
-        register(Metric(tag + end, better, f"{about}, render against {where}", function, needs, regressor))
+    register_against_both(tag, better, about, partial(compared, regressor, distance), regressor)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -235,17 +235,8 @@ class Recordings:
                 f"{self.root}: holds nobody beside {subject} for a bank; add people, or give the path of a bank of the "
                 "same feature space as parameter bank"
             )
-        path = (
-            cache_root()
-            / "banks"
-            / f"{self.source}-{short_name(Path(self.root).resolve().name)}-{self._key(names)}.npz"
-        )
-        if path.is_file():
-            return ExpressionBank.load(path)
-        bank = ExpressionBank.build(self._of_bank(names), PER_PERSON)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        bank.save(path)
-        return bank
+        name = f"{self.source}-{short_name(Path(self.root).resolve().name)}-{self._key(names)}"
+        return _kept(name, lambda: ExpressionBank.build(self._of_bank(names), PER_PERSON))
 
     def _of_bank(self, names: Iterable[str]) -> Iterator[Capture]:
         for name in tqdm(names, desc="people of the bank", unit="person"):
@@ -266,13 +257,18 @@ class Recordings:
 
 def _with_truth(bank: ExpressionBank) -> ExpressionBank:
     """`bank` with the true actions of its studio people, from the cache where they were looked up before."""
-    path = cache_root() / "banks" / f"{TRUE_ACTIONS}-{bank.checksum[:16]}-{studio.VERSION}.npz"
+    return _kept(f"{TRUE_ACTIONS}-{bank.checksum[:16]}-{studio.VERSION}", lambda: with_true_actions(bank))
+
+
+def _kept(name: str, make: Callable[[], ExpressionBank]) -> ExpressionBank:
+    """The bank `name` of the cache, made and saved there where it is not in it yet."""
+    path = cache_root() / "banks" / f"{name}.npz"
     if path.is_file():
         return ExpressionBank.load(path)
-    known = with_true_actions(bank)
+    bank = make()
     path.parent.mkdir(parents=True, exist_ok=True)
-    known.save(path)
-    return known
+    bank.save(path)
+    return bank
 
 
 def image_of(capture: Capture, t: int | np.integer, c: int | None = None) -> UInt8[np.ndarray, "H W 3"]:

@@ -164,10 +164,12 @@ def _failed(step: Step, place: Place) -> Path:
 def _failures(step: Step, place: Place) -> tuple[int, str]:
     """How often the step has failed as it is now, and why the last time."""
     path = _failed(step, place)
+    if not path.is_file():
+        return 0, ""
     try:
-        told = read_json(path) if path.is_file() else {}
+        told = read_json(path)
     except RafError:  # damaged: as if it had never been written
-        told = {}
+        return 0, ""
     if told.get("fingerprint") != fingerprint(step, place.root):
         return 0, ""
     return int(told["times"]), str(told["why"])

@@ -117,7 +117,7 @@ def _track(person: str, moments: Moments, several_views: bool, progress: bool) -
     with FaceTracker() as tracker:
         for row, (name, t) in enumerate(tqdm(moments, f"tracking {person}", unit="frame", disable=not progress)):
             actions, angles = acted[name].actions[t], acted[name].angles[t]
-            images = [studio.render(identity, actions, angles, camera)[0] for camera in cameras]
+            images = [image for image, _ in studio.render_views(identity, actions, angles, cameras)]
             seen = [tracker(image) for image in images]
             found = seen[front]
             if found is None:

@@ -88,8 +88,9 @@ def _render(
     try:
         for t in tqdm(rows, desc=f"{target.subject} performs {driver.subject}", disable=not progress, leave=False):
             act = (identity, driver.truth.actions[t], driver.truth.angles[t])
-            images.append(np.stack([studio.render(*act, camera)[0] for camera in cameras]))
-            seen = [studio.render(*act, view)[0] for view in views]
+            shown = [image for image, _ in studio.render_views(*act, [*cameras, *views])]
+            images.append(np.stack(shown[: len(cameras)]))
+            seen = shown[len(cameras) :]
             greys.append(np.stack([grey(image) for image in seen]))
             sighting = track_views(seen, views, tracker, frontal)
             lost = np.full_like(target.neutral, np.nan, dtype=np.float64)

@@ -99,6 +99,26 @@ def register(metric: Metric) -> Metric:
     return metric
 
 
+def register_against_both(
+    tag: str,
+    better: str,
+    about: str,
+    score: Callable[[str], Callable[..., float]],
+    regressor: Needed | None = None,
+) -> None:
+    """Register a metric against the driver's image (`tag`) and against the true image (`tag`/truth).
+
+    `score` makes a metric's function from the field of `Target` with the observation to compare with.
+    """
+    both = (
+        ("", "driver_face", "the driver's image", {"tracker"}),
+        ("/truth", "face", "the true image", {"tracker", "truth"}),
+    )
+    for end, reference, where, needs in both:
+        told = f"{about}, render against {where}"
+        register(Metric(tag + end, better, told, score(reference), frozenset(needs), regressor))
+
+
 def resolve(metrics: Iterable[str | Metric]) -> list[Metric]:
     """Metrics by tag or as they are; an unknown tag is an error that lists the known ones."""
     found = []

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Real
 
-from raflib.evaluation.metrics.base import Metric, Target, Tracker, register
+from raflib.evaluation.metrics.base import Metric, Target, Tracker, register, register_against_both
 from raflib.geometry import nearest_rotation
 
 RIGHT_EYE, LEFT_EYE = (33, 133), (362, 263)
@@ -81,41 +82,17 @@ def _tracked_metric(function: Callable[[np.ndarray, np.ndarray], float], name: s
     return score
 
 
-register(
-    Metric(
-        "aed/arkit52/l1",
-        "lower",
-        "mean |difference| of MediaPipe's 52 blendshape scores, render against the driver's image",
-        _tracked_metric(expression_distance, "expression", "driver_face"),
-        frozenset({"tracker"}),
-    )
+register_against_both(
+    "aed/arkit52/l1",
+    "lower",
+    "mean |difference| of MediaPipe's 52 blendshape scores",
+    partial(_tracked_metric, expression_distance, "expression"),
 )
-register(
-    Metric(
-        "aed/arkit52/l1/truth",
-        "lower",
-        "mean |difference| of MediaPipe's 52 blendshape scores, render against the true image",
-        _tracked_metric(expression_distance, "expression", "face"),
-        frozenset({"tracker", "truth"}),
-    )
-)
-register(
-    Metric(
-        "apd/mediapipe/deg",
-        "lower",
-        "angle between MediaPipe's head rotations in degrees, render against the driver's image",
-        _tracked_metric(rotation_distance, "matrix", "driver_face"),
-        frozenset({"tracker"}),
-    )
-)
-register(
-    Metric(
-        "apd/mediapipe/deg/truth",
-        "lower",
-        "angle between MediaPipe's head rotations in degrees, render against the true image",
-        _tracked_metric(rotation_distance, "matrix", "face"),
-        frozenset({"tracker", "truth"}),
-    )
+register_against_both(
+    "apd/mediapipe/deg",
+    "lower",
+    "angle between MediaPipe's head rotations in degrees",
+    partial(_tracked_metric, rotation_distance, "matrix"),
 )
 register(
     Metric(
