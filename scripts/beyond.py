@@ -9,6 +9,7 @@ from __future__ import annotations
 from demo import Step, chain, options_of, report, run_plan
 
 from raflib.driving import DRIVES
+from raflib.lab.protocol import TRAINING_FRAMES
 from raflib.sampler import SAMPLERS
 
 METHODS = [name for name, sampler in SAMPLERS.items() if not getattr(sampler, "search", "")]
@@ -20,7 +21,7 @@ def plan(subject: str, profile: str, threads: int, methods: list[str], drives: l
     base = {"subject": subject, "profile": profile}
     return [
         [[Step("01_subjects", base)]],
-        [[Step("03_coverage", base)]],
+        [[Step("03_coverage", {**base, "own_frames": TRAINING_FRAMES})]],
         [chain(base, method, threads, drives) for method in methods],
         [[Step("09_beyond", base, gathers=True)]],
     ]

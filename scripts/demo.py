@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from raflib.config import PROFILES
 from raflib.errors import RafError
 from raflib.lab.driver import execute, run_stage, run_stages
+from raflib.lab.protocol import TRAINING_FRAMES
 from raflib.lab.steps import Step, fingerprint, finished
 from raflib.runs import project_root, runs_root
 from raflib.sampler import PAPER_METHODS
@@ -30,7 +31,7 @@ def plan(subject: str, profile: str, threads: int) -> list[list[list[Step]]]:
         [[Step("01_subjects", base)]],
         [[Step("02_bank", base)]],
         [
-            [Step("03_coverage", base)],
+            [Step("03_coverage", {**base, "own_frames": TRAINING_FRAMES})],
             *(chain(base, method, threads) for method in PAPER_METHODS),
         ],  # coverage first: evaluation needs the drivers it tracks
         [[Step("06_tables", base, gathers=True)]],

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from raflib.config import PROFILES
 from raflib.errors import RafError
-from raflib.lab.protocol import BENCHMARK
+from raflib.lab.protocol import BENCHMARK, TRAINING_FRAMES
 from raflib.lab.rows import gather, save_rows
 from raflib.lab.steps import Step
 from raflib.lab.sweep import LOCAL, sweep
@@ -45,7 +45,10 @@ Cells = list[list[Step]]
 def plan(subjects: list[str], methods: list[str], seeds: list[int], base: dict[str, str], threads: int) -> list[Cells]:
     """Stages: every subject's captures and drivers, then a cell for each avatar (train, then evaluate)."""
     first: Cells = [
-        [Step(notebook, {**base, "subject": subject}) for notebook in ("01_subjects", "03_coverage")]
+        [
+            Step("01_subjects", {**base, "subject": subject}),
+            Step("03_coverage", {**base, "subject": subject, "own_frames": TRAINING_FRAMES}),
+        ]
         for subject in subjects
     ]
     avatars: Cells = []

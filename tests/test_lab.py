@@ -59,6 +59,7 @@ IMPOSSIBLE = {
     "root": ("/no/such/folder", "a\0b"),
     "features": ("arkit", "../open42"),
     "search": ("true52", "open42 "),
+    "own_frames": ("every", "all "),
     "model": ("/no/such/file", "a\0b"),
     "held_out": ("FREE", "EXP-1-head EXP-1-head"),
 }
@@ -147,6 +148,10 @@ def test_default_parameters_have_the_names_they_always_had():
         ("06_tables", {"sigma": 0.5, "p": 0.25}, "06_tables_422_demo_0_p0.25_sigma0.5"),
         ("02_bank", {"rebuild": True, "people": 40}, "02_bank_422_demo_rebuilt_people40"),
         ("02_bank", {"people": 40}, "02_bank_422_demo"),
+        ("03_coverage", {"own_frames": "all"}, "03_coverage_422_demo"),
+        ("03_coverage", {"own_frames": "training"}, "03_coverage_422_demo_frames-training"),
+        ("03_coverage", {"own_frames": "training", "profile": "tiny"}, "03_coverage_422_tiny"),
+        ("03_coverage", {"own_frames": "all", "profile": "tiny"}, "03_coverage_422_tiny_frames-all"),
         ("03_coverage", {"subject": "all", "repeats": 3, "seed": 1}, "03_coverage_all_demo_repeats3_seed1"),
     ],
 )
@@ -164,6 +169,7 @@ OTHER = {
     "queries": (5, 31),
     "drivers": ("E03", "E03 E04", "E04 E03", "E03_E04"), "drive": ("relative", "nearest"),
     "metric": ("psnr/whole", "ssim/face"), "people": (40,), "frames": (100,), "rebuild": (True,),
+    "own_frames": ("training",),
 }  # fmt: skip
 WITHOUT_EFFECT = {"threads", "seconds", "driver", "video"}
 FILES = {"root", "model"}

@@ -97,7 +97,8 @@ def test_names_are_the_datasets():
     assert len(MONO_TRAIN) == 18 and len(SEQUENCES) == 26 and set(MONO_HELD_OUT) < set(SEQUENCES)
     assert sorted(camera.name for camera in studio.rig(64)) == sorted(SERIALS)
     assert set(studio.TRAIN_SEQUENCES) | {"FREE"} <= set(SEQUENCES)
-    assert {*config.PROFILES, "driver", "bank"} == set(nersemble.PROFILES) and nersemble.PROFILES["gpu"].size == 512
+    assert {*config.PROFILES, "coverage", "driver", "bank"} == set(nersemble.PROFILES)
+    assert nersemble.PROFILES["gpu"].size == 512
 
 
 def test_a_person_is_read_back(capture):

@@ -314,12 +314,10 @@ def test_rows_that_are_wrong_are_named(built):
         "subjects": bank.subjects, "sequence": bank.sequence, "frame": bank.frame, "feature_space": "arkit52",
         "spaces": bank.spaces,
     }  # fmt: skip
-    good = openbank.verify(bank, 1.0, cores=1, progress=False)
+    good = openbank.verify(bank.in_space("open42"), 1.0, cores=1, progress=False)  # the same rows
     assert good.rows.tolist() == list(range(8)) and good.people == ("B001", "B002")
     assert good.difference.max() < 0.001  # only half precision lies between the two
     assert good.fitted == good.people and good.fit_difference.max() < 0.001 and "whole people" in str(good)
-    again = openbank.verify(bank.in_space("open42"), 1.0, cores=1, progress=False)
-    assert np.array_equal(again.difference, good.difference), "the same rows, seen in their other space"
     wrong = bank.features.copy()
     wrong[5, 25] += 0.2
     with pytest.raises(RafError, match=r"1 of 8 rows .* row 5 \(B002, .*differs by 0\.2.* in jawOpen") as error:

@@ -11,6 +11,7 @@ from synthetic import ball_capture
 from test_nersemble_benchmark import Steady
 
 from raflib import RAF, ExpressionBank, Vanilla, export_gha, fit
+from raflib import studio as studio_acts
 from raflib.capture import hold_out, shown, shown_spaces
 from raflib.config import train_config
 from raflib.coverage import training_sets
@@ -24,9 +25,11 @@ from raflib.lab.ready import check_sampler, sampler_of, usable_samplers
 from raflib.lab.recordings import BLANK, Recordings, driven, image_of
 from raflib.runs import cache_root
 from raflib.sampler.compare import compare_samplers, sets_of
-from raflib.sources import known_people
-from raflib.sources.nersemble import mono
+from raflib.sources import gha, known_people
+from raflib.sources.nersemble import benchmark, mono, raw
 from raflib.sources.nersemble.names import MONO
+from raflib.sources.studio import PROFILES as STUDIO_PROFILES
+from raflib.sources.studio import pick_moments
 
 LENGTHS = {"EXP-1-head": 4, "EXP-5-mouth": 4, "EMO-2-surprise+fear": 4, "FREE": 3}
 PEOPLE = ("393", "404", "461", "477")
@@ -127,6 +130,27 @@ def test_images_that_the_source_lacks_are_grey_and_cannot_be_measured(reading):
     measured = dataclasses.replace(reading, held_out="EXP-1-head").to_measure("393")
     assert measured.free.sum() == 4 and measured.train.sum() == 8
     assert reading.to_measure("404").free.sum() == 3
+
+
+@pytest.mark.parametrize(
+    ("profile", "frames", "opened"),
+    [("demo", "", "coverage"), ("demo", "training", "demo"), ("tiny", "", "tiny"), ("tiny", "all", "coverage")],
+)
+def test_coverage_is_measured_with_every_training_frame_or_those_of_the_training(monkeypatch, profile, frames, opened):
+    asked = []
+    monkeypatch.setattr(
+        recordings, "open_capture", lambda source, subject, profile, root: asked.append(profile) or ball_capture()
+    )
+    Recordings(profile=profile).with_frames("422", frames)
+    assert asked == [opened]
+
+
+def test_every_training_frame_is_of_every_sequence_at_25_a_second():
+    moments = pick_moments("422", STUDIO_PROFILES["coverage"])
+    counts = dict(zip(*np.unique(moments.sequence[moments.sequence != "FREE"], return_counts=True), strict=True))
+    assert counts == {name: len(studio_acts.act("422", name).actions) for name in studio_acts.TRAIN_SEQUENCES}
+    assert raw.PROFILES["coverage"].per_sequence is benchmark.PROFILES["coverage"].per_sequence is None
+    assert gha.PROFILES["coverage"].frames is None
 
 
 def test_held_out_sequences_replace_free():

@@ -318,7 +318,38 @@ def test_folds_follow_the_actions_that_draw_them(person):
         assert gained[other] == 0, "one side's muscle folds its own side"
     assert (wrinkles.depths(REST, 0.84) > rest).all(), "age leaves folds"
     maps = wrinkles.maps(4).astype(int)
-    assert maps.shape[2] == len(wrinkles.GROUPS) and (maps.min((0, 1)) < -30).all() and (maps.max((0, 1)) > 20).all()
+    groove, bulge = -maps.min((0, 1)), maps.max((0, 1))
+    assert maps.shape[2] == len(wrinkles.GROUPS) and (groove > 30).all()
+    assert (bulge > 5).all() and (bulge < 30).all(), "a strong bulge would shine on dark skin"
+
+
+def test_the_skull_is_higher_and_the_neck_slimmer_while_the_face_stays():
+    from raflib.studio import shape
+    from raflib.studio.head_model import CHAIN, EYE_LEVEL, head_model
+
+    model = head_model()
+    moved, up = shape.proportions(model.mean) - model.mean, EYE_LEVEL - model.mean[:, 1]
+    assert np.allclose(moved[up.argmax()], [0, -shape.CROWN, 0], atol=1e-5)
+    face = model.head & (up < 0.055)
+    assert face.sum() > 1000 and np.abs(moved[face]).max() < 2e-5, "landmarks and actions of the face keep their places"
+    neck = (up > -0.155) & (up < -0.14) & (model.weights[:, CHAIN - 1] < 0.01)
+    assert neck.any() and (np.abs(moved[neck, 0]) <= shape.SLIMMER * np.abs(model.mean[neck, 0]) + 1e-6).all()
+    assert (moved[neck, 0] * model.mean[neck, 0] < 0).mean() > 0.9
+
+
+@pytest.mark.parametrize("hairline", ["shaved", "crop"])
+def test_the_hairline_is_a_distance_without_jumps(hairline):
+    """Between neighbouring points of the scalp the distance to the hairline changes by little more than their own."""
+    from raflib.studio import hair
+    from raflib.studio.head_model import SKIN, head_model
+
+    model = head_model()
+    edges = model.triangles[model.part == SKIN][:, :2]
+    growth = hair.growth(model.mean, hair.CUTS[hairline])
+    length = np.linalg.norm(model.mean[edges[:, 0]] - model.mean[edges[:, 1]], axis=1)
+    near = np.abs(growth[edges]).min(1) < 0.02
+    slope = (np.abs(np.diff(growth[edges], axis=1)[:, 0]) / length)[near]
+    assert near.sum() > 500 and np.quantile(slope, 0.999) < 1.6
 
 
 def test_a_raised_brow_darkens_the_forehead_in_lines(frontal):

@@ -14,14 +14,14 @@ from raflib.capture import HELD_OUT
 from raflib.config import INITIALISATIONS, MANY, PROFILES, SEEDS
 from raflib.driving import DRIVES
 from raflib.errors import RafError
-from raflib.lab.protocol import FOLDERS
+from raflib.lab.protocol import FOLDERS, OWN_FRAMES
 from raflib.lab.spaces import FROM_FILES, SEARCHED, SPACES
 from raflib.sampler import SAMPLERS
 
 ALL_SUBJECTS = "all"
 CHOICES = {
     "profile": PROFILES, "method": SAMPLERS, "drive": DRIVES, "initialisation": ("", *INITIALISATIONS),
-    "features": ("", *SPACES), "search": SEARCHED,
+    "features": ("", *SPACES), "search": SEARCHED, "own_frames": ("", *OWN_FRAMES),
 }  # fmt: skip
 """Parameters with a fixed list of values."""
 

@@ -19,6 +19,7 @@ from raflib.config import train_config
 from raflib.errors import RafError
 from raflib.lab.banks import bank_suffix
 from raflib.lab.parameters import Parameters, parameters_of
+from raflib.lab.protocol import own_frames
 from raflib.reading.names import file_name, short_name
 from raflib.runs import project_root, read_json, runs_root
 from raflib.sampler import PAPER_METHODS, SAMPLERS
@@ -172,6 +173,12 @@ def _bank(p: Any) -> str:
     return "_rebuilt" + _changed(p, "people", "people") + _changed(p, "frames", "frames")
 
 
+def _own_frames(p: Any) -> str:
+    """The part of the name for other frames of the subject than the profile's own."""
+    frames = own_frames(p.own_frames, p.profile)
+    return "" if frames == own_frames("", p.profile) else f"_frames-{frames}"
+
+
 def _driven(p: Any) -> str:
     """The part of the name for drivers and driving map."""
     return _changed(p, "drivers", "drivers-") + ("" if p.drive == "direct" else f"_{p.drive}")
@@ -195,6 +202,7 @@ _NAMES = {
     "03_coverage": lambda p: (
         bank_suffix(p.bank, top_k=p.top_k)
         + _changed(p, "search", "search-")
+        + _own_frames(p)
         + _changed(p, "repeats", "repeats")
         + _changed(p, "seed", "seed")
     ),

@@ -65,6 +65,7 @@ class CoverageParameters(Parameters):
     profile: str = "demo"
     bank: str = ""
     search: str = ""
+    own_frames: str = ""
     top_k: int = 1
     repeats: int = 20
     seed: int = 0

@@ -12,6 +12,15 @@ EXTERNAL = tuple(f"E{number:02d}" for number in range(1, 11))
 FOLDERS = ("gha", "nersemble")
 """Sources that read a folder, which holds the folders of people."""
 
+OWN_FRAMES = ALL_FRAMES, TRAINING_FRAMES = "all", "training"
+"""Which of the subject's frames coverage is measured with: all of the training sequences, 25 a second as in the paper,
+or those that an avatar is trained on."""
+
+
+def own_frames(wanted: str, profile: str) -> str:
+    """`wanted`, or where it is "" the profile's own: all frames, and with `tiny` those of the training."""
+    return wanted or (TRAINING_FRAMES if profile == "tiny" else ALL_FRAMES)
+
 
 def unseen_drivers(subject: str) -> list[str]:
     """Drivers of `subject` (paper §5): the other benchmark subjects and ten external people."""

@@ -26,7 +26,7 @@ from raflib.errors import RafError
 from raflib.geometry import Camera
 from raflib.images import lanczos
 from raflib.lab.banks import VARIANTS, bank_variant, open_bank
-from raflib.lab.protocol import FOLDERS, Roles, roles, unseen_drivers
+from raflib.lab.protocol import FOLDERS, TRAINING_FRAMES, Roles, own_frames, roles, unseen_drivers
 from raflib.lab.spaces import FROM_FILES, MEDIAPIPE, in_space, width_of, with_space
 from raflib.openbank import with_true_actions, with_truth
 from raflib.reading.names import content_hash, short_name, size_and_time
@@ -75,6 +75,12 @@ class Recordings:
         if subject not in self._opened:
             self._opened[subject] = self._prepared(self._recorded(subject, self.profile), self.search)
         return self._opened[subject]
+
+    def with_frames(self, subject: str, frames: str) -> Capture:
+        """`open`, with the subject's frames that `raflib.lab.protocol.OWN_FRAMES` names; "" is the profile's own."""
+        if own_frames(frames, self.profile) == TRAINING_FRAMES:
+            return self.open(subject)
+        return self._prepared(self._recorded(subject, "coverage"), self.search)
 
     def driver(self, name: str) -> Capture:
         """The capture of a person who drives the subject's avatar. It may hold less than the subject's."""

@@ -39,9 +39,11 @@ PROFILES = {
     "demo": StudioProfile(),
     "gpu": StudioProfile(size=512, per_sequence=40),
     "paper": StudioProfile(size=2048, per_sequence=None, free=None),
+    "coverage": StudioProfile(per_sequence=None, cameras=(FRONTAL,), refined=False),
     "driver": StudioProfile(sequences=0, free=40, cameras=(FRONTAL,), tracked=TRACKING_CAMERAS[:3], refined=False),
 }
-"""`driver` is for driving only: FREE from the frontal camera, with head poses triangulated from three cameras."""
+"""`coverage` has every training frame, 25 a second, from the frontal camera. `driver` is for driving only: FREE from
+the frontal camera, with head poses triangulated from three cameras."""
 
 
 @dataclass(frozen=True, eq=False)

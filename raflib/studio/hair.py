@@ -113,10 +113,18 @@ def growth(position: Float[np.ndarray, "*n 3"], cut: Haircut) -> Float32[np.ndar
     up = EYE_LEVEL - position[..., 1]
     behind = position[..., 2] - FACE_FRONT
     corner = np.exp(-(((across - 0.043) / 0.012) ** 2))  # the hairline rises at the temples, then falls to the ears
-    fall = smoothstep(across, 0.048, 0.070) * np.clip((behind - 0.030) / 0.015, 0, 1)
-    front = up - (0.064 + cut.hairline + (0.004 + 0.014 * cut.temples) * corner - 0.075 * fall)
+    crown = up - (0.064 + cut.hairline + (0.004 + 0.014 * cut.temples) * corner)
+    edge = 0.031 + 0.19 * np.clip(0.064 - up, 0, 0.075)  # of the temple, a little farther back where it is lower
+    temple = np.minimum(np.minimum(behind - edge, across - 0.057), up + 0.011 - cut.hairline)
+    front = _larger(crown, temple, 0.008)
     side = np.minimum(behind - 0.052 - 0.25 * np.maximum(0, -up), up + 0.045 + 0.45 * np.minimum(0, 0.11 - behind))
     return np.maximum(front, np.minimum(side, up + 0.085)).astype(np.float32)
+
+
+def _larger(one: np.ndarray, other: np.ndarray, width: float) -> np.ndarray:
+    """The larger of two distances, with the corner where they are equal rounded over `width` metres."""
+    near = np.maximum(width - np.abs(one - other), 0) / width
+    return np.maximum(one, other) + near**2 * (width / 4)
 
 
 def thicken(skin: Float32[np.ndarray, "V 3"], cut: Haircut) -> Float32[np.ndarray, "V 3"]:

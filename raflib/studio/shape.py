@@ -8,9 +8,12 @@ from functools import lru_cache
 import numpy as np
 from jaxtyping import Float32, Int32
 
-from raflib.studio.head_model import ACTIONS, CHAIN, EYE, INDEX, LASHES, SKIN, head_model
+from raflib.studio.atlas import smoothstep
+from raflib.studio.head_model import ACTIONS, CHAIN, EYE, EYE_LEVEL, INDEX, LASHES, SKIN, head_model
 
 SPREAD = 1.15  # standard deviation of a component; above 1, so that faces are easy to tell apart
+CROWN = 0.007  # metres
+SLIMMER, NECK_AXIS = 0.10, 0.030  # share of its width; metres behind the middle of the head
 LIMIT = 2.1  # standard deviations at which a component is cut
 
 
@@ -29,10 +32,27 @@ def sample(
     size = np.float32(np.clip(tall, 0.95, 1.04) / tall)
     wide = model.actions[INDEX["eyeWideLeft"]] + model.actions[INDEX["eyeWideRight"]]
     smile = model.actions[INDEX["mouthSmileLeft"]] + model.actions[INDEX["mouthSmileRight"]]
-    # Some people's eyes are larger than others', and the corners of their mouths higher.
-    points = points + np.float32(generator.uniform(0.05, 0.40)) * wide + np.float32(generator.uniform(0, 0.3)) * smile
-    skin = trim_lashes(close_lips(points * size), 0.30 + 0.35 * (1 - attributes["gender"]))
+    # Some people's eyes are opened wider than others', and the corners of their mouths are higher.
+    points = points + np.float32(generator.uniform(0.22, 0.52)) * wide + np.float32(generator.uniform(0, 0.3)) * smile
+    skin = trim_lashes(close_lips(proportions(points) * size), 0.30 + 0.35 * (1 - attributes["gender"]))
     return skin, (model.pivots + offset[-CHAIN:]) * size, fit_actions(skin)
+
+
+def proportions(points: Float32[np.ndarray, "V 3"]) -> Float32[np.ndarray, "V 3"]:
+    """The points with a higher skull and a slimmer neck than the source's heads have; the face stays where it is.
+
+    The skull grows by up to `CROWN` metres above the hairline. The neck narrows around its axis by the share `SLIMMER`
+    between jaw and shoulders.
+    """
+    mean = head_model().mean
+    up = EYE_LEVEL - mean[:, 1]
+    grown = points.copy()
+    grown[:, 1] -= CROWN * smoothstep(up, 0.060, 0.112) * head_model().head
+    on_neck = (1 - head_model().weights[:, CHAIN - 1]) * smoothstep(up, -0.205, -0.155)
+    axis = np.array([0, 0, NECK_AXIS], np.float32)
+    narrowed = (grown - axis) * (1 - SLIMMER * on_neck[:, None]) + axis
+    grown[:, ::2] = narrowed[:, ::2]
+    return grown.astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)

@@ -145,7 +145,7 @@ def _brows(maps: Atlas, at: Places, look: Look) -> Layer:
 
 def _scalp(maps: Atlas, look: Look, cut: Haircut) -> Layer:
     distance = hair.growth(maps.position, cut) + 0.0028 * maps.strands + 0.0022 * maps.pores + 0.0018 * maps.blotches
-    amount = smoothstep(distance, -0.004, 0.012 if cut.locks else 0.040) * cut.density
+    amount = smoothstep(distance, -0.004, 0.012 if cut.locks else 0.028) * cut.density
     amount *= 1 - np.clip(maps.regions["ears"] * 3, 0, 1)
     amount *= (np.hypot(maps.position[..., 0], maps.position[..., 2] - 0.01) > 0.045) | (maps.position[..., 1] < -0.09)
     ear = smoothstep(np.abs(maps.position[..., 0]), 0.0790, 0.0815) * (maps.position[..., 1] > -0.045)

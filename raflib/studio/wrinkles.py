@@ -11,7 +11,7 @@ from functools import lru_cache
 import numpy as np
 from jaxtyping import Float, Float32, Int8
 
-from raflib.studio.atlas import atlas, smoothstep
+from raflib.studio.atlas import atlas, smoothstep, value_noise
 from raflib.studio.head_model import ACTIONS, EYE_LEVEL, FACE_FRONT, INDEX
 
 Map = Float[np.ndarray, "R C"]
@@ -58,7 +58,7 @@ def maps(step: int = 1) -> Int8[np.ndarray, "R C G"]:
         "forehead": _forehead(both, up, wave),
         "frown": _frown(both, up),
         "nose": _nose(both, up),
-        "chin": _chin(both, up, wave),
+        "chin": _chin(both, up, value_noise(position, 330, 11)),
         **{f"{name}Left": value * (across > 0) for name, value in left.items()},
         **{f"{name}Right": value * (across < 0) for name, value in left.items()},
     }
@@ -72,12 +72,15 @@ def _fade(value: np.ndarray, end: float, width: float) -> np.ndarray:
 
 
 def _groove(distance: np.ndarray, width: float) -> np.ndarray:
-    """Across a fold: dark at 0, a light bulge on its positive side and a fainter one on the other."""
+    """Across a fold: dark at 0, a slightly lighter bulge on its positive side and a fainter one on the other.
+
+    The bulges are faint: they scale the skin's colour, and a strong one would shine on dark skin like a white line.
+    """
     scaled = distance / width
     return (
         -np.exp(-(scaled**2))
-        + 0.55 * np.exp(-(((scaled - 2.1) / 1.3) ** 2))
-        + 0.25 * np.exp(-(((scaled + 2) / 1.3) ** 2))
+        + 0.16 * np.exp(-(((scaled - 2.1) / 1.3) ** 2))
+        + 0.08 * np.exp(-(((scaled + 2) / 1.3) ** 2))
     )
 
 
@@ -113,10 +116,11 @@ def _nose(across: Map, up: Map) -> Map:
     return total
 
 
-def _chin(across: Map, up: Map, wave: Map) -> Map:
-    crease = _groove(up + 0.083 + 6 * across**2, 0.0022) * _fade(across, 0.022, 0.012)
-    pits = np.sin(across * 900) * np.sin(up * 900 + wave * 300) * _fade(across, 0.016, 0.008)
-    return crease + 0.35 * pits * np.exp(-(((up + 0.096) / 0.008) ** 2))
+def _chin(across: Map, up: Map, noise: Map) -> Map:
+    """The crease below the lip, and shallow dimples of uneven sizes (from `noise`) on the raised chin."""
+    crease = _groove(up + 0.083 + 6 * across**2, 0.0026) * _fade(across, 0.022, 0.012)
+    dimples = np.minimum(noise, 0) * np.exp(-(((up + 0.097) / 0.009) ** 2) - (across / 0.014) ** 2)
+    return 0.8 * crease + 0.45 * dimples
 
 
 def _feet(across: Map, up: Map) -> Map:

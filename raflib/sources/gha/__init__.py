@@ -66,10 +66,11 @@ PROFILES = {
     "demo": GhaProfile(192, 1_500),
     "gpu": GhaProfile(512, 3_000),
     "paper": GhaProfile(2048, None),
+    "coverage": GhaProfile(192, None),
     "driver": GhaProfile(192, 1_500),
     "bank": GhaProfile(192, 1_500),
 }
-"""`driver` is for people who only drive, `bank` for people of a bank."""
+"""`coverage` has every frame. `driver` is for people who only drive, `bank` for people of a bank."""
 
 
 def people(root: Path) -> list[str]:

@@ -41,11 +41,12 @@ PROFILES = {
     "demo": BenchmarkProfile(),
     "gpu": BenchmarkProfile(size=512, tracking_size=512, per_sequence=None, held_out=None, alone=None),
     "paper": BenchmarkProfile(size=2048, tracking_size=512, per_sequence=None, held_out=None, alone=None),
+    "coverage": BenchmarkProfile(per_sequence=None, alone=None),
     "driver": BenchmarkProfile(sequences=4, per_sequence=10, held_out=10, alone=40),
     "bank": BenchmarkProfile(),
 }
-"""`driver` is for driving only; its training frames show where the head is in the tracks. `bank` is for the people of a
-bank."""
+"""`coverage` has every training frame. `driver` is for driving only; its training frames show where the head is in the
+tracks. `bank` is for the people of a bank."""
 
 
 def square_window(camera: Camera, size: int) -> Window:

@@ -79,10 +79,12 @@ PROFILES = {
     "demo": RawProfile(),
     "gpu": RawProfile(size=512, per_sequence=40),
     "paper": RawProfile(size=2048, per_sequence=None, free=None),
+    "coverage": RawProfile(per_sequence=None, cameras=(FRONTAL,), refined=False),
     "driver": RawProfile(sequences=0, free=40, cameras=(FRONTAL,), tracked=3, refined=False),
     "bank": RawProfile(per_sequence=10, free=20, cameras=(FRONTAL,), tracked=1, refined=False),
 }
-"""`driver` is for driving only, as the studio's. `bank` takes about 240 frames of the frontal camera, for a bank."""
+"""`coverage` and `driver` are as the studio's: every training frame, and FREE only. `bank` takes about 240 frames of
+the frontal camera, for a bank."""
 
 
 def _chosen(films: Films, profile: RawProfile) -> Films:
