@@ -32,7 +32,7 @@ PIP := $(PY) -m pip install --quiet --disable-pip-version-check --constraint con
 STAMP := $(VENV)/.raf-lab
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lab train beyond paper bank bench lint clean
+.PHONY: help env demo test lab train beyond paper site bank bench lint clean
 
 help:  ## show this list
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -43,7 +43,7 @@ env: $(STAMP)  ## make the Python environment in .venv (every other target does 
 
 $(STAMP): constraints.txt pyproject.toml scripts/headless_gl.py
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)
-	$(PIP) --editable '.[track,lab,cluster,test,dev]'
+	$(PIP) --editable '.[track,lab,cluster,site,test,dev]'
 	$(PIP) --no-deps $(ALONE)
 	$(PY) scripts/headless_gl.py
 	touch $@
@@ -69,6 +69,9 @@ beyond: $(STAMP)  ## run notebook 09 and train its avatars: every sampler, every
 paper: $(STAMP)  ## train and evaluate every avatar of the paper's tables: 5 subjects, 11 methods, 3 seeds (days; PAPER_ARGS)
 	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 \
 		$(PY) scripts/paper.py --source $(SOURCE) --profile $(PROFILE) $(PAPER_ARGS)
+
+site: $(STAMP)  ## build the site in build/site/html from the notebooks of `make demo` (those not run yet run with profile tiny)
+	$(PY) scripts/build_site.py --cores $(THREADS)
 
 bank: $(STAMP)  ## make data/bank_open.npz again, 415 people x 200 frames (two hours on 2 cores; BANK_ARGS)
 	$(PY) scripts/build_bank.py --cores $(THREADS) $(BANK_ARGS)
