@@ -22,8 +22,8 @@ TRACKS = Path(os.environ.get("RAF_TRACKS", project_root().parent / "shared" / "d
 """Scores of real people in clips, one file a clip."""
 SHOWS = (("Obama", "Obama"), ("clm_cap1[23]", "clm_cap"))
 """Patterns of the clips of one person, beside clips that differ in a number at the end of the name."""
-ROWS = 72
-"""Frames of each person: the shortest clip has as many."""
+ROWS = 48
+"""Frames of each person: as many as every person of the bank has among its sentences."""
 
 
 def crowd(count=5, width=7, seed=0):
@@ -214,13 +214,15 @@ def without_truth(persons, subjects):
 def test_what_retrieval_finds_in_the_studio_is_like_what_it_finds_among_real_people():
     """Another person's nearest row is about as far away as in the open bank, and RAF brings drivers nearer in both.
 
-    B2T falls by less in the studio (`notebooks/RESULTS.md`), so only its sign and its size to a factor are held here.
+    The real clips hold speech, so the bank's sentences are compared. One choice of people varies by a quarter
+    (`notebooks/RESULTS.md`), so B2T is held to a factor of two.
     """
     real = real_people()
     bank = open_bank()
+    spoken = np.char.startswith(bank.sequence.astype(str), "SEN")
     chosen = np.random.default_rng(0).permutation(bank.people)[: len(real)]
-    studio = {name: bank.features[bank.subjects == name] for name in chosen.tolist()}
+    studio = {name: bank.features[(bank.subjects == name) & spoken] for name in chosen.tolist()}
     (real_near, real_change), (near, change) = (without_truth(persons, 9) for persons in (real, studio))
     print(f"nearest other person {near:.3f} (real {real_near:.3f}), B2T {change:.1f} % (real {real_change:.1f} %)")
     assert near == pytest.approx(real_near, rel=0.15)
-    assert real_change < 0 and change < 0 and real_change / change < 4
+    assert real_change < 0 and change < 0 and 0.5 < real_change / change < 2
