@@ -119,6 +119,9 @@ def test_default_parameters_have_the_names_they_always_had():
         "06_tables": "06_tables_422_demo_0",
         "07_user_study": "07_user_study_422_demo",
         "09_beyond": "09_beyond_422_demo_0",
+        "10_raf_from_nothing": "10_raf_from_nothing_422_tiny_0",
+        "11_coverage_in_the_plane": "11_coverage_in_the_plane_tiny_0",
+        "12_splats": "12_splats_422_tiny_0",
     }
     assert run_folder("04_train", {}).parent == runs_root()
 
@@ -164,9 +167,9 @@ OTHER = {
     "features": ("open42",), "search": ("open42",), "held_out": ("EXP-1-head", "EXP-1-head FREE2"),
     "source": ("video",), "subject": ("443", "422_demo", "422-demo", "a_raf"),
     "method": ("vanilla", "noise", "raf_pose"),
-    "profile": ("tiny", "gpu", "paper"), "bank": ("half1", "half2", "small"), "p": (0.25, 1.0), "top_k": (5, 51),
-    "sigma": (0.5, 0.081), "initialisation": ("guided",), "steps": (20_000, 2), "seed": (1, 12), "repeats": (3, 31),
-    "queries": (5, 31),
+    "profile": ("tiny", "demo", "gpu", "paper"), "bank": ("half1", "half2", "small"), "p": (0.25, 1.0),
+    "top_k": (5, 51), "sigma": (0.5, 0.081), "initialisation": ("guided",), "steps": (20_000, 2), "seed": (1, 12),
+    "repeats": (3, 31), "queries": (5, 31),
     "drivers": ("E03", "E03 E04", "E04 E03", "E03_E04"), "drive": ("relative", "nearest"),
     "metric": ("psnr/whole", "ssim/face"), "people": (40,), "frames": (100,), "rebuild": (True,),
     "own_frames": ("training",),

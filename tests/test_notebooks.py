@@ -229,6 +229,12 @@ ROWS = {
         ("samplers.csv", "features.md", "avatars.md", "samplers.png", "drives.png"),
         line="papermill notebooks/09_beyond.ipynb",
     ),
+    "10_raf_from_nothing": Row("10_raf_from_nothing", writes=("figure4.png", "figure4.svg", "visits.png")),
+    "11_coverage_in_the_plane": Row("11_coverage_in_the_plane", writes=("contributions.png", "raf.png")),
+    "12_splats": Row(
+        "12_splats",
+        writes=("screen.png", "steps.png", "weights.png", "networks.png", "pose.png", "avatar/checkpoint.safetensors"),
+    ),
     "01_subjects folder": Row("01_subjects", FOLDER_OF_PEOPLE, writes=("contact_sheet.png", "signals.png")),
     "02_bank folder": Row("02_bank", FOLDER_OF_PEOPLE, writes=("neighbours.jpg", "pca.jpg", "variants.png")),
     "03_coverage folder": Row("03_coverage", {**FOLDER_OF_PEOPLE, "repeats": 3}, writes=COVERAGE_FILES),

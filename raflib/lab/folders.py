@@ -38,7 +38,7 @@ def run_folder(notebook: str, parameters: Parameters | Mapping[str, Any], **chan
     are ignored. Raises RafError for values that are not allowed and for a bank or video that does not exist.
     """
     p = parameters_of(notebook, parameters, **changes)
-    parts = [notebook, _who(p), *(str(getattr(p, name)) for name in _ALWAYS[notebook])]
+    parts = [notebook, *_who(p), *(str(getattr(p, name)) for name in _ALWAYS[notebook])]
     name = "_".join(parts) + _NAMES[notebook](p) + _recorded(p)
     if len(name) > LONGEST:
         name = f"{name[: LONGEST - 17]}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
@@ -106,15 +106,17 @@ def _reads_as_number(text: str) -> bool:
     return True
 
 
-def _who(p: Any) -> str:
-    """The subject or video as part of a folder's name."""
+def _who(p: Any) -> list[str]:
+    """The subject or video as part of a folder's name; empty for a notebook without one."""
     if hasattr(p, "video"):
         if not (p.video and p.driver):
             raise RafError(
                 f"{p.notebook()}: set video (whose avatar) and driver (whose expressions) to two video files"
             )
-        return file_name(p.video)
-    return file_name(p.subject) if getattr(p, "source", "studio") == "video" else _part(p.subject)
+        return [file_name(p.video)]
+    if not hasattr(p, "subject"):
+        return []
+    return [file_name(p.subject) if getattr(p, "source", "studio") == "video" else _part(p.subject)]
 
 
 def _part(text: str) -> str:
@@ -194,6 +196,9 @@ _ALWAYS = {
     "07_user_study": ("profile",),
     "08_your_video": ("method", "profile", "seed"),
     "09_beyond": ("profile", "seed"),
+    "10_raf_from_nothing": ("profile", "seed"),
+    "11_coverage_in_the_plane": ("profile", "seed"),
+    "12_splats": ("profile", "seed"),
 }
 """Parameters that are always in the name, after the subject."""
 _NAMES = {
@@ -212,5 +217,8 @@ _NAMES = {
     "07_user_study": lambda p: bank_suffix(p.bank) + _changed(p, "queries", "queries") + _changed(p, "seed", "seed"),
     "08_your_video": lambda p: _trained(p, [p.method]),
     "09_beyond": lambda p: _trained(p, SAMPLERS) + _changed(p, "repeats", "repeats") + _changed(p, "metric", "metric-"),
+    "10_raf_from_nothing": lambda p: "",
+    "11_coverage_in_the_plane": lambda p: "",
+    "12_splats": lambda p: "",
 }
 """The end of the name, from the parameters."""

@@ -182,6 +182,28 @@ class VideoParameters(Parameters):
     threads: int = 2
 
 
+@dataclass(frozen=True)
+class LessonParameters(Parameters):
+    """Parameters of a lesson on one person. Lessons use the smallest recording, so each takes seconds."""
+
+    subject: str = "422"
+    profile: str = "tiny"
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class SplatLessonParameters(LessonParameters):
+    """Parameters of the lesson on splats, which trains an avatar."""
+
+
+@dataclass(frozen=True)
+class PlaneLessonParameters(Parameters):
+    """Parameters of the lesson on made-up frames in two dimensions."""
+
+    profile: str = "tiny"
+    seed: int = 0
+
+
 NOTEBOOKS: dict[str, type] = {
     "01_subjects": SubjectsParameters,
     "02_bank": BankParameters,
@@ -192,6 +214,9 @@ NOTEBOOKS: dict[str, type] = {
     "07_user_study": StudyParameters,
     "08_your_video": VideoParameters,
     "09_beyond": BeyondParameters,
+    "10_raf_from_nothing": LessonParameters,
+    "11_coverage_in_the_plane": PlaneLessonParameters,
+    "12_splats": SplatLessonParameters,
 }
 
 

@@ -1,6 +1,7 @@
 """Tables with intervals and the figures of the paper."""
 
 from raflib.report._style import PALETTE, portrait
+from raflib.report.contributions_figure import contributions_figure
 from raflib.report.coverage_figures import (
     change_figure,
     clip_figure,
@@ -18,7 +19,9 @@ from raflib.report.picking import different, moments, seconds, views
 from raflib.report.plane import evenly, pca_figure, variants_figure
 from raflib.report.retrieval_figure import retrieval_figure
 from raflib.report.signal_figures import agreement_figure, signals_figure
+from raflib.report.splat_figures import screen_figure
 from raflib.report.study_figure import nearness_figure, power_figure, study_figure
+from raflib.report.swap_figure import framed, swap_figure, visits_figure
 from raflib.report.tables import MARK, arrow, compare, one_truth, scale_note, table, to_markdown, unranked
 
 __all__ = [
@@ -33,12 +36,14 @@ __all__ = [
     "change_figure",
     "clip_figure",
     "compare",
+    "contributions_figure",
     "coverage_figure",
     "differences_figure",
     "different",
     "dimension_figure",
     "error_budget_figure",
     "evenly",
+    "framed",
     "gallery",
     "hypotheses_figure",
     "joined",
@@ -53,15 +58,18 @@ __all__ = [
     "power_figure",
     "retrieval_figure",
     "scale_note",
+    "screen_figure",
     "seconds",
     "sequence_figure",
     "signals_figure",
     "strip",
     "study_figure",
+    "swap_figure",
     "table",
     "to_markdown",
     "training_curves",
     "unranked",
     "variants_figure",
     "views",
+    "visits_figure",
 ]
