@@ -16,15 +16,21 @@ _WHERE = {
     "RandomNoise": "raflib.sampler",
     "Run": "raflib.training",
     "Vanilla": "raflib.sampler",
+    "comparison_film": "raflib.export",
     "evaluate": "raflib.evaluation",
     "export_gha": "raflib.sources.gha",
+    "export_html": "raflib.export",
+    "export_ply_sequence": "raflib.export",
     "export_submission": "raflib.report.submission",
     "fit": "raflib.training",
     "open_capture": "raflib.sources",
     "plan_download": "raflib.sources.nersemble.plan",
     "rasterize": "raflib.render",
+    "turntable": "raflib.export",
 }
-_ROOMS = ("bank", "check", "coverage", "driving", "geometry", "openbank", "report", "sampler", "studio", "tracking")
+_ROOMS = (
+    "bank", "check", "coverage", "driving", "export", "geometry", "openbank", "report", "sampler", "studio", "tracking",
+)  # fmt: skip
 __all__ = sorted([*_WHERE, *_ROOMS])
 
 

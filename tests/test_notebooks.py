@@ -196,7 +196,7 @@ ROWS = {
     "06_tables": Row(
         "06_tables",
         needs=("05_evaluate vanilla", "05_evaluate raf"),
-        writes=("table2.txt", "differences.txt", "strip_422.png"),
+        writes=("table2.txt", "differences.txt", "strip_422.png", "comparison.mp4", "avatar.html"),
         line="papermill notebooks/06_tables.ipynb",
     ),
     "07_user_study": Row(
@@ -248,7 +248,7 @@ ROWS = {
         "06_tables",
         FOLDER_OF_PEOPLE,
         ("05_evaluate folder vanilla", "05_evaluate folder raf"),
-        ("table2.txt", "differences.txt", "strip_404.png"),
+        ("table2.txt", "differences.txt", "strip_404.png", "comparison.mp4", "avatar.html"),
     ),
     "07_user_study folder": Row(
         "07_user_study", FOLDER_OF_PEOPLE, writes=("study/answers/observer.lpips.jsonl", "questions.jpg", "figure3.png")

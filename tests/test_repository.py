@@ -22,16 +22,16 @@ ALONE = {"mediapipe"}
 ROOMS = (
     "errors", "geometry", "config", "reading", "runs", "perceptual", "registry", "capture", "images", "render", "bank",
     "avatar", "coverage", "training", "tracking", "studio", "sampler", "driving", "sources", "openbank", "evaluation",
-    "lab", "report", "study", "check",
+    "lab", "report", "export", "study", "check", "__main__",
 )  # fmt: skip
 """The rooms of raflib, bottom to top."""
-LOOSE = {"errors", "geometry", "config", "runs", "perceptual", "registry", "capture", "images", "driving"}
+LOOSE = {"errors", "geometry", "config", "runs", "perceptual", "registry", "capture", "images", "driving", "__main__"}
 """The rooms that are a single file; the others are folders."""
 
 HEAVY = {"numba", "mediapipe", "matplotlib", "cv2", "av", "plotly", "skimage", "papermill", "IPython"}
 HEAVY_ROOMS = {
     "render", "avatar", "tracking", "studio", "sources", "openbank", "training", "evaluation", "report", "perceptual",
-    "check",
+    "check", "export",
 }  # fmt: skip
 
 

@@ -1,0 +1,79 @@
+"""What an avatar receives, frame by frame: checked signals, the Gaussians that follow from them, and times."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from tqdm import tqdm
+
+from raflib.errors import RafError, as_float32, finite
+from raflib.render import Gaussians
+from raflib.report.mp4 import MAX_FPS
+from raflib.training import Run
+
+Signals = tuple[Float[np.ndarray, "F d"], Float[np.ndarray, "F 6"], Float[np.ndarray, "F"]]
+"""Expression, pose and scale of F frames, float32."""
+
+
+def checked(what: str | Path, run: Run, expression: object, pose: object, scale: object) -> Signals:
+    """Expression [F,d], pose [F,6] and scale [F] as float32 arrays; `what` begins every error.
+
+    Raises RafError for no frames, other shapes, features of another width than the avatar's, numbers that are not
+    finite, and scales that are not positive.
+    """
+    found = as_float32(f"{what}: expression", expression)
+    width = run.avatar.config.expression_dim
+    if found.ndim != 2 or found.shape[1] != width:
+        raise RafError(
+            f"{what}: expression has shape {list(found.shape)}, expected [frames, {width}]: the features that this "
+            "avatar was trained on"
+        )
+    if not len(found):
+        raise RafError(f"{what}: no frames were given; give at least one")
+    signals = found, as_float32(f"{what}: pose", pose), as_float32(f"{what}: scale", scale)
+    shapes = ("expression", (len(found), width)), ("pose", (len(found), 6)), ("scale", (len(found),))
+    for (name, shape), values in zip(shapes, signals, strict=True):
+        if values.shape != shape:
+            raise RafError(f"{what}: {name} has shape {list(values.shape)}, expected {list(shape)}")
+        if not np.isfinite(values).all():
+            raise RafError(f"{what}: {name} holds NaN or infinite numbers; leave frames without a face out")
+    if not (signals[2] > 0).all():
+        raise RafError(f"{what}: scale is {signals[2].min():g} in a frame, expected metres a unit, above 0")
+    return signals
+
+
+@torch.no_grad()
+def posed(run: Run, expression: np.ndarray, pose: np.ndarray, scale: np.ndarray) -> Gaussians:
+    """The avatar's Gaussians in F frames, on the CPU."""
+    where = run.avatar.xyz.device
+    frames = []
+    for row in tqdm(range(len(expression)), desc="avatar", unit="frame"):
+        given = (torch.from_numpy(values[row : row + 1]).to(where) for values in (expression, pose, scale))
+        frames.append(run.avatar(*given).to("cpu"))
+    names = ("means", "quaternions", "scales", "opacities", "features")
+    return Gaussians(**{name: torch.cat([getattr(frame, name) for frame in frames]) for name in names})
+
+
+def starts(
+    what: str | Path, frames: int, fps: float | int, times: Iterable[float | int] | None = None
+) -> Float[np.ndarray, "T"]:
+    """Seconds at which each of `frames` frames begins, and the end of the last one.
+
+    Frames last 1/`fps` seconds. With `times` (seconds, increasing, one a frame) a frame lasts until the time of the
+    next one, and the last one for the median duration. Raises RafError for other times and rates.
+    """
+    fps = finite(f"{what}: fps", fps, 0, MAX_FPS)
+    if fps == 0:
+        raise RafError(f"{what}: fps is 0, expected frames a second above 0")
+    if times is None:
+        return np.arange(frames + 1) / fps
+    given = np.asarray(list(times), np.float64)
+    if given.shape != (frames,) or not np.isfinite(given).all() or (np.diff(given) <= 0).any():
+        raise RafError(f"{what}: expected {frames} increasing times in seconds, one a frame; or give fps instead")
+    steps = np.diff(given)
+    last = float(np.median(steps)) if len(steps) else 1 / fps
+    return np.append(given, given[-1] + last) - given[0]
