@@ -4,9 +4,10 @@
 
 The avatar has the demo's size (12,000 Gaussians) and is untrained; the image has 256² pixels. Every move changes all
 Gaussians of the expression, and every frame is a new JPEG file in a message to the browser. The browser itself is not
-part of it. `puppet_fps_256` is one avatar, `puppet_fps_256_two` are two side by side. Times are elapsed time. The parts
-of a frame are printed in milliseconds. A slider then moves ten times faster than frames are made. When it stops, the
-frame in work and the newest one still come; `puppet_queued` is how many more come, 0 when views are skipped.
+part of it. `puppet_fps_256` is one avatar, `puppet_fps_256_two` are two side by side. Both are elapsed time.
+`puppet_cpu_ms_256` is the CPU time of a frame, which other programs on the machine hardly change. The parts of a frame
+are printed in milliseconds. A slider then moves ten times faster than frames are made. When it stops, the frame in work
+and the newest one still come; `puppet_queued` is how many more come, 0 when views are skipped.
 """
 
 from __future__ import annotations
@@ -69,15 +70,15 @@ class Driver:
         """Move the slider of the jaw up or down."""
         self.sliders[0].value = 0.5 + 0.5 * float(np.sin(0.3 * number))
 
-    def rate(self, seconds: float) -> float:
-        """Return frames a second when each move waits for the frame of the one before."""
+    def rate(self, seconds: float) -> tuple[float, float]:
+        """Return (frames a second, CPU milliseconds of a frame) when each move waits for the frame before."""
         for number in range(3):
             self.next(number)
-        begin, count = time.perf_counter(), 0
+        begin, work, count = time.perf_counter(), time.process_time(), 0
         while (spent := time.perf_counter() - begin) < seconds or count < 20:
             count += 1
             self.next(count)
-        return count / spent
+        return count / spent, 1e3 * (time.process_time() - work) / count
 
     def next(self, number: int) -> None:
         self.came.clear()
@@ -129,11 +130,12 @@ def main() -> None:
         for runs in ([run], [run, run]):
             puppet = Puppet(runs, capture, size=SIZE)
             driver = Driver(puppet)
-            rate = driver.rate(options.seconds)
+            rate, work = driver.rate(options.seconds)
             if len(runs) == 1:
                 for name, spent in parts(puppet, run).items():
                     print(f"{name}: {spent:.1f} ms")
                 print(f"figure puppet_queued = {driver.queued(100, 0.1 / rate)}")
+                print(f"figure puppet_cpu_ms_{SIZE} = {work:.1f}")
             print(f"figure puppet_fps_{SIZE}{'_two' * (len(runs) - 1)} = {rate:.1f}")
             puppet.close()
 

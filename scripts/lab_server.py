@@ -23,7 +23,7 @@ from pathlib import Path
 
 from chromium import Chromium, Page
 
-PATIENCE = 180.0
+PATIENCE = 300.0
 """Seconds until a server that does not answer, or a cell that does not end, counts as hanging."""
 QUIET = {"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}}
 """The question about news covers a corner of the page."""

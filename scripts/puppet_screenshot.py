@@ -30,9 +30,9 @@ from raflib.viewer import Puppet
 
 capture, bank = open_capture("studio", "{subject}", "{profile}"), ExpressionBank.load("{bank}")
 Puppet([Run.load("{vanilla}"), Run.load("{raf}")], capture, bank=bank)"""
-MOVES = (("mouthSmile", 0.75), ("jawOpen", 0.35), ("yaw", -14))
+MOVES = (("mouthSmile", 0.9), ("mouthUpperUp", 0.5), ("eyeSquint", 0.6), ("jawOpen", 0.2), ("yaw", -14))
 """Sliders that are moved, and their values."""
-WIDTH, HEIGHT = 1120, 900
+WIDTH, HEIGHT = 1180, 860
 
 
 def notebook(folder: Path, subject: str, profile: str) -> Path:
@@ -51,16 +51,13 @@ def notebook(folder: Path, subject: str, profile: str) -> Path:
     return folder / "puppet.ipynb"
 
 
-SET = """(async () => {
-  const label = [...document.querySelectorAll('.widget-label')].find((found) => found.textContent === NAME);
-  const slider = label.parentElement.querySelector('.noUi-target').noUiSlider;
-  slider.set(VALUE);
-})()"""
+LABEL = "[...document.querySelectorAll('.widget-label')].find((found) => found.textContent === NAME)"
+SET = LABEL + ".parentElement.querySelector('.noUi-target').noUiSlider.set(VALUE)"
 
 
 def move(page, name: str, value: float) -> None:
     """Move the slider with this name, as the mouse does."""
-    page.run(SET.replace("NAME", repr(name)).replace("VALUE", repr(value)))
+    page.run("void " + SET.replace("NAME", repr(name)).replace("VALUE", repr(value)))
 
 
 def main() -> None:
@@ -77,8 +74,11 @@ def main() -> None:
             until(page, "document.querySelector('.raf-frame')?.dataset.number")
             for name, value in MOVES:
                 move(page, name, value)
-            time.sleep(1)
+            page.run(f"{LABEL}.scrollIntoView({{block: 'center'}})".replace("NAME", repr(MOVES[0][0])))
+            time.sleep(2)
             until(page, "!document.querySelector('.raf-rate').textContent")
+            time.sleep(2)
+            until(page, "!document.body.textContent.includes('· searching')")
             page.screenshot(Path(folder) / "screen.png")
             if errors := page.errors():
                 print("the browser reports:", *errors, sep="\n")

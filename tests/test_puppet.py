@@ -145,7 +145,7 @@ def test_every_action_has_one_slider(capture):
         for i, name in enumerate(pairs.names)
     }
     assert moved["eyeBlink"] == ["eyeBlinkLeft", "eyeBlinkRight"] and moved["mouthLeft"] == ["mouthLeft"]
-    assert moved["eyeLook → image right"] == ["eyeLookInRight", "eyeLookOutLeft"]
+    assert moved["eyeLook →"] == ["eyeLookInRight", "eyeLookOutLeft"]
     expression = np.random.default_rng(0).uniform(size=52)
     changed = pairs.write(expression, 3, 0.25)
     assert pairs.read(changed)[3] == 0.25 and np.array_equal(

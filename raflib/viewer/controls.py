@@ -23,10 +23,11 @@ SPAN = 3.0
 REGIONS = ("jaw", "mouth", "eye", "brow", "cheek", "nose")
 """Facial actions in this order; names begin with these words."""
 LOOKS = {
-    "eyeLook ← image left": ("eyeLookInLeft", "eyeLookOutRight"),
-    "eyeLook → image right": ("eyeLookInRight", "eyeLookOutLeft"),
+    "eyeLook ←": ("eyeLookInLeft", "eyeLookOutRight"),
+    "eyeLook →": ("eyeLookInRight", "eyeLookOutLeft"),
 }
-"""Both eyes look to one side when one turns in and the other one out. The subject's left is the image's right."""
+"""Both eyes look to one side of the image when one turns in and the other one out; the subject's left is the image's
+right."""
 ONE_SIDED = ("jawLeft", "jawRight", "mouthLeft", "mouthRight")
 """Actions whose name ends in a side to which they move. They are no pairs."""
 
@@ -47,7 +48,7 @@ class Entries:
         """Values of all sliders; the mean where a slider has several entries."""
         return np.array([expression[some].mean() for some in self.entries], np.float64)
 
-    def write(self, expression: Float[np.ndarray, "d"], slider: int, value: float) -> Float[np.ndarray, "d"]:
+    def write(self, expression: Float[np.ndarray, "d"], slider: int, value: float | int) -> Float[np.ndarray, "d"]:
         """A copy of the expression vector in which this slider's entries have this value."""
         changed = np.array(expression, np.float64)
         changed[self.entries[slider]] = value
@@ -72,7 +73,7 @@ class Components:
         """Values of all sliders, in standard deviations."""
         return (np.asarray(expression, np.float64) - self._space.mean) @ self._space.axes / self._space.scale
 
-    def write(self, expression: Float[np.ndarray, "d"], slider: int, value: float) -> Float[np.ndarray, "d"]:
+    def write(self, expression: Float[np.ndarray, "d"], slider: int, value: float | int) -> Float[np.ndarray, "d"]:
         """A copy of the expression vector, moved along this component alone."""
         way = (value - self.read(expression)[slider]) * self._space.scale[slider]
         return np.asarray(expression, np.float64) + way * self._space.axes[:, slider]

@@ -41,7 +41,7 @@ class Newest(Generic[T]):
             self._box = [item]
             self._changed.notify_all()
 
-    def wait(self, seconds: float) -> bool:
+    def wait(self, seconds: float | int) -> bool:
         """Wait until there is nothing to do, at most this long; whether that was reached."""
         with self._changed:
             return self._changed.wait_for(lambda: self._closed or not (self._box or self._busy), seconds)
@@ -75,7 +75,7 @@ class Pace:
     seconds: a receiver that has gone away must not stop the sender.
     """
 
-    def __init__(self, most: int = 2, patience: float = 1.0):
+    def __init__(self, most: int = 2, patience: float | int = 1.0):
         self._most, self._patience = most, patience
         self._answered: int | None = None
         self._changed = threading.Condition()

@@ -30,11 +30,12 @@ from raflib.viewer.neighbours import Faces, Neighbours
 from raflib.viewer.newest import Newest
 from raflib.viewer.scene import LIMITS, Scene, View
 
-WIDTHS = (384, 300)
+WIDTHS = (360, 256)
 """Width of an avatar on the page in pixels: one alone, and each of several."""
 TURNS = {"yaw": 60, "pitch": 40, "roll": 40}
 """Largest turn of the head in degrees."""
 NOTHING = "nothing: use the sliders"
+HEADING = "<b>Nearest faces of the bank</b>: distance and person, sequence"
 
 
 class Puppet(w.VBox):
@@ -69,11 +70,13 @@ class Puppet(w.VBox):
         faces: Faces | None = None,
         size: int | None = None,
     ):
+        self._workers: list[Newest[View]] = []
         self.scene, self.coverage = Scene(runs, capture, size), Coverage(capture)
         self._drives = {drive.name: drive for drive in drives(capture, drivers)}
         self._kinds = kinds_of_controls(capture)
         self._neighbours = None if bank is None else _neighbours(bank, capture, faces)
         self._view, self._quiet = self.scene.start, False
+        self._searched: Float[np.ndarray, "d"] | None = None
         self._boxes: dict[str, list[w.FloatSlider]] = {}
         width = WIDTHS[len(self.scene.runs) > 1] * len(self.scene.runs)
         height, rendered = self.scene.shape
@@ -86,6 +89,7 @@ class Puppet(w.VBox):
         super().__init__([self._top(), self._below()])
         self.renders = Newest(self._render, self._failed, "puppet")
         self._searches = Newest(self._search, self._failed, "puppet faces")
+        self._workers += [self.renders, self._searches]
 
     @property
     def view(self) -> View:
@@ -126,8 +130,8 @@ class Puppet(w.VBox):
 
     def close(self) -> None:
         """End the threads and remove the puppet from the page."""
-        self.renders.close()
-        self._searches.close()
+        for worker in self._workers:
+            worker.close()
         super().close()
 
     # --- messages, on the notebook's own thread
@@ -178,7 +182,9 @@ class Puppet(w.VBox):
     def _settle(self) -> None:
         """Frames have stopped: sliders follow the expression, and its neighbours are searched."""
         self._follow()
-        if self._neighbours is not None:
+        if self._neighbours is not None and not np.array_equal(self._searched, self._view.expression):
+            self._searched = self._view.expression
+            self._heading.value = f"{HEADING} · searching"
             self._searches.post(self._view)
 
     def _follow(self) -> None:
@@ -214,8 +220,11 @@ class Puppet(w.VBox):
     def _search(self, view: View) -> None:
         assert self._neighbours is not None
         self._faces.value = self._neighbours.html(view.expression)
+        if self._searched is view.expression:
+            self._heading.value = HEADING
 
     def _failed(self, error: Exception) -> None:
+        self._heading.value = HEADING
         self._problem.value = f'<span style="color:#c62828">{escape(str(error))}</span>'
 
     # --- layout
@@ -227,7 +236,8 @@ class Puppet(w.VBox):
         self._reset = w.Button(description="Reset", tooltip="neutral expression, head pose and camera", icon="undo")
         self._reset.layout.width = "90px"
         self._reset.on_click(lambda _: self.reset())
-        self._sliders = w.GridBox(layout=w.Layout(grid_template_columns="1fr 1fr", max_height="262px", overflow="auto"))
+        self._sliders = w.GridBox(layout=w.Layout(max_height="232px", overflow="auto"))
+        self._sliders.layout.grid_template_columns = "repeat(auto-fill, minmax(240px, 1fr))"
         style = {"description_width": "36px"}
         self._turns = {
             name: w.IntSlider(0, -end, end, description=name, style=style, layout=w.Layout(width="33%"))
@@ -236,15 +246,15 @@ class Puppet(w.VBox):
         for slider in self._turns.values():
             slider.observe(self._turned, "value")
         names = [NOTHING, *self._drives]
-        self._menu = w.Dropdown(options=names, description="driven by", layout=w.Layout(width="300px"))
+        self._menu = w.Dropdown(options=names, description="driven by", layout=w.Layout(width="250px"))
         self._menu.style.description_width = "64px"
         self._menu.observe(self._chosen, "value")
         self._play = w.Play(interval=1000 // NOMINAL_FPS, min=0, max=0)
-        self._position = w.IntSlider(0, 0, 0, readout=False, layout=w.Layout(width="150px"))
+        self._position = w.IntSlider(0, 0, 0, readout=False, layout=w.Layout(width="100%"))
         self._position.observe(self._moved, "value")
         w.jslink((self._play, "value"), (self._position, "value"))
         self._player = w.HBox([self._play, self._position], layout=w.Layout(display="none"))
-        self._faces, self._problem = w.HTML(), w.HTML()
+        self._faces, self._problem, self._heading = w.HTML(), w.HTML(), w.HTML(HEADING)
         self._fill()
 
     def _fill(self) -> None:
@@ -256,7 +266,7 @@ class Puppet(w.VBox):
                 low, high = float(controls.low[i]), float(controls.high[i])
                 slider = w.FloatSlider(
                     value=low, min=low, max=high, step=(high - low) / 100, description=name, readout_format=".2f",
-                    style={"description_width": "128px"}, layout=w.Layout(width="auto"),
+                    style={"description_width": "112px"}, layout=w.Layout(width="auto"),
                 )  # fmt: skip
                 slider.observe(partial(self._slid, kind, i), "value")
                 made.append(slider)
@@ -268,7 +278,8 @@ class Puppet(w.VBox):
         """The image, and the controls beside it, or below where the page is narrow."""
         heading = w.HBox([self._kind, self._reset])
         turns, driver = w.HBox(list(self._turns.values())), w.HBox([self._menu, self._player])
-        controls = w.VBox([heading, self._sliders, turns, driver], layout=w.Layout(width="600px"))
+        controls = w.VBox([heading, self._sliders, turns, driver])
+        controls.add_class("raf-controls")
         wrap = w.Layout(display="flex", flex_flow="row wrap", grid_gap="12px", align_items="flex-start")
         return w.Box([self.canvas, controls], layout=wrap)
 
@@ -276,9 +287,7 @@ class Puppet(w.VBox):
         """Nearest faces and problems."""
         if self._neighbours is None:
             return w.VBox([self._problem])
-        return w.VBox(
-            [w.HTML("<b>Nearest faces of the bank</b>, other people than the avatar"), self._faces, self._problem]
-        )
+        return w.VBox([self._heading, self._faces, self._problem])
 
 
 def _neighbours(bank: ExpressionBank, capture: Capture, faces: Faces | None) -> Neighbours:

@@ -47,12 +47,12 @@ class View:
 
     expression: Float[np.ndarray, "d"]
     pose: Float[np.ndarray, "6"]
-    yaw: float = 0.0
-    pitch: float = 0.0
-    roll: float = 0.0
-    azimuth: float = 0.0
-    elevation: float = 0.0
-    zoom: float = 1.0
+    yaw: float | int = 0.0
+    pitch: float | int = 0.0
+    roll: float | int = 0.0
+    azimuth: float | int = 0.0
+    elevation: float | int = 0.0
+    zoom: float | int = 1.0
 
 
 class Scene:
@@ -145,7 +145,7 @@ def turning_point(pose: Float[np.ndarray, "T 6"], scale: Float[np.ndarray, "T"])
     return np.linalg.solve(system, weight * NECK - np.einsum("tij,ti->j", turns, moves) / len(pose))
 
 
-def _rotation(yaw: float, pitch: float, roll: float) -> Rotation:
+def _rotation(yaw: float | int, pitch: float | int, roll: float | int) -> Rotation:
     """The rotation of these degrees in world axes, with the signs of `View`."""
     return Rotation.from_euler("YXZ", [-yaw, -pitch, roll], degrees=True)
 
