@@ -14,6 +14,7 @@ from scipy.spatial.transform import Rotation
 from synthetic import ball_capture
 
 from raflib.bank import ExpressionBank
+from raflib.capture import most_frontal
 from raflib.config import train_config
 from raflib.coverage import clip_distance
 from raflib.errors import RafError
@@ -60,7 +61,7 @@ def test_the_image_is_the_renderers(scene, run, capture):
     """A scene at the size of the capture's camera shows what an evaluation would score."""
     start = scene.start
     image = scene.image(start)
-    camera = min(capture.cameras, key=lambda c: abs(c.extrinsic[0, 2])).resized(SIZE)
+    camera = capture.cameras[most_frontal(capture.cameras, 1)[0]].resized(SIZE)
     given = [np.float32(value)[None] for value in (start.expression, start.pose, scene.scale)]
     expected = run.render(*given, [camera])[0]
     assert np.array_equal(image, np.round(expected * 255).astype(np.uint8))

@@ -32,8 +32,8 @@ class Drive:
 
     name: str
     expression: Float[np.ndarray, "T d"]
-    pose: Float[np.ndarray, "T 6"] | None = None
-    time: Float[np.ndarray, "T"] | None = None
+    pose: Float[np.ndarray, "_ 6"] | None = None
+    time: Float[np.ndarray, "_"] | None = None
 
     def __post_init__(self) -> None:
         frames = len(self.expression)

@@ -76,7 +76,7 @@ class Puppet(w.VBox):
         self._kinds = kinds_of_controls(capture)
         self._neighbours = None if bank is None else _neighbours(bank, capture, faces)
         self._view, self._quiet = self.scene.start, False
-        self._searched: Float[np.ndarray, "d"] | None = None
+        self._searched: Float[np.ndarray, "d"] = np.empty(0)
         self._boxes: dict[str, list[w.FloatSlider]] = {}
         width = WIDTHS[len(self.scene.runs) > 1] * len(self.scene.runs)
         height, rendered = self.scene.shape
@@ -139,8 +139,8 @@ class Puppet(w.VBox):
     def _heard(self, message: Mapping[str, Any]) -> None:
         """A message of the canvas."""
         if message.get("kind") == "orbit":
-            place = {name: float(message[name]) for name in ("azimuth", "elevation", "zoom")}
-            self.view = replace(self._view, **place)
+            azimuth, elevation, zoom = (float(message[name]) for name in ("azimuth", "elevation", "zoom"))
+            self.view = replace(self._view, azimuth=azimuth, elevation=elevation, zoom=zoom)
         elif message.get("kind") == "ready":
             self.renders.post(self._view)
             self._settle()
@@ -154,7 +154,8 @@ class Puppet(w.VBox):
 
     def _turned(self, _: object) -> None:
         if not self._quiet:
-            self.view = replace(self._view, **{name: float(s.value) for name, s in self._turns.items()})
+            yaw, pitch, roll = (float(self._turns[name].value) for name in TURNS)
+            self.view = replace(self._view, yaw=yaw, pitch=pitch, roll=roll)
 
     def _chosen(self, change: Mapping[str, Any]) -> None:
         """A driver was chosen in the menu: go to its first moment, or leave the expression as it is."""
