@@ -254,7 +254,7 @@ class Puppet(w.VBox):
         self._position = w.IntSlider(0, 0, 0, readout=False, layout=w.Layout(width="100%"))
         self._position.observe(self._moved, "value")
         w.jslink((self._play, "value"), (self._position, "value"))
-        self._player = w.HBox([self._play, self._position], layout=w.Layout(display="none"))
+        self._player = w.HBox([self._play, self._position], layout=w.Layout(display="none", flex="1 1 auto"))
         self._faces, self._problem, self._heading = w.HTML(), w.HTML(), w.HTML(HEADING)
         self._fill()
 
