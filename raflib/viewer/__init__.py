@@ -31,3 +31,7 @@ def __getattr__(name: str) -> object:
         if error.name not in ("ipywidgets", "anywidget"):
             raise
         raise RafError(f"raflib.viewer: {name} needs {error.name}; pip install 'raflib[lab]'") from None
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

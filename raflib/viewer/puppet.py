@@ -47,7 +47,7 @@ class Puppet(w.VBox):
     Args:
         runs: a trained avatar, or several of the same person, which get the same expression, pose and camera.
         capture: a recording of this person; gives training frames, cameras and its own sequences as drivers.
-        drivers: captures of other people in the same feature space, or `Drive`s.
+        drivers: captures of other people in the same feature space, or `Drive` objects.
         bank: shows its nearest faces, those of the person left out; in the capture's feature space.
         faces: makes images of rows of the bank, see `raflib.viewer.neighbours.Neighbours`.
         size: longest side of a rendered image in pixels, see `Scene`.
