@@ -13,7 +13,7 @@ T = TypeVar("T")
 class Newest(Generic[T]):
     """A thread with a mailbox for one item: a new item replaces one that still waits there.
 
-    So the work never falls behind its wishes, however long one of them takes: wishes in between are skipped.
+    So the work never falls behind, however long an item takes: items that come in between are skipped.
 
     Attributes:
         done: how many items were worked on.

@@ -1,6 +1,6 @@
 """What a puppet shows, without a widget: trained avatars with one expression, one head pose and one camera.
 
-A `View` is one wish, a `Scene` renders it. The renderer is `raflib.rasterize`, through `Run.render`: an image of the
+A `View` describes an image, a `Scene` renders it. The renderer is `raflib.rasterize`, through `Run.render`: an image of the
 scene is the image that an evaluation would score.
 """
 
@@ -34,7 +34,7 @@ LIMITS = {"elevation": (-85.0, 85.0), "zoom": (0.5, 6.0)}
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """One wish: what the avatar does, and from where it is seen.
+    """What the avatars do, and from where they are seen.
 
     Attributes:
         expression: [d] expression vector.
