@@ -22,7 +22,7 @@ ALONE = {"mediapipe"}
 ROOMS = (
     "errors", "geometry", "config", "reading", "runs", "perceptual", "registry", "capture", "images", "render", "bank",
     "avatar", "coverage", "training", "tracking", "studio", "sampler", "driving", "sources", "openbank", "evaluation",
-    "lab", "report", "export", "study", "check", "__main__",
+    "lab", "report", "viewer", "export", "study", "check", "__main__",
 )  # fmt: skip
 """The rooms of raflib, bottom to top."""
 LOOSE = {"errors", "geometry", "config", "runs", "perceptual", "registry", "capture", "images", "driving", "__main__"}
@@ -31,7 +31,7 @@ LOOSE = {"errors", "geometry", "config", "runs", "perceptual", "registry", "capt
 HEAVY = {"numba", "mediapipe", "matplotlib", "cv2", "av", "plotly", "skimage", "papermill", "IPython"}
 HEAVY_ROOMS = {
     "render", "avatar", "tracking", "studio", "sources", "openbank", "training", "evaluation", "report", "perceptual",
-    "check", "export",
+    "viewer", "check", "export",
 }  # fmt: skip
 
 
