@@ -154,7 +154,7 @@ def test_notebook_libraries_stay_out_of_the_library():
 
 PAGES = (
     "README.md", "raflib/README.md", "notebooks/README.md", "notebooks/METRICS.md", "notebooks/RESULTS.md",
-    "data/README.md", "figures/README.md", "benchmarks/README.md",
+    "notebooks/VERDICT.md", "data/README.md", "figures/README.md", "benchmarks/README.md",
 )  # fmt: skip
 
 
