@@ -14,6 +14,7 @@ PYTEST_ARGS ?=
 BANK_ARGS ?=
 BEYOND_ARGS ?=
 PAPER_ARGS ?=
+FIGURES_ARGS ?=
 SOURCE ?= studio
 
 # The numeric libraries read these variables, so timings and results do not depend on the caller's shell.
@@ -32,7 +33,7 @@ PIP := $(PY) -m pip install --quiet --disable-pip-version-check --constraint con
 STAMP := $(VENV)/.raf-lab
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lab train beyond paper site bank bench lint clean
+.PHONY: help env demo test lab train beyond paper figures site bank bench lint clean
 
 help:  ## show this list
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -69,6 +70,9 @@ beyond: $(STAMP)  ## run notebook 09 and train its avatars: every sampler, every
 paper: $(STAMP)  ## train and evaluate every avatar of the paper's tables: 5 subjects, 11 methods, 3 seeds (days; PAPER_ARGS)
 	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 \
 		$(PY) scripts/paper.py --source $(SOURCE) --profile $(PROFILE) $(PAPER_ARGS)
+
+figures: $(STAMP)  ## write every table of the paper's avatars from the rows that ship, without training (a minute; FIGURES_ARGS)
+	$(PY) scripts/figures.py $(FIGURES_ARGS)
 
 site: $(STAMP)  ## build the site in build/site/html from the notebooks of `make demo` (those not run yet run with profile tiny)
 	$(PY) scripts/build_site.py --cores $(THREADS)

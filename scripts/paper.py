@@ -17,27 +17,12 @@ from pathlib import Path
 
 from raflib.config import PROFILES
 from raflib.errors import RafError
+from raflib.lab.cells import METHODS
 from raflib.lab.protocol import BENCHMARK, TRAINING_FRAMES
 from raflib.lab.rows import gather, save_rows
 from raflib.lab.steps import Step
 from raflib.lab.sweep import LOCAL, sweep
 from raflib.runs import project_root, runs_root
-
-METHODS: dict[str, dict[str, str]] = {
-    "vanilla": {"method": "vanilla"},
-    "noise-matched": {"method": "noise_matched"},
-    "noise-0.08": {"method": "noise"},
-    "noise-0.5": {"method": "noise", "sigma": "0.5"},
-    "raf": {"method": "raf"},
-    "raf-top5": {"method": "raf", "top_k": "5"},
-    "raf-half1": {"method": "raf", "bank": "half1"},
-    "raf-half2": {"method": "raf", "bank": "half2"},
-    "raf-aligned": {"method": "raf_aligned"},
-    "raf-open42": {"method": "raf", "search": "open42"},
-    "oracle": {"method": "raf_oracle"},
-}
-"""Parameters of each compared method: those of the paper's tables 2 and 3; noise as strong as RAF's steps, RAF on
-aligned features, RAF that searches in the face model's space, and (studio only) among true actions."""
 
 Cells = list[list[Step]]
 
@@ -57,10 +42,13 @@ def plan(subjects: list[str], methods: list[str], seeds: list[int], base: dict[s
             for label in methods:
                 about = {**base, "subject": subject, "seed": str(seed), **METHODS[label]}
                 name = f"{label}-seed{seed}"
-                avatars.append(
-                    [Step("04_train", {**about, "threads": str(threads)}, name), Step("05_evaluate", about, name)]
-                )
+                avatars.append(avatar(about, name, threads))
     return [first, avatars]
+
+
+def avatar(about: dict[str, str], name: str, threads: int) -> list[Step]:
+    """A cell: one avatar with the parameters `about`, trained, then evaluated."""
+    return [Step("04_train", {**about, "threads": str(threads)}, name), Step("05_evaluate", about, name)]
 
 
 def main(arguments: list[str] | None = None) -> int:

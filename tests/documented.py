@@ -10,8 +10,8 @@ import nbformat
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = (
-    "README.md", "notebooks/README.md", "notebooks/METRICS.md", "notebooks/RESULTS.md", "notebooks/GLOSSARY.md",
-    "notebooks/PAPER_MAP.md", "data/README.md", "figures/README.md", "benchmarks/README.md",
+    "README.md", "notebooks/README.md", "notebooks/METRICS.md", "notebooks/RESULTS.md", "notebooks/VERDICT.md",
+    "notebooks/GLOSSARY.md", "notebooks/PAPER_MAP.md", "data/README.md", "figures/README.md", "benchmarks/README.md",
 )  # fmt: skip
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 

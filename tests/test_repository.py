@@ -154,7 +154,8 @@ def test_notebook_libraries_stay_out_of_the_library():
 
 PAGES = (
     "README.md", "raflib/README.md", "notebooks/README.md", "notebooks/METRICS.md", "notebooks/RESULTS.md",
-    "notebooks/GLOSSARY.md", "notebooks/PAPER_MAP.md", "data/README.md", "figures/README.md", "benchmarks/README.md",
+    "notebooks/VERDICT.md", "notebooks/GLOSSARY.md", "notebooks/PAPER_MAP.md", "data/README.md", "figures/README.md",
+    "benchmarks/README.md",
 )  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """Tables with intervals and the figures of the paper."""
 
 from raflib.report._style import PALETTE, portrait
+from raflib.report.avatar_figures import avatars_figure
 from raflib.report.contributions_figure import contributions_figure
 from raflib.report.coverage_figures import (
     change_figure,
@@ -12,17 +13,23 @@ from raflib.report.coverage_figures import (
 from raflib.report.error_budget_figure import error_budget_figure
 from raflib.report.figures import differences_figure, joined, manifest, strip, training_curves
 from raflib.report.gallery import gallery, nearest
+from raflib.report.hierarchical import hierarchical
 from raflib.report.hypotheses_figure import hypotheses_figure
 from raflib.report.page import pca_page
 from raflib.report.paper_table1 import PAPER, PAPER_ROW, table1, table1_text
+from raflib.report.paper_table2 import table2
+from raflib.report.paper_table3 import table3
+from raflib.report.paper_tables import paper_tables
 from raflib.report.picking import different, moments, seconds, views
 from raflib.report.plane import evenly, pca_figure, variants_figure
 from raflib.report.retrieval_figure import retrieval_figure
+from raflib.report.sheet import Sheet, Value, csv_text, latex, markdown, write_sheet
 from raflib.report.signal_figures import agreement_figure, signals_figure
 from raflib.report.splat_figures import screen_figure
 from raflib.report.study_figure import nearness_figure, power_figure, study_figure
 from raflib.report.swap_figure import framed, swap_figure, visits_figure
 from raflib.report.tables import MARK, arrow, compare, one_truth, scale_note, table, to_markdown, unranked
+from raflib.report.verdict import verdict_sheet
 
 __all__ = [
     "PAPER",
@@ -31,13 +38,17 @@ __all__ = [
     "table1_text",
     "MARK",
     "PALETTE",
+    "Sheet",
+    "Value",
     "agreement_figure",
     "arrow",
+    "avatars_figure",
     "change_figure",
     "clip_figure",
     "compare",
     "contributions_figure",
     "coverage_figure",
+    "csv_text",
     "differences_figure",
     "different",
     "dimension_figure",
@@ -45,13 +56,17 @@ __all__ = [
     "evenly",
     "framed",
     "gallery",
+    "hierarchical",
     "hypotheses_figure",
     "joined",
+    "latex",
     "manifest",
+    "markdown",
     "moments",
     "nearest",
     "nearness_figure",
     "one_truth",
+    "paper_tables",
     "pca_figure",
     "pca_page",
     "portrait",
@@ -66,10 +81,14 @@ __all__ = [
     "study_figure",
     "swap_figure",
     "table",
+    "table2",
+    "table3",
     "to_markdown",
     "training_curves",
     "unranked",
     "variants_figure",
+    "verdict_sheet",
     "views",
     "visits_figure",
+    "write_sheet",
 ]

@@ -62,10 +62,10 @@ STYLE = {
 
 
 def kind_of(method: str) -> str:
-    """The kind (a key of `KINDS`) of a method, from its name: "raf_aligned" is of the kind "raf"."""
+    """The kind (a key of `KINDS`) of a method, from its name: "raf_aligned" and "raf-half1" are of the kind "raf"."""
     if method in ("person_shift", "raf_random"):
         return "unretrieved"
-    first = method.lower().split("_")[0]
+    first = re.split("[_-]", method.lower())[0]
     return first if first in KINDS else "other"
 
 

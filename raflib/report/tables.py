@@ -98,27 +98,42 @@ def compare(
     Raises RafError if `baseline` is not there, or nothing else is.
     """
     metrics = _metric_columns(rows, metrics)
+    blind, differences = paired(rows, baseline, column, metrics)
+    result = []
+    for difference in differences.values():
+        found = _interval(difference[metrics], _blocks(difference, block), resamples, seed)
+        record = {(tag, part): found[part][i] for i, tag in enumerate(metrics) for part in ("mean", "low", "high")}
+        result.append({**record, ("frames", ""): len(difference)})
+    summary = pd.DataFrame(
+        result, columns=pd.MultiIndex.from_tuples(result[0]), index=pd.Index(list(differences), name=column)
+    )
+    summary.attrs["caption"] = "Paired differences on the same frames. " + _caption(block, resamples)
+    summary.attrs |= {"paired": True, "unranked": blind}
+    return summary
+
+
+def paired(
+    rows: pd.DataFrame, baseline: str, column: str, metrics: Sequence[str]
+) -> tuple[list[str], dict[str, pd.DataFrame]]:
+    """Differences to `baseline` on the same frames, as `compare` summarises them.
+
+    Returns the metrics that cannot rank methods, and by the name of each comparison ("raf − vanilla") a row for each
+    frame that both sides have: keys and differences of `metrics`. Raises RafError as `compare` does.
+    """
     require_columns(rows, [column, *metrics])
     blind = _blind(rows, metrics)
     rows = rows[rows["condition"] != "truth"] if "condition" in rows else rows
     if baseline not in set(rows[column]):
         raise RafError(f"compare: no row has {column} = {baseline!r}; found {', '.join(sorted(set(rows[column])))}")
     keys = [key for key in KEYS if key in rows and key != column]
-    sides = {name: group.set_index(keys)[metrics] for name, group in rows.groupby(column, sort=False)}
-    result, names = [], []
+    sides = {name: group.set_index(keys)[list(metrics)] for name, group in rows.groupby(column, sort=False)}
+    result = {}
     for name in [name for name in sides if name != baseline]:
         difference = sides[name].sub(sides[baseline].reindex(sides[name].index))
-        difference = difference[difference.notna().any(axis=1)].reset_index()
-        found = _interval(difference[metrics], _blocks(difference, block), resamples, seed)
-        record = {(tag, part): found[part][i] for i, tag in enumerate(metrics) for part in ("mean", "low", "high")}
-        result.append({**record, ("frames", ""): len(difference)})
-        names.append(f"{name} − {baseline}")
+        result[f"{name} − {baseline}"] = difference[difference.notna().any(axis=1)].reset_index()
     if not result:
         raise RafError(f"compare: every row has {column} = {baseline!r}; add the rows to compare with it")
-    summary = pd.DataFrame(result, columns=pd.MultiIndex.from_tuples(result[0]), index=pd.Index(names, name=column))
-    summary.attrs["caption"] = "Paired differences on the same frames. " + _caption(block, resamples)
-    summary.attrs |= {"paired": True, "unranked": blind}
-    return summary
+    return blind, result
 
 
 def one_truth(rows: pd.DataFrame) -> pd.DataFrame:

@@ -1,7 +1,7 @@
 """What a puppet shows, without a widget: trained avatars with one expression, one head pose and one camera.
 
-A `View` describes an image, a `Scene` renders it. The renderer is `raflib.rasterize`, through `Run.render`: an image of the
-scene is the image that an evaluation would score.
+A `View` describes an image, a `Scene` renders it. The renderer is `raflib.rasterize`, through `Run.render`: an image of
+the scene is the image that an evaluation would score.
 """
 
 from __future__ import annotations
