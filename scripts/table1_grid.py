@@ -3,7 +3,7 @@
     python scripts/table1_grid.py --figure figures/table1_grid.png
 
 People of the studio are filmed once and fitted in several ways; all of this stays in the cache. Each finished
-experiment is a row of `rows.csv`, so a run that was stopped goes on where it was. It takes about 25 CPU minutes, one
+experiment is a row of `rows.csv`, so a run that was stopped goes on where it was. It takes about 20 CPU minutes, one
 thread, and less than two minutes when everything is in the cache. The last lines are the tables that
 notebooks/RESULTS.md quotes, which are also written to `--out`.
 
