@@ -27,8 +27,14 @@ from raflib.runs import project_root, runs_root
 Cells = list[list[Step]]
 
 
-def plan(subjects: list[str], methods: list[str], seeds: list[int], base: dict[str, str], threads: int) -> list[Cells]:
-    """Stages: every subject's captures and drivers, then a cell for each avatar (train, then evaluate)."""
+def plan(
+    subjects: list[str], methods: list[str], seeds: list[int], base: dict[str, str], threads: int, steps: int = 0
+) -> list[Cells]:
+    """Stages: every subject's captures and drivers, then a cell for each avatar (train, then evaluate).
+
+    `steps` are those of a training; 0: the profile's own.
+    """
+    shortened = {"steps": str(steps)} if steps else {}
     first: Cells = [
         [
             Step("01_subjects", {**base, "subject": subject}),
@@ -40,8 +46,8 @@ def plan(subjects: list[str], methods: list[str], seeds: list[int], base: dict[s
     for seed in seeds:
         for subject in subjects:
             for label in methods:
-                about = {**base, "subject": subject, "seed": str(seed), **METHODS[label]}
-                name = f"{label}-seed{seed}"
+                about = {**base, **shortened, "subject": subject, "seed": str(seed), **METHODS[label]}
+                name = f"{label}-seed{seed}" + (f"-steps{steps}" if steps else "")
                 avatars.append(avatar(about, name, threads))
     return [first, avatars]
 
@@ -60,17 +66,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--subjects", nargs="+", default=list(BENCHMARK))
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS, help="default all")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--steps", type=int, default=0, help="steps of each training (default: the profile's own)")
     parser.add_argument("--cluster", default=LOCAL, help="local, slurm, or the address of a Dask scheduler")
     parser.add_argument("--workers", type=int, default=None, help="avatars at once (default: one for each core or GPU)")
     parser.add_argument("--threads", type=int, default=1, help="threads of each (default 1)")
     parser.add_argument("--gpus", type=int, default=0, help="GPUs of this machine, one for each worker")
     parser.add_argument("--settings", type=json.loads, default={}, help="further settings of the cluster, as JSON")
-    parser.add_argument("--out", type=Path, help="file of the rows (default runs/paper_<profile>.npz)")
+    parser.add_argument("--out", type=Path, help="file of the rows (default runs/paper_<profile>[_steps<steps>].npz)")
     options = parser.parse_args(arguments)
     base = {"profile": options.profile}
     base |= {} if options.source == "studio" else {"source": options.source, "root": options.root}
-    stages = plan(options.subjects, options.methods, options.seeds, base, options.threads)
-    out = options.out or runs_root() / f"paper_{options.profile}.npz"
+    stages = plan(options.subjects, options.methods, options.seeds, base, options.threads, options.steps)
+    name = f"paper_{options.profile}" + (f"_steps{options.steps}" if options.steps else "")
+    out = options.out or runs_root() / f"{name}.npz"
     folder = runs_root() / "notebooks"
     how = {name: getattr(options, name) for name in ("cluster", "workers", "threads", "gpus", "settings")}
     try:

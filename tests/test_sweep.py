@@ -157,6 +157,10 @@ def test_the_plan_has_a_cell_for_each_avatar():
     for train, evaluate in avatars:
         assert (train.notebook, evaluate.notebook) == ("04_train", "05_evaluate")
     assert {one.parameters.get("sigma") for one in steps} >= {None, "0.5"}
+    first, shortened = paper.plan(["422", "475"], methods, [0, 1], {"profile": "tiny"}, 1, 200)
+    assert all("steps" not in one.parameters for cell in first for one in cell), "only trainings have steps"
+    assert {one.parameters["steps"] for cell in shortened for one in cell} == {"200"}
+    assert not {one.name for cell in shortened for one in cell} & {one.name for cell in avatars for one in cell}
 
 
 PROGRAM = """
