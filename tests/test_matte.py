@@ -52,7 +52,7 @@ def before(person, room):
     return np.rint(255 * np.clip(seen, 0, 1)).astype(np.uint8)
 
 
-@pytest.mark.parametrize(("side", "finer", "helps"), [(5, 0.65, 0.98), (24, 0.95, 0.9)])
+@pytest.mark.parametrize(("side", "finer", "helps"), [(5, 0.7, 0.98), (24, 0.95, 0.9)])
 def test_the_outline_is_finer_than_the_network_and_the_room_helps(matte, people, side, finer, helps):
     """In a calm room the outline is much finer; where colours change often, the known room helps more."""
     room = room_of(side)
