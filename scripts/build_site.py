@@ -54,6 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=project_root() / "build" / "site")
     parser.add_argument("--profile", default="tiny", choices=PROFILES, help="of notebooks that were never executed")
     parser.add_argument("--as-is", action="store_true", help="do not run anything")
+    parser.add_argument("--brief", action="store_true", help="leave out the pages of source code")
     parser.add_argument("--cores", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args(arguments)
     try:
@@ -63,7 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
             shown = executed(options.notebooks)
         source, html = options.out / "source", options.out / "html"
         write_sources(project_root(), source, shown)
-        build(source, html)
+        build(source, html, options.brief)
         broken = broken_links(html)
     except RafError as error:
         print(f"site: {error}", file=sys.stderr)
@@ -172,8 +173,8 @@ def write_reference(folder: Path) -> list[str]:
     return pages
 
 
-def build(source: Path, html: Path) -> None:
-    """Run Sphinx. RafError naming the first problem, where it fails."""
+def build(source: Path, html: Path, brief: bool = False) -> None:
+    """Run Sphinx, with `brief` without the pages of source code. RafError naming the first problem, where it fails."""
     try:
         from sphinx.cmd.build import build_main
     except ImportError:
@@ -181,6 +182,7 @@ def build(source: Path, html: Path) -> None:
     shutil.rmtree(html, ignore_errors=True)
     sys.path.insert(0, str(source))
     where = ["-d", str(source.parent / "doctrees"), str(source), str(html)]
+    where = [*(["-t", "brief"] if brief else []), *where]
     status = build_main(["-q", "-W", "--keep-going", "-b", "html", "-j", "auto", *where])
     if status:
         raise RafError("a page has a mistake, or could not be built; the lines above name it")

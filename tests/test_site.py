@@ -42,7 +42,7 @@ def site(tmp_path_factory):
     folder = tmp_path_factory.mktemp("site")
     (folder / "copies").mkdir()
     executed_copy(folder / "copies" / "03_coverage_422_tiny.ipynb", "03_coverage", "seventeen drivers\n")
-    arguments = ["--as-is", "--notebooks", str(folder / "copies"), "--out", str(folder)]
+    arguments = ["--as-is", "--brief", "--notebooks", str(folder / "copies"), "--out", str(folder)]
     assert build_site.main(arguments) == 0, "a link is broken, or Sphinx failed"
     return folder / "html"
 

@@ -11,11 +11,12 @@ extensions = [
     "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
-    "sphinx.ext.viewcode",
     "sphinx_codeautolink",
     "docstrings",
     "mathml",
 ]
+if not tags.has("brief"):
+    extensions.append("sphinx.ext.viewcode")  # a page for each file of source code
 exclude_patterns = ["_build"]
 nitpicky = False
 suppress_warnings = ["codeautolink", "mystnb.unknown_mime_type", "ref.python"]
