@@ -8,6 +8,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -108,3 +109,17 @@ def _why_no_gpu() -> str | None:
 def clips() -> Path:
     """Folder with clips of real people; tests that use it carry the marker `clips`."""
     return CLIPS
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[object]:
+    """A headless Chromium of `scripts/chromium.py`; tests that use it are skipped where there is none."""
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
+    try:
+        import chromium
+    finally:
+        sys.path.pop(0)
+    if chromium.program() is None:
+        pytest.skip("no Chromium on the path")
+    with chromium.Chromium() as running:
+        yield running

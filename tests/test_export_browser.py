@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,24 +12,9 @@ from toy_avatar import SIZE, toy_capture, toy_run, toy_signals
 from raflib.export import export_html, orbited
 from raflib.export.cameras import head_middle
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "scripts"))
-try:
-    import chromium
-finally:
-    sys.path.pop(0)
-
 READY = "document.getElementById('player').dataset.state === 'ready'"
 SOFTWARE = ("Automatic fallback to software WebGL", "GPU stall due to ReadPixels")
 """What the browser itself says about a machine without a graphics card."""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if chromium.program() is None:
-        pytest.skip("no Chromium on the path")
-    with chromium.Chromium() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

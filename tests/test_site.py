@@ -14,7 +14,6 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 try:
     import build_site
-    import chromium
 finally:
     sys.path.pop(0)
 
@@ -72,14 +71,6 @@ def _equations() -> list[str]:
     notebooks = [json.loads(path.read_text()) for path in (ROOT / "notebooks").glob("*.ipynb")]
     texts = ["".join(cell["source"]) for notebook in notebooks for cell in notebook["cells"]]
     return [text for text in texts if re.search(r"\$[^$]+\$", text)]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if chromium.program() is None:
-        pytest.skip("no Chromium on the path")
-    with chromium.Chromium() as running:
-        yield running
 
 
 @pytest.mark.parametrize("screen", SCREENS)

@@ -26,14 +26,6 @@ READY = "document.querySelector('.study').dataset.state === 'ready'"
 DONE = "document.querySelector('.study').dataset.state === 'done'"
 
 
-@pytest.fixture(scope="module")
-def browser():
-    if chromium.program() is None:
-        pytest.skip("no Chromium on the path")
-    with chromium.Chromium() as running:
-        yield running
-
-
 @pytest.fixture
 def study(tmp_path):
     return toy_study(tmp_path / "study")
