@@ -18,6 +18,7 @@ import re
 import shutil
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import fields
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -94,9 +95,11 @@ def executed(folder: Path) -> dict[str, Path]:
 
 def run_missing(names: Iterable[str], options: argparse.Namespace) -> None:
     """Execute notebooks in order with the profile of the options; those that compare avatars need them trained."""
-    base = {"profile": options.profile, "subject": "422"}
+    given = {"profile": options.profile, "subject": "422"}
     stages: list[list[list[Step]]] = []
     for name in names:
+        known = {field.name for field in fields(NOTEBOOKS[name])}
+        base = {parameter: value for parameter, value in given.items() if parameter in known}
         methods = ("vanilla", "noise", METHOD) if name in ("04_train", "05_evaluate") else ("",)
         steps = [Step(name, base | ({"method": method} if method else {}), method) for method in methods]
         stages.append([[step] for step in steps])

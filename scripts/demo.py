@@ -85,7 +85,7 @@ def report(stages: list[list[list[Step]]], tables: str) -> None:
     folders = dict.fromkeys(step.results for stage in stages for chain in stage for step in chain)
     for path in (path for folder in folders for path in sorted(folder.glob(tables))):
         print(f"\n{path.read_text().rstrip()}")
-    print("\npictures:")
+    print("\nimages:")
     for path in sorted(path for folder in folders for path in folder.glob("*")):
         if path.suffix in (".png", ".jpg", ".html"):
             print(f"  {path}")

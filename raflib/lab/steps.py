@@ -46,7 +46,7 @@ class Step:
     @property
     def name(self) -> str:
         """Name of its executed copy, log and receipt; no two steps of a plan have the same."""
-        parts = (self.notebook, self.parameters["subject"], self.label, self.parameters.get("profile", ""))
+        parts = (self.notebook, self.parameters.get("subject", ""), self.label, self.parameters.get("profile", ""))
         return "_".join(part for part in parts if part)
 
     @property
