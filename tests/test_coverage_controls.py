@@ -1,4 +1,4 @@
-"""What stands against neighbours in Table 1: random rows, and noise of the same length (`scripts/coverage_controls.py`)."""
+"""What is compared with neighbours in Table 1: random rows, noise as long (`scripts/coverage_controls.py`)."""
 
 import sys
 from dataclasses import replace
