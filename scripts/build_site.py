@@ -119,10 +119,8 @@ def write_sources(root: Path, source: Path, shown: dict[str, Path]) -> None:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, target)
     shutil.copytree(Path(__file__).parent / "site", source, dirs_exist_ok=True)
-    menu = {title: [page for page in pages if _text_of(root, page)] for title, pages in PAGES.items()}
-    for page in (page for pages in menu.values() for page in pages):
-        path = _text_of(root, page)
-        assert path is not None
+    texts = {title: [path for page in pages if (path := _text_of(root, page))] for title, pages in PAGES.items()}
+    for path in (path for paths in texts.values() for path in paths):
         target = source / path.relative_to(root)
         target.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".ipynb":
@@ -133,7 +131,10 @@ def write_sources(root: Path, source: Path, shown: dict[str, Path]) -> None:
             target.write_text(text.replace("](../README.md", "](../index.md"), encoding="utf-8")
     rooms = write_reference(source / "reference")
     front = (root / "README.md").read_text(encoding="utf-8")
-    menus = [_menu(title, pages) for title, pages in [*menu.items(), ("Reference", rooms)]]
+    listed = {
+        title: [path.relative_to(root).with_suffix("").as_posix() for path in paths] for title, paths in texts.items()
+    }
+    menus = [_menu(title, pages) for title, pages in [*listed.items(), ("Reference", rooms)]]
     (source / "index.md").write_text("\n\n".join([front, *menus]), encoding="utf-8")
 
 
