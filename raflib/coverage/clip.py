@@ -49,6 +49,11 @@ class ClipDistance:
         )
 
 
+def stretches(count: int) -> np.ndarray:
+    """Names [N] of `STRETCHES` stretches of time for `count` frames in order, in place of names of sequences."""
+    return (np.arange(count) * STRETCHES // max(count, 1)).astype(str)
+
+
 def clip_distance(
     train: Float[np.ndarray, "N d"],
     clip: Float[np.ndarray, "T d"],
@@ -78,7 +83,7 @@ def clip_distance(
     if not seen.any():
         raise RafError(f"clip_distance: none of the {len(clip)} frames has a face; give a clip that shows one")
     if sequence is None:
-        sequence = (np.arange(len(train)) * STRETCHES // max(len(train), 1)).astype(str)
+        sequence = stretches(len(train))
     distance, rows = np.full(len(clip), np.nan), np.full(len(clip), -1)
     distance[seen], rows[seen] = nearest(clip[seen], train)
     yardstick = float(np.quantile(spacing(train, sequence), 0.95))

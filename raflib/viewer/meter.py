@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from raflib.capture import Capture
-from raflib.coverage.clip import STRETCHES
+from raflib.coverage.clip import stretches
 from raflib.coverage.spread import spacing
 
 WORDS = ("inside", "edge", "outside")
@@ -36,7 +36,7 @@ class Coverage:
         self._train = capture.expression[rows].astype(np.float64)
         sequence = np.asarray(capture.sequence)[rows].astype(str)
         if len(set(sequence)) < 2:
-            sequence = (np.arange(len(sequence)) * STRETCHES // max(len(sequence), 1)).astype(str)
+            sequence = stretches(len(sequence))
         self.typical, self.edge = np.quantile(spacing(self._train, sequence), [0.5, 0.95]).tolist()
 
     def read(self, expression: Float[np.ndarray, "d"]) -> Reading:
