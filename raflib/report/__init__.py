@@ -10,6 +10,7 @@ from raflib.report.coverage_figures import (
     dimension_figure,
     sequence_figure,
 )
+from raflib.report.dose_figure import dose_figure
 from raflib.report.error_budget_figure import error_budget_figure
 from raflib.report.figures import differences_figure, joined, manifest, strip, training_curves
 from raflib.report.gallery import gallery, nearest
@@ -52,6 +53,7 @@ __all__ = [
     "differences_figure",
     "different",
     "dimension_figure",
+    "dose_figure",
     "error_budget_figure",
     "evenly",
     "framed",

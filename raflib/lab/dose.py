@@ -1,0 +1,161 @@
+"""Doses: when does retrieval help? One thing about the training is varied at a time, and everything else stays.
+
+A `World` is what an experiment knows: the subject, the drivers and the bank. A `Dose` is one value of one quantity that
+may decide whether retrieval helps:
+
+| quantity | values | what changes |
+|---|---|---|
+| `steps` | share of the training steps | how long the avatar is trained |
+| `sequences` | number of training sequences | how much the subject's own recording shows |
+| `bias` | length of the offsets (features' units) | every person's features move by an offset of their own |
+| `p` | probability | how often RAF replaces a vector |
+| `top_k` | number of neighbours | among how many RAF chooses |
+
+`changed` gives the world and the settings of a dose. The avatar of each dose is compared with the one of another method
+at the same dose, except that `p` and `top_k` do not exist for other methods.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from raflib.bank import ExpressionBank
+from raflib.capture import Capture
+from raflib.config import TrainConfig
+from raflib.coverage.sensitivity import moved
+from raflib.errors import RafError, finite, whole
+from raflib.sampler import SAMPLERS, Sampler, sampler_from_name
+
+USUAL: dict[str, float | int] = {"steps": 1.0, "sequences": 22, "bias": 0.0, "p": 0.5, "top_k": 1}
+"""Every quantity with its value in the other tables."""
+OF_RAF = ("p", "top_k")
+"""Quantities that only samplers with a bank have."""
+COUNTS = ("sequences", "top_k")
+"""Quantities that are whole numbers."""
+DOSES: dict[str, tuple[float | int, ...]] = {
+    "steps": (0.5, 1.0, 3.0), "sequences": (4, 10, 22), "bias": (0.0, 0.4, 0.8, 1.2), "p": (0.25, 0.5, 0.75, 1.0),
+    "top_k": (1, 5, 20, 100),
+}  # fmt: skip
+"""The values that `scripts/dose.py` tries."""
+
+
+@dataclass(frozen=True)
+class Dose:
+    """One `value` of one `quantity`, both as in the table above. RafError for others."""
+
+    quantity: str
+    value: float | int
+
+    def __post_init__(self) -> None:
+        if self.quantity not in USUAL:
+            raise RafError(f"dose: quantity is {self.quantity!r}, expected one of {', '.join(USUAL)}")
+        if self.quantity in COUNTS:
+            object.__setattr__(self, "value", whole(f"dose: {self.quantity}", self.value, 1))
+        elif finite(f"dose: {self.quantity}", self.value, 0) > 1 and self.quantity == "p":
+            raise RafError(f"dose: p is {self.value}, expected a probability")
+
+    @property
+    def usual(self) -> bool:
+        """Whether this is the value of the other tables, so that nothing changes."""
+        return self.value == USUAL[self.quantity]
+
+    @property
+    def name(self) -> str:
+        """A name for files, such as "bias-0.4"; "usual" where nothing changes."""
+        return "usual" if self.usual else f"{self.quantity}-{self.value:g}"
+
+
+@dataclass(frozen=True)
+class World:
+    """What an experiment knows: the subject's capture, the drivers' captures, and the bank of other people."""
+
+    capture: Capture
+    drivers: Sequence[Capture]
+    bank: ExpressionBank
+
+
+def changed(dose: Dose, world: World, config: TrainConfig, seed: int = 0) -> tuple[World, TrainConfig]:
+    """The world and the training settings at this dose. `seed` chooses sequences and offsets.
+
+    Raises RafError for more sequences than the capture has.
+    """
+    if dose.usual or dose.quantity in OF_RAF:
+        return world, config
+    if dose.quantity == "steps":
+        usual = config.total_steps(int(world.capture.train.sum()))
+        return world, replace(config, steps=max(1, round(usual * dose.value)))
+    if dose.quantity == "sequences":
+        return replace(world, capture=with_sequences(world.capture, int(dose.value), seed)), config
+    return with_bias(world, dose.value, seed), config
+
+
+def sampler_at(dose: Dose, method: str, bank: ExpressionBank) -> Sampler:
+    """The sampler called `method` at this dose. RafError for a quantity that it does not have."""
+    wanted = SAMPLERS[method]
+    options = {name: USUAL[name] for name in OF_RAF if name in wanted.options()}
+    if dose.quantity in OF_RAF and not dose.usual:
+        if dose.quantity not in options:
+            raise RafError(f"dose: {method} has no {dose.quantity}; choose a sampler with a bank, such as raf")
+        options[dose.quantity] = dose.value
+    return sampler_from_name(method, bank if wanted.needs_bank() else None, **options)
+
+
+def with_sequences(capture: Capture, count: int, seed: int = 0) -> Capture:
+    """The capture with `count` of its training sequences, those that a random order names first.
+
+    Frames of the others count as not detected. More sequences contain the fewer ones of the same seed. Raises RafError
+    for more than the capture has.
+    """
+    names = sorted(set(np.asarray(capture.sequence)[capture.train].astype(str)))
+    if not 1 <= count <= len(names):
+        raise RafError(f"capture {capture.subject}: {count} training sequences wanted, it has {len(names)}")
+    kept = np.random.default_rng([seed, *capture.subject.encode()]).permutation(names)[:count]
+    known = np.isin(np.asarray(capture.sequence).astype(str), kept)
+    return replace(capture, detected=capture.detected & (known | ~capture.train))
+
+
+def with_bias(world: World, size: float, seed: int = 0) -> World:
+    """The world as a worse tracker would see it: each person's features are moved by a random offset of their own.
+
+    `size` is the RMS length of the offsets, in all dimensions of the feature space (`raflib.coverage.moved`). The
+    subject's, the drivers' and every bank person's features move; images and the truth stay.
+    """
+
+    def offset(name: str) -> Float[np.ndarray, " d"]:
+        width = world.capture.expression.shape[1]
+        return moved({name: np.zeros((1, width))}, size, width, seed)[name][0].astype(np.float32)
+
+    def seen(capture: Capture) -> Capture:
+        return replace(capture, expression=capture.expression + offset(capture.subject))
+
+    people = np.asarray(world.bank.subjects).astype(str)
+    known, place = np.unique(people, return_inverse=True)
+    offsets = np.stack([offset(name) for name in known.tolist()])
+    bank = replace(world.bank, features=world.bank.features + offsets[place])
+    return World(seen(world.capture), [seen(driver) for driver in world.drivers], bank)
+
+
+def gains(rows: pd.DataFrame, metric: str, method: str = "raf", baseline: str = "vanilla") -> pd.DataFrame:
+    """Gain of `method` over `baseline` for each quantity, value, subject and seed, as means over the same frames.
+
+    `rows` have the columns quantity, value, subject, seed, method, driver, frame and `metric`. Quantities of `OF_RAF`
+    are compared with the baseline at its usual dose. Returns columns quantity, value, subject, seed and gain.
+    """
+    frames = ["driver", "sequence", "frame", "camera"]
+    records = []
+    for (quantity, value, subject, seed), part in rows[rows.method == method].groupby(
+        ["quantity", "value", "subject", "seed"]
+    ):
+        same = rows[(rows.method == baseline) & (rows.subject == subject) & (rows.seed == seed)]
+        at = USUAL[quantity] if quantity in OF_RAF else value
+        same = same[(same.value == at) & (same.quantity == quantity)]
+        both = part.merge(same, on=frames, suffixes=("", " of the baseline"))
+        if len(both):
+            gain = (both[metric] - both[f"{metric} of the baseline"]).mean()
+            records.append({"quantity": quantity, "value": value, "subject": subject, "seed": seed, "gain": gain})
+    return pd.DataFrame(records, columns=["quantity", "value", "subject", "seed", "gain"])
