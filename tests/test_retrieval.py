@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from raflib import ExpressionBank, report
-from raflib.coverage import over_people, retrieval, retrieval_table, retrieval_tables
+from raflib.coverage import over_people, retrieval, retrieval_tables
 from raflib.coverage.intervals import of_median
 from raflib.coverage.retrieval import taken_in_turn
 from raflib.errors import RafError
@@ -22,6 +22,12 @@ def made(noise, people=6, rows=30, width=5, seed=0):
     return bank, truth
 
 
+def of_own_features(bank, truth, *args, **options):
+    """`retrieval_tables` of the bank's own features and one truth, without the columns that name them."""
+    table = retrieval_tables({"own": bank.features}, {"a truth": truth}, bank.subjects, *args, **options)
+    return table.drop(columns=["search", "truth"])
+
+
 def test_the_distances_are_those_of_brute_force():
     rng = np.random.default_rng(1)
     queries, truth = rng.normal(size=(7, 3)), rng.normal(size=(40, 3))
@@ -36,14 +42,14 @@ def test_the_distances_are_those_of_brute_force():
 
 
 def test_perfect_features_go_the_whole_way_and_noise_goes_nowhere():
-    exact, nothing = retrieval_table(*made(0)), retrieval_table(*made(1e6))
+    exact, nothing = of_own_features(*made(0)), of_own_features(*made(1e6))
     np.testing.assert_allclose(exact[exact.k == 1].share, 1, atol=1e-6)
     assert abs(nothing.share.mean()) < 0.1
     assert (exact[exact.k == 5].share < 1).all(), "farther neighbours are farther in the truth"
 
 
 def test_shares_fall_with_noise_and_people_are_counted():
-    tables = [retrieval_table(*made(noise), sizes=(2, 5), ks=(1,)) for noise in (0.1, 0.5, 2)]
+    tables = [of_own_features(*made(noise), sizes=(2, 5), ks=(1,)) for noise in (0.1, 0.5, 2)]
     shares = [table[table.people == 5].share.median() for table in tables]
     assert shares[0] > shares[1] > shares[2] > 0
     assert sorted(set(tables[0].people)) == [2, 5] and len(tables[0]) == 12
@@ -54,10 +60,10 @@ def test_shares_fall_with_noise_and_people_are_counted():
 def test_what_is_chosen_depends_on_seed_and_name_only():
     bank, truth = made(0.5)
     few = np.isin(bank.subjects, ["P0", "P1", "P2"])
-    whole = retrieval_table(bank, truth, sizes=(2,), queries=8, seed=3)
-    assert whole.equals(retrieval_table(bank, truth, sizes=(2,), queries=8, seed=3))
-    assert not whole.equals(retrieval_table(bank, truth, sizes=(2,), queries=8, seed=4))
-    part = retrieval_table(bank.restrict(rows=few), truth[few], queries=8, seed=3)
+    whole = of_own_features(bank, truth, sizes=(2,), queries=8, seed=3)
+    assert whole.equals(of_own_features(bank, truth, sizes=(2,), queries=8, seed=3))
+    assert not whole.equals(of_own_features(bank, truth, sizes=(2,), queries=8, seed=4))
+    part = of_own_features(bank.restrict(rows=few), truth[few], queries=8, seed=3)
     assert list(part.subject.unique()) == ["P0", "P1", "P2"]
 
 
@@ -80,16 +86,16 @@ def test_wrong_input_is_refused(change, message):
 def test_wrong_banks_are_refused():
     bank, truth = made(0.5)
     with pytest.raises(RafError, match="6 other people asked for"):
-        retrieval_table(bank, truth, sizes=(6,))
+        of_own_features(bank, truth, sizes=(6,))
     with pytest.raises(RafError, match="a truth of 3 rows"):
-        retrieval_table(bank, truth[:3])
+        of_own_features(bank, truth[:3])
 
 
 def test_ways_of_searching_are_compared_on_the_same_queries():
     bank, truth = made(0.5)
     features = {"noisy": bank.features, "exact": truth, "noisier": made(2)[0].features}
     table = retrieval_tables(features, {"truth": truth, "first": truth[:, :1]}, bank.subjects, (2, 5), (1, 3), 8)
-    alone = retrieval_table(bank, truth, (2, 5), (1, 3), 8)
+    alone = of_own_features(bank, truth, (2, 5), (1, 3), 8)
     rows = table[(table.search == "noisy") & (table.truth == "truth")].drop(columns=["search", "truth"])
     assert rows.reset_index(drop=True).equals(alone)
     by = table[table.truth == "truth"].groupby("search")

@@ -13,7 +13,7 @@ from raflib.coverage.density import TAIL_FLOOR, Projection, log_density, pca
 from raflib.coverage.leakage import Leakage, identity_leakage, leakage_table
 from raflib.coverage.metrics import b2t, kl, mmd
 from raflib.coverage.pairs import median_distance, nearest, nearest_distance
-from raflib.coverage.retrieval import Retrieval, over_people, retrieval, retrieval_table, retrieval_tables
+from raflib.coverage.retrieval import Retrieval, over_people, retrieval, retrieval_tables
 from raflib.coverage.sensitivity import fit_gap, sensitivity
 from raflib.coverage.spread import (
     PrecisionRecall,
@@ -55,7 +55,6 @@ __all__ = [
     "pca",
     "precision_recall",
     "retrieval",
-    "retrieval_table",
     "retrieval_tables",
     "sensitivity",
     "spacing",

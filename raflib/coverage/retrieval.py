@@ -22,7 +22,6 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-from raflib.bank import ExpressionBank
 from raflib.bank.columns import Coded
 from raflib.bank.exact import Table, search
 from raflib.coverage.intervals import of_median
@@ -181,19 +180,6 @@ def retrieval_tables(
                     about = {"search": name, "truth": truth, "subject": turn.subject, "people": turn.people, "k": k}
                     records.append({**about, **vars(told), "share": told.share})
     return pd.DataFrame(records)
-
-
-def retrieval_table(
-    bank: ExpressionBank,
-    truth: Float[np.ndarray, "N a"],
-    sizes: Iterable[int] = (),
-    ks: Iterable[int] = (1, 5),
-    queries: int = 50,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """`retrieval_tables` of a bank's own features and one truth, without the columns `search` and `truth`."""
-    table = retrieval_tables({"": bank.features}, {"a truth": truth}, bank.subjects, sizes, ks, queries, seed)
-    return table.drop(columns=["search", "truth"])
 
 
 def over_people(table: pd.DataFrame, by: Sequence[str] = ("search", "truth", "people", "k")) -> pd.DataFrame:
