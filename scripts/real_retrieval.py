@@ -131,8 +131,8 @@ def main() -> None:
     names = sorted(path.stem for path in chosen.folder.glob("*.npz"))
     if not names:
         raise RafError(f"{chosen.folder}: no .npz track in it; name the folder that holds them")
-    lines = [line for line in chosen.people.read_text(encoding="utf-8").splitlines() if line.strip()] if chosen.people else []
-    groups = by_person(names, lines)
+    told = chosen.people.read_text(encoding="utf-8") if chosen.people else ""
+    groups = by_person(names, [line for line in told.splitlines() if line.strip()])
     real = {group[0]: np.concatenate([read(chosen.folder / f"{name}.npz")[0] for name in group]) for group in groups}
     table = compared(real, open_bank(), chosen.frames, chosen.repeats)
     summary = table.groupby("people", sort=False).agg(["mean", "std", "sem"])
