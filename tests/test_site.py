@@ -25,12 +25,16 @@ def stream(text: str, name: str = "stdout") -> dict:
     return {"output_type": "stream", "name": name, "text": text}
 
 
-def executed_copy(path: Path, notebook: str, output: str) -> None:
-    """A stored copy of a notebook, whose code cells have all printed `output`, with a receipt."""
+def markdown(text: str) -> dict:
+    return {"output_type": "display_data", "metadata": {}, "data": {"text/markdown": text}}
+
+
+def executed_copy(path: Path, notebook: str, *outputs: dict) -> None:
+    """A stored copy of a notebook, whose code cells all have these outputs, with a receipt."""
     copy = json.loads((ROOT / "notebooks" / f"{notebook}.ipynb").read_text())
     for cell in copy["cells"]:
         if cell["cell_type"] == "code":
-            cell["outputs"] = [stream(output)]
+            cell["outputs"] = list(outputs)
     path.write_text(json.dumps(copy))
     path.with_suffix(".json").write_text("{}")
 
@@ -40,7 +44,8 @@ def site(tmp_path_factory):
     """The whole site, with one executed notebook and nothing run."""
     folder = tmp_path_factory.mktemp("site")
     (folder / "copies").mkdir()
-    executed_copy(folder / "copies" / "03_coverage_422_tiny.ipynb", "03_coverage", "seventeen drivers\n")
+    outputs = [stream("seventeen drivers\n"), markdown("| part | PSNR |\n| --- | --- |\n| FREE | 26.6 |\n")]
+    executed_copy(folder / "copies" / "03_coverage_422_tiny.ipynb", "03_coverage", *outputs)
     arguments = ["--as-is", "--brief", "--notebooks", str(folder / "copies"), "--out", str(folder)]
     assert build_site.main(arguments) == 0, "a link is broken, or Sphinx failed"
     return folder / "html"
@@ -58,6 +63,10 @@ def test_every_notebook_and_public_room_has_a_page(site):
 
 def test_code_of_a_notebook_links_to_the_reference(site):
     assert "reference/coverage.html#raflib.coverage.table" in (site / NOTEBOOK).read_text()
+
+
+def test_a_table_among_the_results_is_shown_as_a_table(site):
+    assert re.search(r"<td>\s*(<p>)?26\.6", (site / NOTEBOOK).read_text())
 
 
 def test_equations_need_no_script(site):
@@ -121,7 +130,7 @@ def test_progress_bars_and_widgets_are_left_out():
 
 def test_the_copy_with_the_largest_profile_is_shown(tmp_path):
     for name in ("04_train_422_vanilla_demo", "04_train_422_raf_tiny", "04_train_422_raf_demo", "03_coverage_422_tiny"):
-        executed_copy(tmp_path / f"{name}.ipynb", name[: name.index("_422")], "")
+        executed_copy(tmp_path / f"{name}.ipynb", name[: name.index("_422")])
     (tmp_path / "05_evaluate_422_raf_demo.ipynb").write_text("{}")  # no receipt: it was not finished
     shown = {name: path.stem for name, path in build_site.executed(tmp_path).items()}
     assert shown == {"03_coverage": "03_coverage_422_tiny", "04_train": "04_train_422_raf_demo"}

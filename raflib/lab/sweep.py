@@ -5,6 +5,9 @@ steps are known by their receipts (`raflib.lab.steps`), so a sweep that was stop
 step that was killed while it trained goes on from its last checkpoint. A cell whose notebook fails is tried again, at
 most `tries` times in all sweeps together, and reported; the others go on.
 
+Workers of a cluster outlive the sweep. Where the sweep or its scheduler has ended, even by SIGKILL, they stop their
+notebooks within seconds, and a new sweep waits for that before it runs the same step.
+
     sweep([cells], project_root(), runs_root() / "notebooks", workers=2)              this machine
     sweep([cells], …, cluster="slurm", workers=20, settings={"queue": "gpu"})         workers are Slurm jobs
     sweep([cells], …, cluster="tcp://head:8786")                                      workers that run already
@@ -13,9 +16,11 @@ most `tries` times in all sweeps together, and reported; the others go on.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +32,7 @@ from raflib.errors import RafError, whole
 from raflib.lab import driver
 from raflib.lab.steps import Step, fingerprint, finished
 from raflib.reading import read_json
-from raflib.runs import cache_root, runs_root, write_json
+from raflib.runs import cache_root, folder_lock, runs_root, write_json
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -36,6 +41,11 @@ Chain = Sequence[Step]
 LOCAL, SLURM = "local", "slurm"
 ROOTS = ("RAF_RUNS", "RAF_CACHE")
 """Environment variables that workers on other machines need."""
+RUNNING = ".running"
+"""Folder of locks, one for each step that a worker runs."""
+PATIENCE = 60.0
+"""Seconds to wait for another worker that runs the same step."""
+GONE = "sweep: the scheduler is gone; start the sweep again, finished cells are not run again"
 
 
 @dataclass(frozen=True)
@@ -111,6 +121,8 @@ def _run_stage(client: Client, stage: Sequence[Chain], place: Place, told: dict[
     from distributed import CancelledError, as_completed
     from distributed.scheduler import KilledWorker
 
+    if client.status != "running":
+        raise RafError(GONE)
     jobs = {}
     for cell in stage:
         if all(finished(step, place.root, place.folder) for step in cell):
@@ -118,7 +130,7 @@ def _run_stage(client: Client, stage: Sequence[Chain], place: Place, told: dict[
             bar.total -= 1  # what was done before says nothing about the time that is left
             bar.refresh()
         else:
-            jobs[client.submit(run_cell, cell, place, pure=False)] = cell
+            jobs[client.submit(_run_while_wanted, cell, place, pure=False)] = cell
     for job in as_completed(jobs):
         cell = jobs[job]
         try:
@@ -126,35 +138,107 @@ def _run_stage(client: Client, stage: Sequence[Chain], place: Place, told: dict[
         except KilledWorker:
             told[id(cell)] = Outcome(cell[-1].name, False, "its worker died again and again; memory may have run out")
         except (CancelledError, OSError):
-            raise RafError(
-                "sweep: the scheduler is gone; start the sweep again, finished cells are not run again"
-            ) from None
+            raise RafError(GONE) from None
         if not told[id(cell)].done:
             bar.write(f"failed: {told[id(cell)].name}: {told[id(cell)].why}")
         bar.set_postfix(failed=sum(not outcome.done for outcome in told.values()))
         bar.update()
 
 
-def run_cell(cell: Chain, place: Place) -> Outcome:
-    """Run the steps of one cell, in a worker; a step that fails is tried again while it may."""
+def _run_while_wanted(cell: Chain, place: Place) -> Outcome:
+    """`run_cell`, in a worker, as long as the sweep and the scheduler exist.
+
+    Dask cannot stop a thread. It would leave the notebook running for half a minute after the scheduler has ended, and
+    to its end after the sweep was killed.
+    """
+    from distributed import get_worker
+
+    worker = get_worker()
+    key = worker.get_current_task()
+
+    def wanted() -> bool:
+        task = worker.state.tasks.get(key)
+        forgotten = task is None or task.state in ("cancelled", "resumed")
+        return not forgotten and worker.status.name not in ("closing", "closed", "failed")
+
+    return run_cell(cell, place, wanted)
+
+
+def run_cell(cell: Chain, place: Place, wanted: Callable[[], bool]) -> Outcome:
+    """Run the steps of one cell, in a worker, while it is `wanted`; a step that fails is tried again while it may."""
     from distributed import get_worker
 
     os.environ.update(zip(ROOTS, place.roots, strict=True))
     if place.gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = str(int(get_worker().name) % place.gpus)
     for step in cell:
-        while (failure := _failures(step, place))[0] < place.tries:
-            try:
-                with contextlib.redirect_stdout(None), contextlib.redirect_stderr(None):
-                    driver.execute(step, place.root, place.folder, place.threads, threading.Event())
-            except RafError as error:
-                _record(step, place, failure[0] + 1, str(error))
-                continue
-            _failed(step, place).unlink(missing_ok=True)
-            break
-        else:
-            return Outcome(cell[-1].name, False, f"{failure[1]} (failed {failure[0]} times, not tried again)")
+        try:
+            with _no_other_worker(step, place, wanted):
+                problem = _run_step(step, place, wanted)
+        except RafError as error:
+            problem = str(error)
+        if problem:
+            return Outcome(cell[-1].name, False, problem)
     return Outcome(cell[-1].name, True)
+
+
+def _run_step(step: Step, place: Place, wanted: Callable[[], bool]) -> str:
+    """Run a step until it succeeds, as often as it may fail; returns why it did not, or an empty text."""
+    while (failure := _failures(step, place))[0] < place.tries:
+        try:
+            with (
+                contextlib.redirect_stdout(None),
+                contextlib.redirect_stderr(None),
+                _set_when_unwanted(wanted) as stop,
+            ):
+                driver.execute(step, place.root, place.folder, place.threads, stop)
+        except RafError as error:
+            _record(step, place, failure[0] + 1, str(error))
+            continue
+        if not wanted():
+            return "it was stopped, as its sweep or its scheduler has ended"
+        _failed(step, place).unlink(missing_ok=True)
+        return ""
+    return f"{failure[1]} (failed {failure[0]} times, not tried again)"
+
+
+@contextmanager
+def _no_other_worker(step: Step, place: Place, wanted: Callable[[], bool]) -> Iterator[None]:
+    """In this block no other worker runs the step, such as one that has just lost its scheduler.
+
+    Waits for the other worker to end the step; RafError naming it after `PATIENCE` seconds.
+    """
+    end = time.monotonic() + PATIENCE
+    with contextlib.ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(folder_lock(place.folder / RUNNING / step.name, f"running {step.name}"))
+                break
+            except RafError:
+                if time.monotonic() > end or not wanted():
+                    raise
+                time.sleep(driver.POLL)
+        yield
+
+
+@contextmanager
+def _set_when_unwanted(wanted: Callable[[], bool]) -> Iterator[threading.Event]:
+    """An event that is set as soon as the cell is not `wanted` any more."""
+    stop, ended = threading.Event(), threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(driver.POLL):
+            if not wanted():
+                stop.set()
+                return
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield stop
+    finally:
+        ended.set()
+        watcher.join()
 
 
 def _failed(step: Step, place: Place) -> Path:
@@ -188,6 +272,7 @@ def _client(cluster: str, workers: int, threads: int, settings: Mapping[str, Any
     except ImportError:
         raise RafError("sweep: needs dask; pip install 'raflib[cluster]'") from None
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_no_tracebacks())
         if cluster == LOCAL:
             started = distributed.LocalCluster(
                 n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None, host="127.0.0.1",
@@ -208,6 +293,18 @@ def _client(cluster: str, workers: int, threads: int, settings: Mapping[str, Any
         except OSError as error:
             raise RafError(f"sweep: no scheduler answers at {cluster} ({error}); start it, or correct it") from None
         yield client
+
+
+@contextmanager
+def _no_tracebacks() -> Iterator[None]:
+    """In this block Dask's client logs nothing; `sweep` says what went wrong."""
+    log = logging.getLogger("distributed.client")
+    before = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
 
 
 def _slurm(workers: int, threads: int, settings: Mapping[str, Any]) -> Any:

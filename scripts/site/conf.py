@@ -23,6 +23,7 @@ suppress_warnings = ["codeautolink", "mystnb.unknown_mime_type", "ref.python"]
 
 nb_execution_mode = "off"  # the pages show what was executed before
 nb_merge_streams = True
+nb_render_markdown_format = "myst"  # the default shows no tables
 nb_ipywidgets_js: dict[str, dict] = {}  # a widget needs a running kernel; nothing is loaded from the web
 nb_mime_priority_overrides = [("html", "image/jpeg", 1), ("html", "image/png", 2)]
 myst_enable_extensions = ["dollarmath", "amsmath"]
