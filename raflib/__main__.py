@@ -87,7 +87,8 @@ def _notebook(options: argparse.Namespace) -> int:
     parameters_of(notebook, given)  # wrong values are found before anything starts
     if not (project_root() / "notebooks" / f"{notebook}.ipynb").is_file():
         raise RafError(
-            f"{project_root()}: holds no notebooks; name the project's folder in the environment variable RAF_ROOT"
+            f"{project_root()}: holds no notebooks; go to the project's folder, or name it in the environment variable "
+            "RAF_ROOT"
         )
     step = Step(notebook, given)
     cores = int(given.get("threads", os.cpu_count() or 1))

@@ -40,20 +40,38 @@ VERSIONS_OF = ("torch", "numpy", "numba", "mediapipe", "stlpips-pytorch")
 
 
 def project_root() -> Path:
-    """The checkout that holds this package, or the folder named by the environment variable RAF_ROOT."""
-    named = os.environ.get("RAF_ROOT")
-    return Path(named).resolve() if named else Path(__file__).resolve().parents[1]
+    """The project's folder, with notebooks and data: the one named by the environment variable RAF_ROOT.
+
+    Without the variable it is the checkout that holds this package. Where the package was installed elsewhere, it is
+    the checkout around the current folder, and otherwise the current folder itself.
+    """
+    if named := os.environ.get("RAF_ROOT"):
+        return Path(named).resolve()
+    if _is_checkout(package := Path(__file__).resolve().parents[1]):
+        return package
+    here = Path.cwd()
+    return next(filter(_is_checkout, (here, *here.parents)), here)
+
+
+def _is_checkout(folder: Path) -> bool:
+    return all((folder / name).exists() for name in ("pyproject.toml", "notebooks", "data"))
 
 
 def data_root() -> Path:
-    """The small open files that ship with the project."""
-    return project_root() / "data"
+    """The small open files that ship with the project. RafError where the project's folder is not known."""
+    root = project_root()
+    if not (os.environ.get("RAF_ROOT") or _is_checkout(root)):
+        raise RafError(
+            f"{root}: not the project's folder, whose data are needed; go there, or name it in the environment "
+            "variable RAF_ROOT"
+        )
+    return root / "data"
 
 
 def cache_root() -> Path:
     """Rendered captures and tracks that can be made again (environment variable RAF_CACHE, default data/cache)."""
     named = os.environ.get("RAF_CACHE")
-    return Path(named).resolve() if named else data_root() / "cache"
+    return Path(named).resolve() if named else project_root() / "data" / "cache"
 
 
 def runs_root() -> Path:
@@ -65,7 +83,7 @@ def runs_root() -> Path:
 def weights_root() -> Path:
     """Weights of other projects that the user brings (environment variable RAF_WEIGHTS, default data/weights)."""
     named = os.environ.get("RAF_WEIGHTS")
-    return Path(named).resolve() if named else data_root() / "weights"
+    return Path(named).resolve() if named else project_root() / "data" / "weights"
 
 
 @contextmanager

@@ -14,6 +14,25 @@ from raflib.errors import RafError
 from raflib.reading import read_json
 
 
+def test_an_installed_package_finds_the_project_around_the_current_folder(tmp_path, monkeypatch):
+    project, elsewhere = tmp_path / "Projekt Ü 片", tmp_path / "a b"
+    for name in ("notebooks", "data"):
+        (project / name).mkdir(parents=True)
+    (project / "pyproject.toml").touch()
+    elsewhere.mkdir()
+    for name in ("RAF_ROOT", "RAF_CACHE", "RAF_RUNS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(runs, "__file__", str(tmp_path / "site-packages" / "raflib" / "runs.py"))
+    monkeypatch.chdir(project / "notebooks")
+    assert (runs.data_root(), runs.runs_root()) == (project / "data", project / "runs")
+    monkeypatch.chdir(elsewhere)
+    assert (runs.runs_root(), runs.cache_root()) == (elsewhere / "runs", elsewhere / "data" / "cache")
+    with pytest.raises(RafError, match=r"a b: not the project's folder, whose data are needed; .*RAF_ROOT"):
+        runs.data_root()
+    monkeypatch.setenv("RAF_ROOT", str(project))
+    assert runs.data_root() == project / "data"
+
+
 def test_an_interrupted_write_leaves_the_old_file(tmp_path):
     path = tmp_path / "a.json"
     runs.write_json(path, {"x": 1})
