@@ -1,8 +1,8 @@
 """What differs between Linux, macOS and Windows: locks of open files, renaming, processes that are told to end.
 
 Every other room uses these functions, so that no room asks which system it runs on. A lock belongs to an open file. The
-system lets go of it when the file is closed and when the process ends, however it ends. Libraries that lock a path
-do not fit here: they empty the file that they lock, and our locked files have content.
+system lets go of it when the file is closed and when the process ends, however it ends. The package `filelock` does not
+fit here: on Windows it locks the first byte, which no other program can then read or write, and our files have content.
 
 Windows neither renames nor removes a file that any process has open. So the order of closing and renaming differs
 (`let_go`), and an open file is safe from `remove_unless_held`.
