@@ -295,7 +295,8 @@ def load_tensors(path: str | Path) -> tuple[dict, dict]:
     try:
         with safe_open(path, framework="pt") as file:
             told = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
+            # Copies, because Windows does not replace a file whose content is mapped into memory.
+            tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118 (not a mapping)
     except (SafetensorError, OSError, ValueError, TypeError, RuntimeError) as error:
         raise RafError(f"{path}: not a readable safetensors file ({error}); delete it and train again") from None
     if "raflib" not in told:
