@@ -256,7 +256,10 @@ def call_faults(node: ast.Call) -> list[str]:
         found.append("text without encoding")
     if given.get("shell") is True:
         found.append("shell=True")
-    return found + [function] * (function in ("get_context", "set_start_method"))
+    ways = [getattr(argument, "value", None) for argument in node.args[:1]]
+    if function in ("get_context", "set_start_method") and ways != ["spawn"]:
+        found.append(f"{function} without spawn")
+    return found
 
 
 def code_of(path: Path) -> str:
