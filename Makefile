@@ -83,10 +83,11 @@ bank: $(STAMP)  ## make data/bank_open.npz again, 415 people x 200 frames (two h
 bench: $(STAMP)  ## run every benchmark of the CPU, one line "figure name = number" each (20 minutes on an idle machine)
 	@set -e; for file in $(filter-out benchmarks/gpu.py,$(wildcard benchmarks/[a-z]*.py)); do echo "== $$file"; $(PY) $$file; done
 
-lint: $(STAMP)  ## check code and notebooks with ruff, types with mypy, and that notebooks have no outputs
+lint: $(STAMP)  ## check code and notebooks with ruff, types with mypy (also for Windows), and that notebooks have no outputs
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
+	$(PY) -m mypy --platform win32 --cache-dir .mypy_cache/win32
 	$(PY) -m nbstripout --keep-id --verify notebooks/*.ipynb
 
 clean:  ## remove results and caches (runs, data/cache), but not the environment

@@ -19,6 +19,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from raflib.errors import RafError
+from raflib.system import print_any_text
 
 RUN = {"train": "04_train", "evaluate": "05_evaluate"}
 """Command → the notebook that it runs."""
@@ -26,6 +27,7 @@ RUN = {"train": "04_train", "evaluate": "05_evaluate"}
 
 def main(given: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status."""
+    print_any_text()
     given = list(sys.argv[1:] if given is None else given)
     if given[:1] == ["check"]:  # it has a parser of its own
         from raflib.check.__main__ import main as check
@@ -85,7 +87,8 @@ def _notebook(options: argparse.Namespace) -> int:
     parameters_of(notebook, given)  # wrong values are found before anything starts
     if not (project_root() / "notebooks" / f"{notebook}.ipynb").is_file():
         raise RafError(
-            f"{project_root()}: holds no notebooks; name the project's folder in the environment variable RAF_ROOT"
+            f"{project_root()}: holds no notebooks; go to the project's folder, or name it in the environment variable "
+            "RAF_ROOT"
         )
     step = Step(notebook, given)
     cores = int(given.get("threads", os.cpu_count() or 1))

@@ -8,7 +8,6 @@ A folder that is written over minutes is locked meanwhile (`folder_lock`).
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import math
@@ -24,6 +23,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from raflib import system
 from raflib.errors import RafError
 from raflib.reading import read_json as read_json  # beside write_json, where one looks for it
 
@@ -40,20 +40,38 @@ VERSIONS_OF = ("torch", "numpy", "numba", "mediapipe", "stlpips-pytorch")
 
 
 def project_root() -> Path:
-    """The checkout that holds this package, or the folder named by the environment variable RAF_ROOT."""
-    named = os.environ.get("RAF_ROOT")
-    return Path(named).resolve() if named else Path(__file__).resolve().parents[1]
+    """The project's folder, with notebooks and data: the one named by the environment variable RAF_ROOT.
+
+    Without the variable it is the checkout that holds this package. Where the package was installed elsewhere, it is
+    the checkout around the current folder, and otherwise the current folder itself.
+    """
+    if named := os.environ.get("RAF_ROOT"):
+        return Path(named).resolve()
+    if _is_checkout(package := Path(__file__).resolve().parents[1]):
+        return package
+    here = Path.cwd()
+    return next(filter(_is_checkout, (here, *here.parents)), here)
+
+
+def _is_checkout(folder: Path) -> bool:
+    return all((folder / name).exists() for name in ("pyproject.toml", "notebooks", "data"))
 
 
 def data_root() -> Path:
-    """The small open files that ship with the project."""
-    return project_root() / "data"
+    """The small open files that ship with the project. RafError where the project's folder is not known."""
+    root = project_root()
+    if not (os.environ.get("RAF_ROOT") or _is_checkout(root)):
+        raise RafError(
+            f"{root}: not the project's folder, whose data are needed; go there, or name it in the environment "
+            "variable RAF_ROOT"
+        )
+    return root / "data"
 
 
 def cache_root() -> Path:
     """Rendered captures and tracks that can be made again (environment variable RAF_CACHE, default data/cache)."""
     named = os.environ.get("RAF_CACHE")
-    return Path(named).resolve() if named else data_root() / "cache"
+    return Path(named).resolve() if named else project_root() / "data" / "cache"
 
 
 def runs_root() -> Path:
@@ -65,7 +83,7 @@ def runs_root() -> Path:
 def weights_root() -> Path:
     """Weights of other projects that the user brings (environment variable RAF_WEIGHTS, default data/weights)."""
     named = os.environ.get("RAF_WEIGHTS")
-    return Path(named).resolve() if named else data_root() / "weights"
+    return Path(named).resolve() if named else project_root() / "data" / "weights"
 
 
 @contextmanager
@@ -84,17 +102,18 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
             remove_leftovers(path.parent, STALE_SECONDS)
         # Its length does not depend on the name, so that any name that fits can be written.
         temporary = path.with_name(f"{TEMPORARY}{secrets.token_hex(6)}{path.suffix[:20]}")
-        handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        held = open(temporary, "x+b")  # noqa: SIM115 (open until the end, whoever else opens and closes the file)
     try:
         with _named_os_errors(path):
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # tells other processes that it is being written
+            system.lock(held)  # tells other processes that it is being written
             yield temporary
-            with open(temporary, "rb") as stream:
+            with open(temporary, "r+b") as stream:
                 os.fsync(stream.fileno())
-            os.replace(temporary, path)
+            with system.let_go(held):
+                system.replace(temporary, path)
     finally:
-        temporary.unlink(missing_ok=True)
-        os.close(handle)
+        with system.let_go(held), suppress(PermissionError):  # on Windows another program may be reading it
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -126,12 +145,12 @@ def remove_leftovers(folder: Path, older_than: float = 0.0) -> None:
 
     `older_than` (seconds) spares the file that another process may just have made and not yet locked.
     """
+    youngest = max(older_than, system.CLOSED_SECONDS)
     for entry in os.scandir(folder):
         if entry.name.startswith(TEMPORARY) and entry.is_file(follow_symlinks=False):
-            with suppress(OSError), open(entry.path, "rb") as stream:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if time.time() - entry.stat().st_mtime >= older_than:
-                    os.unlink(entry.path)
+            with suppress(OSError):
+                if time.time() - entry.stat().st_mtime >= youngest:
+                    system.remove_unless_held(entry.path)
 
 
 @contextmanager
@@ -148,14 +167,20 @@ def folder_lock(folder: str | Path, what: str) -> Iterator[None]:
             if not folder.exists():
                 folder.mkdir(parents=True)
                 stack.callback(_remove_empty, folder)
-            stream = stack.enter_context(_open_lock(path))
-            about = {"what": what, "process": os.getpid(), "machine": platform.node(), "since": time.strftime("%F %T")}
+            stream = _open_lock(path)
+            stack.callback(_remove_lock, stream, path)
+            since = time.strftime("%Y-%m-%d %H:%M:%S")
+            about = {"what": what, "process": os.getpid(), "machine": platform.node(), "since": since}
             stream.truncate(0)
             stream.write(json.dumps(about))
             stream.flush()
-            stack.callback(path.unlink, missing_ok=True)  # still locked: see _open_lock
             remove_leftovers(folder)
         yield
+
+
+def _remove_lock(stream: TextIO, path: Path) -> None:
+    with system.let_go(stream), suppress(PermissionError):  # on Windows the next process may have opened it
+        path.unlink(missing_ok=True)
 
 
 def _remove_empty(folder: Path) -> None:
@@ -168,7 +193,7 @@ def _open_lock(path: Path) -> TextIO:
     while True:
         stream = open(path, "a+", encoding="utf-8")  # noqa: SIM115 (closing it lets go of the lock)
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            system.lock(stream)
             if path.exists() and os.path.samestat(os.fstat(stream.fileno()), path.stat()):
                 return stream
             stream.close()  # its holder removed it after we had opened it
@@ -211,7 +236,7 @@ def write_json(path: str | Path, value: object) -> None:
     """Write `value` as `json_text` gives it, atomically. `read_json` reads it back, with None for NaN."""
     text = json_text(value)
     with atomic_write(path) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
 def provenance() -> dict[str, object]:
@@ -234,8 +259,8 @@ def package_versions(names: Iterable[str]) -> dict[str, str]:
 def _commit() -> str:
     git = ["git", "-C", str(project_root())]
     try:
-        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        changed = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True).stdout
+        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, check=True).stdout.decode().strip()
+        changed = subprocess.run([*git, "status", "--porcelain"], capture_output=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return head + ("+changes" if changed.strip() else "")
@@ -270,7 +295,8 @@ def load_tensors(path: str | Path) -> tuple[dict, dict]:
     try:
         with safe_open(path, framework="pt") as file:
             told = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
+            # Copies, because Windows does not replace a file whose content is mapped into memory.
+            tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118 (not a mapping)
     except (SafetensorError, OSError, ValueError, TypeError, RuntimeError) as error:
         raise RafError(f"{path}: not a readable safetensors file ({error}); delete it and train again") from None
     if "raflib" not in told:

@@ -108,7 +108,7 @@ def to_world(points: np.ndarray) -> np.ndarray:
 def read_faces(path: Path) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """UVs [U,2] and, for every group, quads as (vertex, uv) index pairs [F,4,2] of a MakeHuman .obj."""
     uv, groups, name = [], {}, ""
-    for line in path.read_text().splitlines():
+    for line in path.read_text(encoding="utf-8").splitlines():
         kind, *values = line.split() or [""]
         if kind == "vt":
             uv.append([float(value) for value in values[:2]])

@@ -23,7 +23,7 @@ from raflib import runs, studio
 from raflib.sources._studio_recipe import TRACKING_CAMERAS
 from raflib.sources.studio import FRONTAL
 from raflib.studio.head_model import ACTIONS, EYE, INDEX, SKIN, head_model
-from raflib.studio.true_landmarks import PATH
+from raflib.studio.true_landmarks import SHIPPED
 from raflib.tracking import FaceTracker, track_views
 from raflib.tracking.landmarks import COUNT, MESH_COUNT
 
@@ -49,9 +49,10 @@ def main() -> None:
     offset = np.linalg.norm(seen - found, axis=2) * 1000
     print(f"tracked to bound landmarks, mm: median {np.median(offset):.2f}, 95 % {np.quantile(offset, 0.95):.2f}")
     arrays = {"corners": corners.astype(np.uint16), "shares": shares.astype(np.float32)}
-    with runs.atomic_write(PATH) as temporary:
+    path = runs.data_root() / SHIPPED
+    with runs.atomic_write(path) as temporary:
         np.savez_compressed(temporary, **arrays, points=len(head_model().mean))
-    print(f"{PATH}: {PATH.stat().st_size} bytes")
+    print(f"{path}: {path.stat().st_size} bytes")
 
 
 def watch(people: list[str]) -> tuple[np.ndarray, np.ndarray]:

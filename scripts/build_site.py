@@ -31,6 +31,7 @@ from raflib.lab.driver import run_stages
 from raflib.lab.parameters import NOTEBOOKS
 from raflib.lab.steps import Step
 from raflib.runs import project_root, runs_root
+from raflib.system import relative
 
 PAGES = {
     "Notebooks": ["notebooks/README", *(f"notebooks/{name}" for name in NOTEBOOKS)],
@@ -72,7 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     for line in broken:
         print(f"site: {line}", file=sys.stderr)
-    print(f"{len(list(html.rglob('*.html')))} pages: {os.path.relpath(html / 'index.html')}")
+    print(f"{len(list(html.rglob('*.html')))} pages: {relative(html / 'index.html')}")
     return 1 if broken else 0
 
 

@@ -5,14 +5,13 @@
         page.press("1")
         page.screenshot("page.png")
 
-The tests of the study page and `study_screenshot.py` use it.
+The tests of pages and the scripts that make screenshots use it. It needs Linux or macOS.
 """
 
 from __future__ import annotations
 
 import base64
 import contextlib
-import fcntl
 import json
 import os
 import select
@@ -45,6 +44,8 @@ class Chromium:
 
     def __init__(self) -> None:
         path = program()
+        if os.name != "posix":
+            raise RuntimeError("this script needs Linux or macOS: Windows passes no pipes to a browser")
         if path is None:
             raise RuntimeError(f"no Chromium found, expected one of {', '.join(PROGRAMS)} on the path")
         self.events: list[dict[str, Any]] = []
@@ -146,6 +147,8 @@ class Chromium:
 def _pipe() -> tuple[int, int]:
     """A pipe whose descriptors do not collide with 3 and 4 of the new process."""
     ends = os.pipe()
+    import fcntl
+
     high = [fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10) for end in ends]
     for end in ends:
         os.close(end)

@@ -20,6 +20,7 @@ from raflib.lab.protocol import TRAINING_FRAMES
 from raflib.lab.steps import Step, fingerprint, finished
 from raflib.runs import project_root, runs_root
 from raflib.sampler import PAPER_METHODS
+from raflib.system import print_any_text
 
 __all__ = ["Step", "chain", "execute", "fingerprint", "finished", "options_of", "plan", "run_plan", "run_stage"]
 
@@ -66,6 +67,7 @@ def options_of(description: str | None) -> argparse.ArgumentParser:
 
 def run_plan(name: str, stages: list[list[list[Step]]], cores: int, report: Callable[[], None]) -> int:
     """Run all stages in order, then print the report; returns the exit status."""
+    print_any_text()
     start = time.monotonic()
     try:
         run_stages(stages, project_root(), runs_root() / "notebooks", cores)
@@ -84,7 +86,7 @@ def report(stages: list[list[list[Step]]], tables: str) -> None:
     """Print the tables of these steps (files whose names match `tables`) and the paths of their images."""
     folders = dict.fromkeys(step.results for stage in stages for chain in stage for step in chain)
     for path in (path for folder in folders for path in sorted(folder.glob(tables))):
-        print(f"\n{path.read_text().rstrip()}")
+        print(f"\n{path.read_text(encoding='utf-8').rstrip()}")
     print("\nimages:")
     for path in sorted(path for folder in folders for path in folder.glob("*")):
         if path.suffix in (".png", ".jpg", ".html"):

@@ -11,7 +11,6 @@ a figure of the paired differences and the page of verdicts. Figures 1 and 5 sho
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from functools import cache
 from pathlib import Path
@@ -29,6 +28,7 @@ from raflib.lab.rows import load_rows
 from raflib.reading import read_json
 from raflib.report.grid_tables import PROTOCOLS, differences
 from raflib.runs import runs_root
+from raflib.system import print_any_text, relative
 
 FIGURES = {"cross": "figure1", "self": "figure5"}
 """Names of the figures of trained avatars, by protocol."""
@@ -83,7 +83,7 @@ def plot_avatars(part: pd.DataFrame, folder: Path, name: str) -> None:
     for protocol, figure in FIGURES.items():
         path = folder / f"{figure}{name}.png"
         if report.avatars_figure(part, protocol, run_of, capture_of, path) is None:
-            print(f"{figure}: no subject has all avatars in {os.path.relpath(runs_root())}; train them with make paper")
+            print(f"{figure}: no subject has all avatars in {relative(runs_root())}; train them with make paper")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -92,6 +92,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--rows", type=Path, help="file of rows (default: those in data/results)")
     parser.add_argument("--out", type=Path, default=runs_root() / "figures", help="folder of the results")
     options = parser.parse_args(arguments)
+    print_any_text()
     try:
         rows = load_rows(options.rows) if options.rows else shipped_rows()
         if rows is None:
@@ -105,7 +106,7 @@ def main(arguments: list[str] | None = None) -> int:
     except RafError as error:
         print(f"figures: {error}", file=sys.stderr)
         return 1
-    print(f"written: {os.path.relpath(options.out)}")
+    print(f"written: {relative(options.out)}")
     return 0
 
 

@@ -39,7 +39,7 @@ class JupyterLab:
         self._own = tempfile.TemporaryDirectory(prefix="raf-lab-", ignore_cleanup_errors=True)
         own, self.token, self.port = Path(self._own.name), secrets.token_hex(16), _free_port()
         (own / "config" / "labconfig").mkdir(parents=True)
-        (own / "config" / "labconfig" / "page_config.json").write_text(json.dumps(QUIET))
+        (own / "config" / "labconfig" / "page_config.json").write_text(json.dumps(QUIET), encoding="utf-8")
         places = {name: str(own / name.lower()) for name in ("JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR")}
         places |= {"JUPYTER_CONFIG_DIR": str(own / "config"), "JUPYTER_RUNTIME_DIR": str(own / "runtime")}
         command = [
@@ -47,7 +47,7 @@ class JupyterLab:
             f"--ServerApp.port={self.port}", "--ServerApp.port_retries=0", f"--IdentityProvider.token={self.token}",
             f"--ServerApp.root_dir={Path(folder).resolve()}", "--LabApp.expose_app_in_browser=True",
         ]  # fmt: skip
-        self._log = (own / "log").open("w+")
+        self._log = (own / "log").open("w+", encoding="utf-8")
         self._process = subprocess.Popen(
             command, env={**os.environ, **places, "JUPYTER_PREFER_ENV_PATH": "1"}, stdout=self._log, stderr=self._log
         )

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from raflib.lab.rows import gather, save_rows
 from raflib.lab.steps import Step
 from raflib.lab.sweep import LOCAL, sweep
 from raflib.runs import project_root, runs_root
+from raflib.system import print_any_text, relative
 
 Cells = list[list[Step]]
 
@@ -74,6 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--settings", type=json.loads, default={}, help="further settings of the cluster, as JSON")
     parser.add_argument("--out", type=Path, help="file of the rows (default runs/paper_<profile>[_steps<steps>].npz)")
     options = parser.parse_args(arguments)
+    print_any_text()
     base = {"profile": options.profile}
     base |= {} if options.source == "studio" else {"source": options.source, "root": options.root}
     stages = plan(options.subjects, options.methods, options.seeds, base, options.threads, options.steps)
@@ -104,7 +105,7 @@ def _gather(stages: list[Cells], out: Path) -> None:
         print(f"paper: {error}", file=sys.stderr)
         return
     save_rows(rows, out)
-    print(f"{len(rows)} rows of finished avatars: {os.path.relpath(out)}")
+    print(f"{len(rows)} rows of finished avatars: {relative(out)}")
 
 
 if __name__ == "__main__":

@@ -90,7 +90,8 @@ def main() -> None:
     names = sorted(path.stem for path in chosen.folder.glob("*.npz"))
     if not names:
         raise RafError(f"{chosen.folder}: no .npz track in it; name the folder that holds them")
-    lines = [line for line in chosen.people.read_text().splitlines() if line.strip()] if chosen.people else []
+    text = chosen.people.read_text(encoding="utf-8") if chosen.people else ""
+    lines = [line for line in text.splitlines() if line.strip()]
     tracks = {name: read(chosen.folder / f"{name}.npz") for name in names}
     groups = by_person(names, lines)
     parts = [[np.concatenate([tracks[name][part] for name in group]) for group in groups] for part in (0, 1)]

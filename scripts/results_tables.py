@@ -76,7 +76,7 @@ def main(arguments: list[str] | None = None) -> int:
             stale += [name] if after != before else []
             if options.write and after != before:
                 with atomic_write(path) as temporary:
-                    temporary.write_text(after, encoding="utf-8")
+                    temporary.write_text(after, encoding="utf-8", newline="\n")
     except RafError as error:
         print(f"results_tables: {error}", file=sys.stderr)
         return 1

@@ -33,7 +33,7 @@ def main() -> None:
     chosen.out.mkdir(parents=True, exist_ok=True)
     for name, rows in (("retrieval.csv", table), ("retrieval_shares.csv", summary)):
         with atomic_write(chosen.out / name) as path:
-            rows.to_csv(path, index=False)
+            rows.to_csv(path, index=False, lineterminator="\n")
     report.retrieval_figure(summary, chosen.out / "retrieval.png")
     print(shares(summary).to_string())
     print(f"wrote {chosen.out}")

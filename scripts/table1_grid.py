@@ -51,7 +51,7 @@ def measured(cast: Cast, path: Path) -> pd.DataFrame:
 def written(table: pd.DataFrame, path: Path) -> None:
     """Write a table as CSV."""
     with atomic_write(path) as temporary:
-        table.to_csv(temporary, index=False)
+        table.to_csv(temporary, index=False, lineterminator="\n")
 
 
 def key(cast: Cast) -> str:
@@ -68,7 +68,7 @@ def people_of(folder: Path, groups: Path | None) -> dict[str, object]:
     tracks = sorted(path.stem for path in folder.glob("*.npz"))
     if not tracks:
         raise RafError(f"{folder}: no .npz track in it; name the folder that holds them")
-    lines = [line for line in groups.read_text().splitlines() if line.strip()] if groups else []
+    lines = [line for line in groups.read_text(encoding="utf-8").splitlines() if line.strip()] if groups else []
     return {
         clips[0]: np.concatenate([read(folder / f"{clip}.npz")[0] for clip in clips])
         for clips in by_person(tracks, lines)

@@ -77,7 +77,8 @@ def test_without_the_notebooks_it_says_where_they_are_named(started, capsys, mon
     monkeypatch.setenv("RAF_ROOT", str(tmp_path))
     assert raf.main(["train", "443"]) == 1
     assert (
-        "holds no notebooks; name the project's folder in the environment variable RAF_ROOT" in capsys.readouterr().err
+        "holds no notebooks; go to the project's folder, or name it in the environment variable RAF_ROOT"
+        in capsys.readouterr().err
     )
 
 

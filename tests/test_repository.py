@@ -20,12 +20,24 @@ ALONE = {"mediapipe"}
 """Packages without their dependencies: pinned in constraints.txt, added to a conda environment by `make env`."""
 
 ROOMS = (
-    "errors", "geometry", "config", "reading", "runs", "perceptual", "registry", "capture", "images", "render", "bank",
-    "avatar", "coverage", "training", "tracking", "studio", "sampler", "driving", "sources", "openbank", "evaluation",
-    "lab", "report", "viewer", "export", "study", "check", "__main__",
+    "errors", "geometry", "config", "system", "reading", "runs", "perceptual", "registry", "capture", "images",
+    "render", "bank", "avatar", "coverage", "training", "tracking", "studio", "sampler", "driving", "sources",
+    "openbank", "evaluation", "lab", "report", "viewer", "export", "study", "check", "__main__",
 )  # fmt: skip
 """The rooms of raflib, bottom to top."""
-LOOSE = {"errors", "geometry", "config", "runs", "perceptual", "registry", "capture", "images", "driving", "__main__"}
+LOOSE = {
+    "errors",
+    "geometry",
+    "config",
+    "system",
+    "runs",
+    "perceptual",
+    "registry",
+    "capture",
+    "images",
+    "driving",
+    "__main__",
+}
 """The rooms that are a single file; the others are folders."""
 
 HEAVY = {"numba", "mediapipe", "matplotlib", "cv2", "av", "plotly", "skimage", "papermill", "IPython"}

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,25 @@ import torch
 from raflib import runs
 from raflib.errors import RafError
 from raflib.reading import read_json
+
+
+def test_an_installed_package_finds_the_project_around_the_current_folder(tmp_path, monkeypatch):
+    project, elsewhere = tmp_path / "Projekt Ü 片", tmp_path / "a b"
+    for name in ("notebooks", "data"):
+        (project / name).mkdir(parents=True)
+    (project / "pyproject.toml").touch()
+    elsewhere.mkdir()
+    for name in ("RAF_ROOT", "RAF_CACHE", "RAF_RUNS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(runs, "__file__", str(tmp_path / "site-packages" / "raflib" / "runs.py"))
+    monkeypatch.chdir(project / "notebooks")
+    assert (runs.data_root(), runs.runs_root()) == (project / "data", project / "runs")
+    monkeypatch.chdir(elsewhere)
+    assert (runs.runs_root(), runs.cache_root()) == (elsewhere / "runs", elsewhere / "data" / "cache")
+    with pytest.raises(RafError, match=r"a b: not the project's folder, whose data are needed; .*RAF_ROOT"):
+        runs.data_root()
+    monkeypatch.setenv("RAF_ROOT", str(project))
+    assert runs.data_root() == project / "data"
 
 
 def test_an_interrupted_write_leaves_the_old_file(tmp_path):
@@ -141,6 +161,8 @@ def test_tensors_and_header_come_back(tmp_path):
     runs.save_tensors(path, {"x": torch.arange(3)}, {"step": 7, "deep": [1, {"a": None}]})
     tensors, header = runs.load_tensors(path)
     assert header == {"step": 7, "deep": [1, {"a": None}]} and tensors["x"].tolist() == [0, 1, 2]
+    mapped = Path("/proc/self/maps")
+    assert not mapped.exists() or "c.safetensors" not in mapped.read_text(), "the file can be replaced on Windows"
 
 
 def test_damaged_checkpoints_are_named(tmp_path):

@@ -5,8 +5,9 @@ import pytest
 
 from raflib import studio
 from raflib.errors import RafError
+from raflib.runs import data_root
 from raflib.studio.head_model import EYE, INDEX, SKIN, head_model
-from raflib.studio.true_landmarks import PATH, binding, read_binding
+from raflib.studio.true_landmarks import SHIPPED, binding, read_binding
 from raflib.tracking.landmarks import EYES, IRISES, LEFT_EYE, LIPS_INNER, NOSE_BRIDGE, RIGHT_EYE
 
 STILL = np.zeros(3)
@@ -68,10 +69,10 @@ def test_wrong_input_is_named(person, tmp_path):
     path = tmp_path / "landmarks.npz"
     with pytest.raises(RafError, match=r"landmarks\.npz: no such landmark binding"):
         read_binding(path)
-    path.write_bytes(PATH.read_bytes()[:3000])
+    path.write_bytes((data_root() / SHIPPED).read_bytes()[:3000])
     with pytest.raises(RafError, match=r"landmarks\.npz: damaged landmark binding"):
         read_binding(path)
-    with np.load(PATH) as file:
+    with np.load(data_root() / SHIPPED) as file:
         stored = {name: file[name] for name in file.files}
     np.savez(path, **(stored | {"points": 12}))
     with pytest.raises(RafError, match="12 points but the head model has"):

@@ -81,7 +81,8 @@ def write_columns(folder: Path, pieces: Iterable[ExpressionBank], provenance: Ma
             "people": list(people.items()), "sequences": list(sequences), "provenance": plain(provenance),
             "files": {name: column.finish() for name, column in growing.items()},
         }  # fmt: skip
-        (temporary / HEADER).write_text(json.dumps({**header, "checksum": checksum_of(header)}) + "\n")
+        text = json.dumps({**header, "checksum": checksum_of(header)}) + "\n"
+        (temporary / HEADER).write_text(text, encoding="utf-8", newline="\n")
 
 
 class _Growing:

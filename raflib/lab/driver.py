@@ -1,13 +1,13 @@
 """The driver runs stages of steps, each notebook in a process of its own. No process outlives a killed driver.
 
-One driver at a time works in a folder of executed copies. An interrupt, SIGTERM or SIGHUP stops first the steps, then
-the driver; after SIGKILL the system ends them (see `launch`). A notebook is executed into a hidden file, which gets its
-final name when the notebook has succeeded. So a copy without `.failed` in its name is always complete.
+One driver at a time works in a folder of executed copies. An interrupt, SIGTERM or SIGHUP (SIGBREAK on Windows) stops
+first the steps, then the driver; after SIGKILL the system ends them (see `launch`). A notebook is executed into a
+hidden file, which gets its final name when the notebook has succeeded. So a copy without `.failed` in its name is
+always complete.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -22,6 +22,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from raflib import system
 from raflib.errors import RafError
 from raflib.lab import launch
 from raflib.lab.parameters import NOTEBOOKS, parameters_of
@@ -41,9 +42,6 @@ STARTING = "starting"
 port and get mixed messages."""
 KERNELS = ".kernels"
 """Folder of Jupyter's connection files; it is removed at the end, with files that killed kernels left."""
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Signals that stop the driver."""
-
 Chain = Sequence[Step]
 """Steps that run one after the other."""
 
@@ -127,10 +125,10 @@ def execute(step: Step, root: Path, folder: Path, threads: int, stop: threading.
             stop.set()
             look = f"its log: {copy.with_suffix('.log')}"
             if partial.is_file():
-                os.replace(partial, failed)
+                system.replace(partial, failed)
                 look = f"its copy with the error: {failed}"
             raise RafError(f"notebook {step.notebook} failed ({step.name}): {problem}; {look}")
-        os.replace(partial, copy)
+        system.replace(partial, copy)
         failed.unlink(missing_ok=True)
     finally:
         partial.unlink(missing_ok=True)
@@ -149,10 +147,10 @@ def _run(step: Step, root: Path, folder: Path, copy: Path, threads: int, stop: t
     command += [str(root / "notebooks" / f"{step.notebook}.ipynb"), str(copy), json.dumps(about)]
     limits = {f"{library}_NUM_THREADS": str(threads) for library in ("OMP", "NUMBA", "MKL", "OPENBLAS")}
     apart: dict[str, Any] = {
-        "env": {**os.environ, **limits},
+        "env": {**os.environ, **limits, "PYTHONUTF8": "1"},  # its log is UTF-8 on Windows, too
         "cwd": root,
         "stdin": subprocess.DEVNULL,
-        "start_new_session": True,
+        **system.APART,
     }
     with open(log, "wb") as stream:
         process = None
@@ -189,14 +187,14 @@ def _typed(step: Step) -> dict[str, Any]:
 @contextmanager
 def _one_at_a_time(path: Path) -> Iterator[None]:
     """Wait until no other thread or process of this machine is in such a block."""
-    with open(path, "a") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
+    with open(path, "ab") as stream:
+        system.lock(stream, wait=True)
         yield
 
 
 def _end(process: subprocess.Popen) -> None:
     """Ask a process to end, and kill it after `STOP_SECONDS`."""
-    process.terminate()
+    system.ask_to_end(process)
     try:
         process.wait(STOP_SECONDS)
     except subprocess.TimeoutExpired:
@@ -206,7 +204,7 @@ def _end(process: subprocess.Popen) -> None:
 
 def _reason(log: Path, status: int) -> str:
     """Why a notebook's process failed, in one line. Prints the end of its log, unless the reason is a RafError."""
-    lines = log.read_text(errors="replace").splitlines()
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     why = next((line for line in reversed(lines) if line.startswith(launch.FAILED)), None)
     if why is None:
         why = f"its process was killed by signal {-status}" if status < 0 else f"its process ended with status {status}"
@@ -219,7 +217,7 @@ def _reason(log: Path, status: int) -> str:
 
 def last_line(log: Path) -> str:
     """The last line that a step has printed, cut to fit a terminal."""
-    lines = log.read_text(errors="replace").replace("\r", "\n").splitlines()
+    lines = log.read_text(encoding="utf-8", errors="replace").replace("\r", "\n").splitlines()
     return next((line.strip()[:110] for line in reversed(lines) if line.strip()), "")
 
 
@@ -247,11 +245,11 @@ def _orderly_stop() -> Iterator[None]:
         return
 
     def leave(number: int, frame: object) -> None:
-        for other in SIGNALS:
+        for other in system.STOP_SIGNALS:
             signal.signal(other, signal.SIG_IGN)
         raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
 
-    before = {number: signal.getsignal(number) for number in SIGNALS}
+    before = {number: signal.getsignal(number) for number in system.STOP_SIGNALS}
     try:
         for number, handler in before.items():
             if handler is not signal.SIG_IGN:  # nohup has it ignored

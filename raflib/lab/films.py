@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from IPython.display import Video
 
 from raflib.errors import RafError
+from raflib.system import relative
 
 EMBEDDED_BYTES = 8 * 2**20
 """Films up to this size are kept inside the notebook, larger ones are linked to."""
@@ -19,5 +19,5 @@ def show_video(path: str | Path) -> Video:
     if not path.is_file():
         raise RafError(f"{path}: no such film; write it first")
     embed = path.stat().st_size <= EMBEDDED_BYTES
-    shown = path if embed else os.path.relpath(path)  # a browser looks from the notebook's folder
+    shown = path if embed else relative(path)  # a browser looks from the notebook's folder
     return Video(str(shown), embed=embed, mimetype="video/mp4", html_attributes="controls loop")

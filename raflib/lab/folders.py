@@ -87,7 +87,7 @@ def command(notebook: str, parameters: Parameters | Mapping[str, Any], **changes
     p, folder = parameters_of(notebook, parameters, **changes), run_folder(notebook, parameters, **changes)
     inside = folder.is_relative_to(project_root())
     copy = (folder.relative_to(project_root()) if inside else folder).with_name(f"{folder.name}.ipynb")
-    words = ["papermill", f"notebooks/{notebook}.ipynb", str(copy)]
+    words = ["papermill", f"notebooks/{notebook}.ipynb", copy.as_posix()]
     for field in fields(p):
         value = getattr(p, field.name)
         if value != field.default or field.name in ("subject", "method"):

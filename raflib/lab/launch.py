@@ -4,8 +4,8 @@
     python -P launch.py kernel PARENT COMMAND...                 become COMMAND, a kernel
 
 On Linux the system kills both the notebook's process and its kernel as soon as process PARENT is gone, even after
-SIGKILL. Elsewhere the notebook's process checks once a second whether its parent still exists, and ipykernel
-does the same. After SIGTERM the kernel is interrupted, may save its work, and is shut down.
+SIGKILL. Elsewhere the notebook's process waits in a thread for the end of its parent, and ipykernel does the same.
+After SIGTERM (SIGBREAK on Windows) the kernel is interrupted, may save its work, and is shut down.
 When the notebook fails, the last line printed that begins with `FAILED` says why.
 
 This file is run by its path, so it works from every folder. It does not import raflib.
@@ -20,11 +20,15 @@ import os
 import signal
 import sys
 import threading
-import time
 import traceback
 
 FAILED = "notebook failed: "
 PR_SET_PDEATHSIG = 1
+if sys.platform == "win32":
+    STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGBREAK)
+    """Signals after which the kernel is shut down."""
+else:
+    STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def end_with(parent: int) -> None:
@@ -34,16 +38,25 @@ def end_with(parent: int) -> None:
         if libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0):
             raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
     else:
-        threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+        watch(parent)
     if os.getppid() != parent:  # it ended before we had asked
         raise SystemExit(1)
 
 
-def _watch(parent: int) -> None:
-    """End this process once `parent` has ended."""
-    while os.getppid() == parent:
-        time.sleep(1)
-    os.kill(os.getpid(), signal.SIGTERM)
+def watch(parent: int) -> None:
+    """End this process once process `parent` has ended, on a system that does not do it. SystemExit if it has."""
+    import psutil  # a part of ipykernel's installation
+
+    try:
+        process = psutil.Process(parent)
+    except psutil.NoSuchProcess:
+        raise SystemExit(1) from None
+
+    def wait() -> None:
+        process.wait()
+        os.kill(os.getpid(), signal.SIGTERM)  # on Windows at once; the kernel ends with this process
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def execute(notebook: str, copy: str, parameters: dict, seconds: int, connection: str) -> int:
@@ -87,7 +100,7 @@ def execute(notebook: str, copy: str, parameters: dict, seconds: int, connection
 
 def _leave(number: int, frame: object) -> None:
     """Raise SystemExit, so that papermill shuts its kernel down, and ignore further signals."""
-    for other in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for other in STOP_SIGNALS:
         signal.signal(other, signal.SIG_IGN)
     raise SystemExit(128 + number)
 
@@ -98,7 +111,7 @@ def main(arguments: list[str]) -> int:
     if what == "kernel":
         end_with(int(parent))
         os.execvp(rest[0], rest)
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for number in STOP_SIGNALS:
         signal.signal(number, _leave)
     end_with(int(parent))
     notebook, copy, options = rest

@@ -8,7 +8,6 @@ file of the results. A step is finished as long as none of this has changed.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from raflib.lab.parameters import NOTEBOOKS
 from raflib.reading import read_json
 from raflib.reading.names import content_hash, size_and_time
 from raflib.runs import VERSIONS_OF, package_versions, runs_root, weights_root
+from raflib.system import relative
 
 READS = {"05_evaluate": "04_train"}
 """Notebook → the notebook whose results, made with the same parameters, it reads."""
@@ -66,7 +66,7 @@ def fingerprint(step: Step, root: Path) -> str:
     about = [sorted(step.parameters.items()), sorted(package_versions(VERSIONS_OF).items())]
     digest = hashlib.sha256(repr(about).encode())
     for path in _sources(step, root):
-        digest.update(f"\n{os.path.relpath(path, root)} {content_hash(path)}".encode())
+        digest.update(f"\n{relative(path, root)} {content_hash(path)}".encode())
     if captures := step.parameters.get("root"):
         for path in _files(root / captures, "**/*"):
             digest.update(f"\n{path} {size_and_time(path)}".encode())
@@ -90,7 +90,7 @@ def _sources(step: Step, root: Path) -> Iterator[Path]:
 
 def results(step: Step) -> dict[str, str]:
     """sha256 of each file in the step's folder, by its path below `runs_root()`."""
-    return {os.path.relpath(path, runs_root()): content_hash(path) for path in _files(step.results, "**/*")}
+    return {relative(path, runs_root()): content_hash(path) for path in _files(step.results, "**/*")}
 
 
 def read_by(step: Step) -> dict[str, str]:

@@ -14,10 +14,10 @@ LONGEST = 48
 def short_name(text: str, longest: int = LONGEST) -> str:
     """`text` as part of a file's name: at most `longest` bytes of letters, digits, "-", "_" and ".".
 
-    Other characters become "_". Where something was changed or cut, the first 6 hexadecimal digits of the text's
-    sha256 follow, so that two texts never get one name. `longest` is at least 8.
+    Other characters become "_", and no "." is at an end. Where something was changed or cut, the first 6 hexadecimal
+    digits of the text's sha256 follow, so that two texts never get one name. `longest` is at least 8.
     """
-    plain = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in text).lstrip(".")
+    plain = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in text).strip(".")
     if plain == text and plain and len(plain.encode()) <= longest:
         return plain
     mark = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:6]

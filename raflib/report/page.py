@@ -113,7 +113,8 @@ def pca_page(
     )
     title = f"Expression bank: {len(bank):,} frames of {len(bank.people)} people"
     with atomic_write(path) as temporary:
-        temporary.write_text(_PAGE.format(title=html.escape(title), size=FACE, chart=chart), encoding="utf-8")
+        page = _PAGE.format(title=html.escape(title), size=FACE, chart=chart)
+        temporary.write_text(page, encoding="utf-8", newline="\n")
     return Path(path)
 
 

@@ -109,7 +109,7 @@ def write_sheet(sheet: Sheet, folder: str | Path) -> list[Path]:
     for end, text in ((".md", markdown(sheet)), (".csv", csv_text(sheet)), (".tex", latex(sheet))):
         paths.append(Path(folder) / f"{sheet.name}{end}")
         with atomic_write(paths[-1]) as path:
-            path.write_text(text, encoding="utf-8")
+            path.write_text(text, encoding="utf-8", newline="\n")
     return paths
 
 

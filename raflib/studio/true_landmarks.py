@@ -23,7 +23,8 @@ from raflib.studio.motion import moved
 from raflib.tracking.landmarks import COUNT
 
 STORED = {"corners": Array("iu", "478 3"), "shares": Array("f", "478 3"), "points": Array("iu", "")}
-PATH = runs.data_root() / "landmarks.npz"
+SHIPPED = "landmarks.npz"
+"""The binding that ships, in `data_root()`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +42,7 @@ class Binding:
 @lru_cache(maxsize=1)
 def binding() -> Binding:
     """The binding that ships, read once in a process. RafError naming the file when it is missing or damaged."""
-    return read_binding(PATH)
+    return read_binding(runs.data_root() / SHIPPED)
 
 
 def read_binding(path: str | Path) -> Binding:

@@ -12,7 +12,6 @@ A study folder is self-contained: it can be copied, served, or opened from disk.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -23,6 +22,7 @@ from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 
+from raflib import system
 from raflib.errors import RafError
 from raflib.reading import damage_named, read_json
 from raflib.runs import write_json
@@ -209,7 +209,7 @@ def append_answers(folder: str | Path, answers: Iterable[Answer]) -> None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with open(path, "a+b") as stream:
-                fcntl.flock(stream, fcntl.LOCK_EX)
+                system.lock(stream, wait=True)
                 end = stream.seek(0, os.SEEK_END)
                 stream.seek(max(0, end - 1))
                 torn = end > 0 and stream.read(1) != b"\n"

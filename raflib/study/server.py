@@ -191,4 +191,5 @@ def _write_links(study: Study, tokens: dict[str, str], port: int) -> None:
     """Store links where only this user can read them."""
     with atomic_write(study.folder / LINKS) as temporary:
         temporary.chmod(0o600)
-        temporary.write_text(json_text({"study": study.id, "port": port, "tokens": tokens}))
+        text = json_text({"study": study.id, "port": port, "tokens": tokens})
+        temporary.write_text(text, encoding="utf-8", newline="\n")

@@ -23,6 +23,7 @@ from jaxtyping import Float
 from raflib.errors import RafError
 from raflib.reading.names import content_hash
 from raflib.runs import data_root
+from raflib.system import APART, STOP_SIGNALS
 from raflib.tracking import worker
 
 MODEL_SHA256 = "64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff"
@@ -148,7 +149,7 @@ class FaceTracker:
             stdout=subprocess.PIPE,
             stderr=self._log,
             env={**os.environ, **worker.OFFLINE},
-            start_new_session=True,  # an interrupt in a notebook must not end the tracker between two frames
+            **APART,  # an interrupt in a notebook must not end the tracker between two frames
         )
 
     def __call__(self, image: np.ndarray) -> Observation | None:
@@ -197,7 +198,7 @@ class FaceTracker:
                 words = self._read(worker.LENGTH.unpack(self._read(worker.LENGTH.size))[0]).decode()
             values = np.frombuffer(self._read(4 * worker.REPLY_FLOATS), "<f4") if answer == worker.FOUND else None
             self._answered = True
-        except (BrokenPipeError, EOFError):
+        except (OSError, EOFError):  # on Windows a broken pipe is a plain OSError
             reason = self._why_it_ended(image)
             self._stop()
             raise RafError(reason) from None
@@ -224,9 +225,9 @@ class FaceTracker:
         self._log.seek(0)
         lines = self._log.read().decode(errors="replace").strip().splitlines()
         words = f", last words: {lines[-1]}" if lines else ""
-        if status == -signal.SIGKILL:
+        if _signal_name(-status) == "SIGKILL":
             words, remedy = "", "systems kill when memory runs out: close other programs or use smaller images"
-        elif -status in _FROM_OUTSIDE:
+        elif -status in STOP_SIGNALS:
             words, remedy = "", "another program ended it: run this again"
         else:
             remedy = "leave this image out" if self._answered else "check its installation, or leave this image out"
@@ -236,7 +237,7 @@ class FaceTracker:
     def _stop(self) -> None:
         process, self._process = self._process, None
         if process is not None:
-            with suppress(BrokenPipeError):
+            with suppress(OSError):
                 process.stdin.close()
             try:
                 process.wait(timeout=2)
@@ -260,10 +261,6 @@ class FaceTracker:
     def __del__(self) -> None:
         if getattr(self, "_process", None) is not None:
             self.close()
-
-
-_FROM_OUTSIDE = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
-"""Signals that come from another process and mean no fault of this one."""
 
 
 def _signal_name(number: int) -> str:

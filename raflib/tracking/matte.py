@@ -56,7 +56,7 @@ class Matte:
     def __init__(self, model_path: str | Path | None = None):
         import cv2
 
-        self._network = cv2.dnn.readNetFromTFLite(str(checked_model(model_path)))
+        self._network = cv2.dnn.readNetFromTFLite(np.frombuffer(checked_model(model_path).read_bytes(), np.uint8))
 
     def alpha(self, image: np.ndarray, room: Float[np.ndarray, "h w 3"] | None = None) -> UInt8[np.ndarray, "H W"]:
         """Alpha of the person, 0 to 255. `room` is the result of `empty_room` for images of the same camera."""

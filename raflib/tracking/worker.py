@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import struct
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,12 +34,12 @@ OFFLINE = {
 """Environment in which no web request leaves the machine: each goes to a local port without a listener."""
 
 
-def _landmarker(model: str, video: bool) -> FaceLandmarker:
+def _landmarker(model: bytes, video: bool) -> FaceLandmarker:
     from mediapipe.tasks.python import BaseOptions, vision
 
     return vision.FaceLandmarker.create_from_options(
         vision.FaceLandmarkerOptions(
-            base_options=BaseOptions(model_asset_path=model),
+            base_options=BaseOptions(model_asset_buffer=model),
             running_mode=vision.RunningMode.VIDEO if video else vision.RunningMode.IMAGE,
             output_face_blendshapes=True,
             output_facial_transformation_matrixes=True,
@@ -64,12 +65,13 @@ def main(model: str) -> None:
     os.dup2(2, 1)  # output of libraries must not get between two replies
     import mediapipe as mp
 
-    landmarkers, frame = {}, 0
+    # The file is read here, because MediaPipe does not open every path on Windows.
+    data, landmarkers, frame = Path(model).read_bytes(), {}, 0
     while len(head := source.read(REQUEST.size)) == REQUEST.size:
         stream, height, width = REQUEST.unpack(head)
         pixels = np.frombuffer(source.read(height * width * 3), np.uint8).reshape(height, width, 3)
         if stream not in landmarkers:
-            landmarkers[stream] = _landmarker(model, video=bool(stream))
+            landmarkers[stream] = _landmarker(data, video=bool(stream))
         frame += stream
         try:
             image = mp.Image(image_format=mp.ImageFormat.SRGB, data=pixels.copy())

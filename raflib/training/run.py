@@ -193,12 +193,12 @@ def stored_run(out: Path, identity: Mapping[str, Any]) -> Stored | None:
 def write_copies(out: Path, header: Mapping[str, Any]) -> None:
     """Write log.csv and run.json as the checkpoint's header has them."""
     with atomic_write(out / "log.csv") as path:
-        path.write_text(_log_text(header["log"]))
+        path.write_text(_log_text(header["log"]), encoding="utf-8", newline="\n")
     write_json(out / "run.json", header["info"])
 
 
 def _log_text(rows: list[dict[str, Any]]) -> str:
-    return pd.DataFrame(rows).to_csv(index=False)
+    return pd.DataFrame(rows).to_csv(index=False, lineterminator="\n")
 
 
 def _compare_copies(path: Path, header: Mapping[str, Any]) -> None:

@@ -7,7 +7,6 @@ colours are those of the person alone. JPEG would change colours by several leve
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from itertools import groupby
@@ -18,6 +17,7 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from tqdm import tqdm
 
+from raflib import system
 from raflib.capture import Capture
 from raflib.errors import RafError, numbers
 from raflib.images import lanczos
@@ -43,9 +43,7 @@ def export_gha(capture: Capture, folder: str | Path, rows: Sequence[int] | np.nd
     """
     folder, chosen = Path(folder), _checked_rows(capture, rows)
     _check(capture, folder)
-    unfinished = folder.with_name(
-        f"{TEMPORARY}{folder.name}"
-    )  # the same name again, so that a killed export's is found
+    unfinished = folder.with_name(f"{TEMPORARY}{folder.name}")  # always this name, so that a killed export's is found
     with folder_lock(unfinished, f"export of {capture.subject}"):
         try:
             for entry in unfinished.iterdir():
@@ -65,7 +63,9 @@ def export_gha(capture: Capture, folder: str | Path, rows: Sequence[int] | np.nd
                 raise _unwritable(folder, error) from error
             raise
     try:
-        os.replace(unfinished, folder)
+        if folder.is_dir():  # and empty; Windows does not replace folders
+            folder.rmdir()
+        system.replace(unfinished, folder)
     except OSError as error:
         raise _unwritable(folder, error) from error
     return folder
@@ -166,7 +166,7 @@ def _write_manifest(capture: Capture, rows: Int[np.ndarray, "F"], names: list[st
         "groups": {name: [int(row) for row in rows] for name, rows in capture.groups.items()},
         "composited": True,
     }
-    (folder / MANIFEST).write_text(json_text(manifest))
+    (folder / MANIFEST).write_text(json_text(manifest), encoding="utf-8", newline="\n")
     optional: dict[str, Float[np.ndarray, "..."]] = {}
     if capture.time is not None:
         optional["time"] = capture.time[rows]
