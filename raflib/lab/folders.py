@@ -211,6 +211,7 @@ def _driven(p: Any) -> str:
 
 
 _ALWAYS = {
+    "00_start": ("profile",),
     "01_subjects": ("profile",),
     "02_bank": ("profile",),
     "03_coverage": ("profile",),
@@ -226,6 +227,7 @@ _ALWAYS = {
 }
 """Parameters that are always in the name, after the subject."""
 _NAMES = {
+    "00_start": lambda p: "",
     "01_subjects": lambda p: "",
     "02_bank": lambda p: _bank(p) + _changed(p, "search", "search-") + _changed(p, "seed", "seed"),
     "03_coverage": lambda p: (
