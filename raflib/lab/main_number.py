@@ -16,7 +16,7 @@ LOGGED = 10
 
 
 def main_number(notebook: str, folder: Path) -> str:
-    """The main number in a notebook's folder of results, with its name and unit.
+    """The main number in a notebook's folder of results, with its name. PSNR is in dB.
 
     "" where the notebook has none, and `UNREADABLE` where its file is missing or damaged.
     """
@@ -39,7 +39,7 @@ def _trained(folder: Path) -> str:
     if reached := unfinished(folder):
         return reached
     psnr = read_table(folder / "log.csv", ["psnr"])["psnr"]
-    return f"PSNR, dB: {psnr.tail(LOGGED).mean():.1f} (training images)"
+    return f"PSNR {psnr.tail(LOGGED).mean():.1f}"
 
 
 def _evaluated(folder: Path) -> str:
@@ -47,22 +47,23 @@ def _evaluated(folder: Path) -> str:
     rows = read_table(folder / "rows.csv", [], ["condition", "part", "psnr/face"])  # infinite for the truth
     values = pd.to_numeric(rows["psnr/face"], errors="coerce")[rows.condition == "avatar"]
     means = values.groupby(rows.part, sort=False).mean().dropna()
-    shown = [f"{mean:.1f} ({part})" for part, mean in means.items() if part != "training frames"]
-    return f"PSNR face, dB: {', '.join(shown)}" if shown else ""
+    held_out = [f"{mean:.1f}" for part, mean in means.items() if part.startswith("held-out")]
+    shown = [*held_out, *(f"{part} {means[part]:.1f}" for part in ("cross-driving",) if part in means)]
+    return f"PSNR face {', '.join(shown)}" if shown else ""
 
 
 def _covered(folder: Path) -> str:
     """B2T of both training sets, averaged over the subjects of the table."""
     rows = read_table(folder / "rows.csv", ["value"], ["method", "metric"])
     means = rows[rows.metric == "b2t"].groupby("method")["value"].mean()
-    shown = [f"{means[name]:.2f} ({name})" for name in ("vanilla", "raf") if name in means]
+    shown = [f"{name} {means[name]:.2f}" for name in ("vanilla", "raf") if name in means]
     return f"B2T: {', '.join(shown)}" if shown else ""
 
 
 def _searched(folder: Path) -> str:
     """Mean distance from the training frames to their nearest neighbours."""
     told = read_json(folder / "summary.json", {"mean_distance_to_nearest": float})
-    return f"distance to the nearest neighbour: {told['mean_distance_to_nearest']:.2f}"
+    return f"distance {told['mean_distance_to_nearest']:.2f}"
 
 
 NUMBERS: dict[str, Callable[[Path], str]] = {

@@ -42,6 +42,7 @@ LOOK = {
 MOST_ROWS, MOST_COPIES = 30, 40
 """Most folders that a table shows, and most executed copies without a receipt that are read; the newest ones."""
 COPY_BYTES = 2**24
+NO_BREAK = "\N{NON-BREAKING HYPHEN}"
 PROFILE_OF = {
     (len(TRAIN_SEQUENCES) if kind.sequences is None else kind.sequences) * kind.per_sequence + kind.free:
     f" (profile {name})"
@@ -85,12 +86,15 @@ def results_table(most: int = MOST_ROWS) -> str:
         return f"There are no results yet in `{_shown(runs_root())}`."
     for result in sorted(found[:most], key=lambda result: result.told["notebook"]):
         notebook, folder = result.told["notebook"], result.folder
-        looks = [_link(path.name, path) for path in _listed(folder) if path.match(LOOK.get(notebook, "?"))]
-        looks += [_link("notebook", copies[folder.name])] if folder.name in copies else []
-        told = [result.told[name] for name in ("notebook", "subject", "method", "profile", "seed", "settings")]
-        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(result.when))
-        rows.append([*map(_plain, told), when, _plain(main_number(notebook, folder)), ", ".join(looks)])
-    head = ("notebook", "subject", "method", "profile", "seed", "other parameters", "when", "main number", "look at")
+        looks = [path for path in _listed(folder) if path.match(LOOK.get(notebook, "?"))]
+        links = [_link("table" if path.suffix == ".md" else "image", path) for path in looks]
+        links += [_link("notebook", copies[folder.name])] if folder.name in copies else []
+        told = [_plain(result.told[name]) for name in ("notebook", "subject", "method", "profile", "seed", "settings")]
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(result.when)).replace("-", NO_BREAK)
+        rows.append([*told, when, _plain(main_number(notebook, folder)), ", ".join(links)])
+    head = ["notebook", "subject", "method", "profile", "seed", "other parameters", "when", "main number", "look at"]
+    if not any(row[5] for row in rows):
+        head, rows = head[:5] + head[6:], [row[:5] + row[6:] for row in rows]
     left = len(found) - len(rows)
     below = f" {left} older ones are not shown; `overview.results()` lists all." if left else ""
     return f"{_table(head, rows)}\n\nThe folders are in `{_shown(runs_root())}`.{below}"
@@ -141,7 +145,8 @@ def plan_table(subject: str, profile: str) -> str:
         given = {"subject": subject, "profile": profile, **({"method": method} if method else {})}
         state = _state(notebook, run_folder(notebook, given))
         if state != "done" and not following:
-            changed = [f'`{name} = "{value}"`' for name, value in given.items() if value != _default(notebook, name)]
+            kept = {name for name, value in given.items() if name != "method" and value == _default(notebook, name)}
+            changed = [f'`{name} = "{value}"`' for name, value in given.items() if name not in kept]
             setting = f", set {', '.join(changed)} in its first cell," if changed else ""
             following = (
                 f"open {_notebook(notebook)}{setting} and run all cells. In a terminal: `{command(notebook, given)}`"
