@@ -32,7 +32,7 @@ def project(tmp_path, monkeypatch) -> Path:
 
 def write(path: Path, text: str, day: int = 1) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     os.utime(path, (day * DAY, day * DAY))
     return path
 
