@@ -55,8 +55,8 @@ demo: $(STAMP)  ## run notebooks 01 to 06 for SUBJECT: coverage, three avatars, 
 test: $(STAMP)  ## run the test suite (PYTEST_ARGS="-m 'not slow'" for the quick part)
 	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
-lab: $(STAMP)  ## open the notebooks in JupyterLab
-	MPLBACKEND= $(PY) -m jupyterlab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks
+lab: $(STAMP)  ## open JupyterLab with notebook 00, which says what to run first and what exists already
+	MPLBACKEND= $(PY) -m jupyterlab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks/00_start.ipynb
 
 train: $(STAMP)  ## train one avatar with notebook 04, e.g. make train SUBJECT=443 METHOD=raf
 	mkdir -p runs/notebooks

@@ -46,6 +46,8 @@ LARGEST = 2_000_000
 """Larger files are not copied, in bytes."""
 METHOD = "raf"
 """Of notebooks that run for several methods, the copy that is shown."""
+NOT_RUN = {"00_start", "08_your_video"}
+"""Notebooks shown without results: a list of the files of one machine, and videos that do not ship."""
 PROGRESS = re.compile(r"\d+%\|")
 
 
@@ -62,7 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         shown = executed(options.notebooks)
         if not options.as_is:
-            run_missing(sorted(set(NOTEBOOKS) - set(shown) - {"08_your_video"}), options)
+            run_missing(sorted(set(NOTEBOOKS) - set(shown) - NOT_RUN), options)
             shown = executed(options.notebooks)
         source, html = options.out / "source", options.out / "html"
         write_sources(project_root(), source, shown)

@@ -126,7 +126,9 @@ def test_make_train_leaves_the_demos_notebooks_alone():
 
 def test_jupyterlab_sees_notebooks_and_results():
     command = made(["make", "lab"])
-    assert f'--ServerApp.root_dir="{ROOT}"' in command and "--LabApp.default_url=/lab/tree/notebooks" in command
+    assert f'--ServerApp.root_dir="{ROOT}"' in command and "--LabApp.default_url=/lab/tree/notebooks/" in command
+    (opened,) = re.findall(r"default_url=/lab/tree/(\S+)", command)
+    assert (ROOT / opened).is_file()
 
 
 def test_cleaning_leaves_what_git_tracks(tmp_path):

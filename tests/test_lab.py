@@ -111,6 +111,7 @@ def test_rebuilding_and_loading_a_bank_are_not_asked_for_together():
 def test_default_parameters_have_the_names_they_always_had():
     names = {notebook: run_folder(notebook, {}).name for notebook in NOTEBOOKS if notebook != "08_your_video"}
     assert names == {
+        "00_start": "00_start_422_demo",
         "01_subjects": "01_subjects_422_demo",
         "02_bank": "02_bank_422_demo",
         "03_coverage": "03_coverage_422_demo",

@@ -8,6 +8,7 @@ unchanged, in a folder with the content of a fresh clone.
 from __future__ import annotations
 
 import ast
+import fnmatch
 import json
 import os
 import re
@@ -34,6 +35,7 @@ from nersemble_layout import write_mono
 from PIL import Image
 
 from raflib import studio
+from raflib.lab import overview
 from raflib.lab.folders import run_folder
 from raflib.lab.parameters import NOTEBOOKS
 from raflib.report.mp4 import write_video
@@ -103,6 +105,12 @@ class TestForm:
         assert prose > 1_000, "a reader who has not seen the paper needs more than code"
 
 
+def test_the_overview_looks_for_files_that_notebooks_write():
+    for notebook, name in (*overview.LOOK.items(), *overview.DONE.items()):
+        written = {name for row in ROWS.values() if row.notebook == notebook for name in row.writes}
+        assert fnmatch.filter(written, name), f"{notebook} writes no {name}"
+
+
 # --- runs -----------------------------------------------------------------------------------------------------------
 
 
@@ -153,6 +161,7 @@ FOLDER_OF_PEOPLE = {"source": "nersemble", "root": "{clone}/benchmark", "subject
 """Captures from a folder in the layout of the monocular benchmark."""
 AVATAR_THERE = {**FOLDER_OF_PEOPLE, "threads": 1}
 ROWS = {
+    "00_start": Row("00_start"),
     "01_subjects": Row(
         "01_subjects",
         writes=("contact_sheet.png", "signals.png", "agreement.png", "summary.json"),
@@ -260,9 +269,9 @@ ROWS = {
         ("samplers.csv", "features.md", "avatars.md", "samplers.png"),
     ),
 }
-LONG = {"03_coverage all", *(key for key in ROWS if " folder" in key)}
-"""Rows that film many people. `test_coverage`, `test_report` and `test_recordings` check on few or made-up ones what is
-special about them."""
+LONG = {"00_start", "03_coverage all", *(key for key in ROWS if " folder" in key)}
+"""Rows that film many people, and notebook 00. `test_coverage`, `test_report` and `test_recordings` check on few or
+made-up people what is special about the former; `test_kernel` runs the latter."""
 
 
 def located(parameters: dict) -> dict:

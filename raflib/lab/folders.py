@@ -9,16 +9,18 @@ parameters lead from one notebook to the other. Parameters without effect (`sigm
 from __future__ import annotations
 
 import hashlib
+import re
 import shlex
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from raflib.config import train_config
+from raflib.config import PROFILES, train_config
 from raflib.errors import RafError
 from raflib.lab.banks import bank_suffix
-from raflib.lab.parameters import Parameters, parameters_of
+from raflib.lab.parameters import NOTEBOOKS, Parameters, parameters_of
 from raflib.lab.protocol import own_frames
 from raflib.reading.names import file_name, short_name
 from raflib.runs import project_root, read_json, runs_root
@@ -43,6 +45,28 @@ def run_folder(notebook: str, parameters: Parameters | Mapping[str, Any], **chan
     if len(name) > LONGEST:
         name = f"{name[: LONGEST - 17]}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
     return runs_root() / name
+
+
+def read_name(name: str) -> dict[str, str] | None:
+    """What the name of a folder tells: notebook, subject, method, profile, seed, and further parameters as `settings`.
+
+    An entry is "" where the notebook has no such parameter. None for a name that `run_folder` does not give.
+    """
+    found = next(filter(None, (_pattern(notebook).fullmatch(name) for notebook in NOTEBOOKS)), None)
+    if found is None:
+        return None
+    entries = ("notebook", "subject", "method", "profile", "seed", "settings")
+    return {entry: found.groupdict().get(entry) or "" for entry in entries}
+
+
+@cache
+def _pattern(notebook: str) -> re.Pattern[str]:
+    """The names of the folders of a notebook, with a group for each part."""
+    values = {"method": "|".join(SAMPLERS), "profile": "|".join(PROFILES), "seed": r"\d+"}
+    names = {field.name for field in fields(NOTEBOOKS[notebook])}
+    parts = [f"(?P<notebook>{notebook})", *(["(?P<subject>.+?)"] if names & {"subject", "video"} else [])]
+    parts += [f"(?P<{name}>{values[name]})" for name in _ALWAYS[notebook]]
+    return re.compile("_".join(parts) + "(?:_(?P<settings>.+))?")
 
 
 def made_by(needed: str, parameters: Parameters, asking: str, **changes: Any) -> Path:
@@ -187,6 +211,7 @@ def _driven(p: Any) -> str:
 
 
 _ALWAYS = {
+    "00_start": ("profile",),
     "01_subjects": ("profile",),
     "02_bank": ("profile",),
     "03_coverage": ("profile",),
@@ -202,6 +227,7 @@ _ALWAYS = {
 }
 """Parameters that are always in the name, after the subject."""
 _NAMES = {
+    "00_start": lambda p: "",
     "01_subjects": lambda p: "",
     "02_bank": lambda p: _bank(p) + _changed(p, "search", "search-") + _changed(p, "seed", "seed"),
     "03_coverage": lambda p: (

@@ -29,6 +29,12 @@ class Parameters:
 
 
 @dataclass(frozen=True)
+class StartParameters(Parameters):
+    subject: str = "422"
+    profile: str = "demo"
+
+
+@dataclass(frozen=True)
 class SubjectsParameters(Parameters):
     source: str = "studio"
     root: str = ""
@@ -205,6 +211,7 @@ class PlaneLessonParameters(Parameters):
 
 
 NOTEBOOKS: dict[str, type] = {
+    "00_start": StartParameters,
     "01_subjects": SubjectsParameters,
     "02_bank": BankParameters,
     "03_coverage": CoverageParameters,
