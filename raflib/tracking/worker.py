@@ -59,19 +59,19 @@ def _reply(result: FaceLandmarkerResult, height: int, width: int) -> bytes:
     return FOUND + values.astype("<f4").tobytes()
 
 
-def main(model: str) -> None:
-    """Serve requests until stdin closes. `model` is the path of the face_landmarker.task bundle."""
+def main(path: str) -> None:
+    """Serve requests until stdin closes. `path` is that of the face_landmarker.task bundle."""
     source, sink = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # output of libraries must not get between two replies
     import mediapipe as mp
 
     # The file is read here, because MediaPipe does not open every path on Windows.
-    data, landmarkers, frame = Path(model).read_bytes(), {}, 0
+    model, landmarkers, frame = Path(path).read_bytes(), {}, 0
     while len(head := source.read(REQUEST.size)) == REQUEST.size:
         stream, height, width = REQUEST.unpack(head)
         pixels = np.frombuffer(source.read(height * width * 3), np.uint8).reshape(height, width, 3)
         if stream not in landmarkers:
-            landmarkers[stream] = _landmarker(data, video=bool(stream))
+            landmarkers[stream] = _landmarker(model, video=bool(stream))
         frame += stream
         try:
             image = mp.Image(image_format=mp.ImageFormat.SRGB, data=pixels.copy())
