@@ -12,11 +12,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 from raflib.config import PROFILES
 from raflib.errors import RafError
 from raflib.lab.cells import METHODS
+from raflib.lab.parameters import NOTEBOOKS
 from raflib.lab.protocol import BENCHMARK, TRAINING_FRAMES
 from raflib.lab.rows import gather, save_rows
 from raflib.lab.steps import Step
@@ -25,16 +27,25 @@ from raflib.runs import project_root, runs_root
 from raflib.system import print_any_text, relative
 
 Cells = list[list[Step]]
+FRAMES = {"demo": 20, "gpu": 20}
+"""Frames of each driver that are compared, for profiles whose own number is smaller."""
 
 
 def plan(
-    subjects: list[str], methods: list[str], seeds: list[int], base: dict[str, str], threads: int, steps: int = 0
+    subjects: list[str],
+    methods: list[str],
+    seeds: list[int],
+    base: dict[str, str],
+    threads: int,
+    steps: int = 0,
+    driver_frames: int = 0,
 ) -> list[Cells]:
     """Stages: every subject's captures and drivers, then a cell for each avatar (train, then evaluate).
 
-    `steps` are those of a training; 0: the profile's own.
+    `steps` are those of a training, `driver_frames` those of each driver that are compared; 0: the profile's own.
     """
-    shortened = {"steps": str(steps)} if steps else {}
+    numbers = {"steps": steps, "driver_frames": driver_frames}
+    given = {name: str(number) for name, number in numbers.items() if number}
     first: Cells = [
         [
             Step("01_subjects", {**base, "subject": subject}),
@@ -46,7 +57,7 @@ def plan(
     for seed in seeds:
         for subject in subjects:
             for label in methods:
-                about = {**base, **shortened, "subject": subject, "seed": str(seed), **METHODS[label]}
+                about = {**base, **given, "subject": subject, "seed": str(seed), **METHODS[label]}
                 name = f"{label}-seed{seed}" + (f"-steps{steps}" if steps else "")
                 avatars.append(avatar(about, name, threads))
     return [first, avatars]
@@ -54,7 +65,13 @@ def plan(
 
 def avatar(about: dict[str, str], name: str, threads: int) -> list[Step]:
     """A cell: one avatar with the parameters `about`, trained, then evaluated."""
-    return [Step("04_train", {**about, "threads": str(threads)}, name), Step("05_evaluate", about, name)]
+    trained = {key: value for key, value in about.items() if key in known_to("04_train")}
+    return [Step("04_train", {**trained, "threads": str(threads)}, name), Step("05_evaluate", about, name)]
+
+
+def known_to(notebook: str) -> set[str]:
+    """Names of a notebook's parameters."""
+    return {field.name for field in fields(NOTEBOOKS[notebook])}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -67,6 +84,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS, help="default all")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=0, help="steps of each training (default: the profile's own)")
+    parser.add_argument("--driver-frames", type=int, help="frames of each driver (default: 20; tiny 2, paper all)")
     parser.add_argument("--cluster", default=LOCAL, help="local, slurm, or the address of a Dask scheduler")
     parser.add_argument("--workers", type=int, default=None, help="avatars at once (default: one for each core or GPU)")
     parser.add_argument("--threads", type=int, default=1, help="threads of each (default 1)")
@@ -77,7 +95,8 @@ def main(arguments: list[str] | None = None) -> int:
     print_any_text()
     base = {"profile": options.profile}
     base |= {} if options.source == "studio" else {"source": options.source, "root": options.root}
-    stages = plan(options.subjects, options.methods, options.seeds, base, options.threads, options.steps)
+    frames = options.driver_frames if options.driver_frames is not None else FRAMES.get(options.profile, 0)
+    stages = plan(options.subjects, options.methods, options.seeds, base, options.threads, options.steps, frames)
     name = f"paper_{options.profile}" + (f"_steps{options.steps}" if options.steps else "")
     out = options.out or runs_root() / f"{name}.npz"
     folder = runs_root() / "notebooks"

@@ -112,6 +112,16 @@ def test_the_same_rows_give_the_same_interval_and_twice_the_same_frame_is_an_err
         hierarchical(part, "oracle")
 
 
+def test_methods_without_a_common_frame_are_left_out():
+    rows, names = simulated(1, 1, 0, 1)
+    apart = rows[(rows["method"] == "raf") & (rows["subject"] > 2)].assign(method="other")
+    few = pd.concat([rows[rows["subject"] <= 2], apart])
+    found = hierarchical(few, "vanilla", "method", names[:2], resamples=20)
+    assert list(found.index) == ["raf − vanilla"]
+    with pytest.raises(RafError, match="no row is of a frame that 'other' has, too"):
+        hierarchical(few, "other", "method", names[:2])
+
+
 def test_only_what_excludes_zero_is_claimed_and_comparisons_are_counted():
     rows = labelled(grid_rows(gain={"raf": 2.0, "noise-0.08": 0.0}))
     part = rows[(rows["protocol"] == "cross") & (rows["condition"] != "control")]

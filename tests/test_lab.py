@@ -149,6 +149,7 @@ def test_default_parameters_have_the_names_they_always_had():
         ("03_coverage", {"search": "open42", "top_k": 5}, "03_coverage_422_demo_top5_search-open42"),
         ("05_evaluate", {"p": 0.25, "drive": "relative"}, "05_evaluate_422_raf_demo_0_p0.25_relative"),
         ("05_evaluate", {"drivers": "E03"}, "05_evaluate_422_raf_demo_0_drivers-E03"),
+        ("05_evaluate", {"driver_frames": 20}, "05_evaluate_422_raf_demo_0_frames20"),
         ("06_tables", {"sigma": 0.5, "p": 0.25}, "06_tables_422_demo_0_p0.25_sigma0.5"),
         ("02_bank", {"rebuild": True, "people": 40}, "02_bank_422_demo_rebuilt_people40"),
         ("02_bank", {"people": 40}, "02_bank_422_demo"),
@@ -171,7 +172,7 @@ OTHER = {
     "profile": ("tiny", "demo", "gpu", "paper"), "bank": ("half1", "half2", "small"), "p": (0.25, 1.0),
     "top_k": (5, 51), "sigma": (0.5, 0.081), "initialisation": ("guided",), "steps": (20_000, 2), "seed": (1, 12),
     "repeats": (3, 31), "queries": (5, 31),
-    "drivers": ("E03", "E03 E04", "E04 E03", "E03_E04"), "drive": ("relative", "nearest"),
+    "drivers": ("E03", "E03 E04", "E04 E03", "E03_E04"), "drive": ("relative", "nearest"), "driver_frames": (20, 2),
     "metric": ("psnr/whole", "ssim/face"), "people": (40,), "frames": (100,), "rebuild": (True,),
     "own_frames": ("training",),
 }  # fmt: skip

@@ -235,6 +235,9 @@ def test_the_plan_has_a_cell_for_each_avatar():
     assert all("steps" not in one.parameters for cell in first for one in cell), "only trainings have steps"
     assert {one.parameters["steps"] for cell in shortened for one in cell} == {"200"}
     assert not {one.name for cell in shortened for one in cell} & {one.name for cell in avatars for one in cell}
+    _, longer = paper.plan(["422"], methods, [0], {"profile": "tiny"}, 1, driver_frames=20)
+    for train, evaluate in longer:
+        assert "driver_frames" not in train.parameters and evaluate.parameters["driver_frames"] == "20"
 
 
 PROGRAM = """

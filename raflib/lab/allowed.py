@@ -48,6 +48,7 @@ RANGES = {
     "people": Range(2, 999),  # half of them must be a bank, too; they are called B001 to B999
     "frames": Range(1, 2_000),  # every person performs more than 3,000
     "queries": Range(0, 100_000),
+    "driver_frames": Range(0, 100_000),
     "repeats": Range(1, 1_000),
     "top_k": Range(1, 100_000),
     "p": Range(0, 1),

@@ -117,6 +117,7 @@ def presence(rows: pd.DataFrame, labels: Iterable[str]) -> str:
     seeds, subjects = sorted(set(rows["seed"])), sorted(set(rows["subject"]))
     drivers = set(rows.loc[rows["protocol"] == "cross", "driver"])
     missing: dict[str, list[str]] = {}
+    whole_methods = [label for label in labels if label not in set(rows["label"])]
     for label in labels:
         for subject in expected_subjects(rows):
             if absent := [str(seed) for seed in seeds if (subject, label, seed) not in cells]:
@@ -127,7 +128,12 @@ def presence(rows: pd.DataFrame, labels: Iterable[str]) -> str:
         f"{whole - sum(map(len, missing.values()))} of {whole} avatars (subject × method × seed)."
     )
     if missing:
-        names = [f"{name} ({', '.join(absent)})" for name, absent in missing.items()]
+        names = [f"{label} (all)" for label in whole_methods]
+        names += [
+            f"{name} ({', '.join(absent)})"
+            for name, absent in missing.items()
+            if name.rpartition(" ")[0] not in whole_methods
+        ]
         more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
         text += f" Missing, with their seeds: {', '.join(names[:LISTED])}{more}."
     return text

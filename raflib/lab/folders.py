@@ -206,8 +206,9 @@ def _own_frames(p: Any) -> str:
 
 
 def _driven(p: Any) -> str:
-    """The part of the name for drivers and driving map."""
-    return _changed(p, "drivers", "drivers-") + ("" if p.drive == "direct" else f"_{p.drive}")
+    """The part of the name for drivers, their frames and the driving map."""
+    named = _changed(p, "drivers", "drivers-") + _changed(p, "driver_frames", "frames")
+    return named + ("" if p.drive == "direct" else f"_{p.drive}")
 
 
 _ALWAYS = {

@@ -117,6 +117,7 @@ class EvaluateParameters(Parameters):
     steps: int = 0
     seed: int = 0
     drivers: str = ""
+    driver_frames: int = 0
     drive: str = "direct"
 
 

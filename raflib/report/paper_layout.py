@@ -98,9 +98,9 @@ def in_the_papers_layout(
     """A table in the layout of the paper's tables 2 and 3.
 
     There is a block for each method of `names`: a row for each subject (mean over seeds and frames), the average over
-    subjects, and the paper's average. The true image, scored as a render, is the last row. A column that does not score
-    it better than every method is marked and never bold. The best average is bold where all averages are over the same
-    avatars.
+    subjects, and the paper's average. A method without any avatar has the last one only. The true image, scored as a
+    render, is the last row. A column that does not score it better than every method is marked and never bold. The best
+    average is bold where all averages are over the same avatars.
 
     Args:
         rows: labelled result rows of one setting.
@@ -122,12 +122,13 @@ def in_the_papers_layout(
     table: list[list[Entry]] = []
     for label, printed in names.items():
         mine_here = known.get(label, set())
-        for subject in expected_subjects(mine):
+        for subject in expected_subjects(mine) if mine_here else ():
             numbers = [column.value(column.means.get(label, {}).get(subject, np.nan)) for column in made]
             table.append([printed, subject, str(sum(owner == subject for owner, _ in mine_here)), *numbers])
-        people = len({owner for owner, _ in mine_here})
-        numbers = [column.average(label, fair) for column in made]
-        table.append([printed, f"average of {people}", str(len(mine_here)), *numbers])
+        if mine_here:
+            people = len({owner for owner, _ in mine_here})
+            numbers = [column.average(label, fair) for column in made]
+            table.append([printed, f"average of {people}", str(len(mine_here)), *numbers])
         theirs = zip(paper[label], made, strict=True)
         numbers = [Value(number, digits=PRINTED[column.measure]) for number, column in theirs]
         table.append([printed, "the paper's", "", *numbers])

@@ -118,7 +118,8 @@ def paired(
     """Differences to `baseline` on the same frames, as `compare` summarises them.
 
     Returns the metrics that cannot rank methods, and by the name of each comparison ("raf − vanilla") a row for each
-    frame that both sides have: keys and differences of `metrics`. Raises RafError as `compare` does.
+    frame that both sides have: keys and differences of `metrics`. A comparison without such a frame is left out.
+    Raises RafError as `compare` does, and where all are left out.
     """
     require_columns(rows, [column, *metrics])
     blind = _blind(rows, metrics)
@@ -130,7 +131,11 @@ def paired(
     result = {}
     for name in [name for name in sides if name != baseline]:
         difference = sides[name].sub(sides[baseline].reindex(sides[name].index))
-        result[f"{name} − {baseline}"] = difference[difference.notna().any(axis=1)].reset_index()
+        shared = difference[difference.notna().any(axis=1)].reset_index()
+        if len(shared):
+            result[f"{name} − {baseline}"] = shared
+    if not result and len(sides) > 1:
+        raise RafError(f"compare: no row is of a frame that {baseline!r} has, too; give rows of the same frames")
     if not result:
         raise RafError(f"compare: every row has {column} = {baseline!r}; add the rows to compare with it")
     return blind, result

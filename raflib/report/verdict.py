@@ -19,7 +19,7 @@ import pandas as pd
 from raflib.lab.cells import CELL, settings, title
 from raflib.report.grid_tables import differences
 from raflib.report.hierarchical import verdict
-from raflib.report.paper_layout import digits, driven_by
+from raflib.report.paper_layout import POSE, digits, driven_by
 from raflib.report.paper_table2 import COLUMNS, PAPER2
 from raflib.report.paper_table3 import PAPER3
 from raflib.report.sheet import Sheet, Value
@@ -127,6 +127,10 @@ def verdict_sheet(rows: pd.DataFrame | None) -> Sheet:
         table.append([claim.text, claim.where, claim.papers, effect or "–", words])
     head = ["claim", "paper", "the paper's averages", "our difference [95 %]", "verdict"]
     caption = f"{about} {told} of {len(table)} claims were measured, one comparison each. Intervals are hierarchical."
+    if part is not None and part["seed"].nunique() == 1:
+        caption += " There is one seed: chance in a training counts as a difference between subjects."
+    if part is not None:
+        caption += f" {POSE} So APD there says little about the paper's claims on head pose."
     if told:
         caption += f" If nothing differed, about {0.05 * told:.1f} of them would exclude 0 by chance."
     return Sheet("verdict", head, table, caption)
