@@ -46,7 +46,8 @@ def test_what_is_missing_is_listed():
     assert text.startswith("2 subjects (388, 422), 2 seeds (0, 1), 6 drivers; 7 of 20 avatars")
     assert "raf 422 (1)" in text and "vanilla 443 (0, 1)" in text and "vanilla 388" not in text
     many = presence(rows, list(METHODS))
-    assert f"and {11 * 5 - 3 - cells.LISTED} more." in many
+    assert "noise-0.08 (all)" in many and "noise-0.08 388" not in many, "nine methods have no avatar"
+    assert f"and {9 + 2 * 3 + 1 - cells.LISTED} more." in many
     others = presence(labelled(grid_rows(["101"], ["raf"], [0], frames=1)), ["raf"])
     assert others == "1 subject (101), 1 seed (0), 6 drivers; 1 of 1 avatars (subject × method × seed)."
 

@@ -43,6 +43,7 @@ IMPOSSIBLE = {
     "top_k": (0, -1, 10**9),
     "repeats": (0, -3, 10**9),
     "queries": (-1, 10**6),
+    "driver_frames": (-1, 10**6),
     "people": (0, 1, 1_000),
     "frames": (0, 10**6),
     "p": (-0.1, 1.1, float("nan"), float("inf")),
