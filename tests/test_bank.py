@@ -400,6 +400,6 @@ def test_bank_and_sampler_need_nothing_heavy():
     rooms = {".".join(name.split(".")[:2]) for name in ours}
     assert rooms <= {
         "raflib",
-        *(f"raflib.{room}" for room in ("bank", "errors", "reading", "registry", "runs", "sampler")),
+        *(f"raflib.{room}" for room in ("bank", "errors", "reading", "registry", "runs", "sampler", "system")),
     }
     assert not {"faiss", "scipy", "sklearn", "numba", "mediapipe", "matplotlib", "pandas", "IPython"} & set(loaded)
