@@ -17,13 +17,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
-from real_statistics import by_person, read
+from real_statistics import tracks_by_person
 from tqdm import tqdm
 
 from raflib.bank import ExpressionBank
 from raflib.coverage import b2t, training_sets
 from raflib.coverage.identity import within
-from raflib.errors import RafError
 from raflib.lab.banks import open_bank
 
 People = Mapping[str, Float[np.ndarray, "_ d"]]
@@ -128,12 +127,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=48, help="frames of each person; the bank has 48 of sentences")
     parser.add_argument("--repeats", type=int, default=30, help="random choices")
     chosen = parser.parse_args()
-    names = sorted(path.stem for path in chosen.folder.glob("*.npz"))
-    if not names:
-        raise RafError(f"{chosen.folder}: no .npz track in it; name the folder that holds them")
-    told = chosen.people.read_text(encoding="utf-8") if chosen.people else ""
-    groups = by_person(names, [line for line in told.splitlines() if line.strip()])
-    real = {group[0]: np.concatenate([read(chosen.folder / f"{name}.npz")[0] for name in group]) for group in groups}
+    real = {name: features for name, (features, _) in tracks_by_person(chosen.folder, chosen.people).items()}
     table = compared(real, open_bank(), chosen.frames, chosen.repeats)
     summary = table.groupby("people", sort=False).agg(["mean", "std", "sem"])
     print(f"{len(real)} people, {chosen.frames} frames of each, {chosen.repeats} choices")

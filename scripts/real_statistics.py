@@ -59,6 +59,23 @@ def by_person(names: list[str], lines: list[str]) -> list[list[str]]:
     return groups + [[name] for name in names if name not in claimed]
 
 
+def tracks_by_person(folder: Path, people: Path | None) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Features and head angles, as `read` gives them, of each person in a folder of tracks, by their first clip's name.
+
+    `people` is the file that says which clips show one person. RafError for a folder without tracks.
+    """
+    names = sorted(path.stem for path in folder.glob("*.npz"))
+    if not names:
+        raise RafError(f"{folder}: no .npz track in it; name the folder that holds them")
+    told = people.read_text(encoding="utf-8") if people else ""
+    groups = by_person(names, [line for line in told.splitlines() if line.strip()])
+    persons = {}
+    for group in groups:
+        features, angles = zip(*(read(folder / f"{name}.npz") for name in group), strict=True)
+        persons[group[0]] = np.concatenate(features), np.concatenate(angles)
+    return persons
+
+
 def statistics(features: list[np.ndarray], angles: list[np.ndarray], clips: int) -> dict:
     """The content of `data/real_people.json`, described in `DEFINITIONS`."""
     actions, heads = people.deviations(features), people.deviations(angles)
@@ -87,17 +104,12 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--people", type=Path, help="which clips show one person")
     chosen = parser.parse_args()
-    names = sorted(path.stem for path in chosen.folder.glob("*.npz"))
-    if not names:
-        raise RafError(f"{chosen.folder}: no .npz track in it; name the folder that holds them")
-    text = chosen.people.read_text(encoding="utf-8") if chosen.people else ""
-    lines = [line for line in text.splitlines() if line.strip()]
-    tracks = {name: read(chosen.folder / f"{name}.npz") for name in names}
-    groups = by_person(names, lines)
-    parts = [[np.concatenate([tracks[name][part] for name in group]) for group in groups] for part in (0, 1)]
+    persons = tracks_by_person(chosen.folder, chosen.people)
+    features, angles = (list(part) for part in zip(*persons.values(), strict=True))
+    clips = len(list(chosen.folder.glob("*.npz")))
     path = data_root() / "real_people.json"
-    write_json(path, statistics(*parts, clips=len(names)))
-    print(f"wrote {path}: {len(groups)} people, {len(names)} clips")
+    write_json(path, statistics(features, angles, clips))
+    print(f"wrote {path}: {len(persons)} people, {clips} clips")
 
 
 if __name__ == "__main__":

@@ -62,17 +62,9 @@ def key(cast: Cast) -> str:
 
 def people_of(folder: Path, groups: Path | None) -> dict[str, object]:
     """Features of real people by name."""
-    import numpy as np
-    from real_statistics import by_person, read
+    from real_statistics import tracks_by_person
 
-    tracks = sorted(path.stem for path in folder.glob("*.npz"))
-    if not tracks:
-        raise RafError(f"{folder}: no .npz track in it; name the folder that holds them")
-    lines = [line for line in groups.read_text(encoding="utf-8").splitlines() if line.strip()] if groups else []
-    return {
-        clips[0]: np.concatenate([read(folder / f"{clip}.npz")[0] for clip in clips])
-        for clips in by_person(tracks, lines)
-    }
+    return {name: features for name, (features, _) in tracks_by_person(folder, groups).items()}
 
 
 def main(arguments: list[str] | None = None) -> int:
