@@ -26,13 +26,13 @@ from raflib.config import PROFILES, train_config
 from raflib.errors import RafError
 from raflib.evaluation import EvaluateOptions
 from raflib.lab.dose import DOSES, OF_RAF, USUAL, Dose, World, changed, gains, sampler_at
+from raflib.lab.driver import thread_limits
 from raflib.lab.recordings import Recordings
 from raflib.lab.rows import load_rows, save_rows
 from raflib.runs import atomic_write, runs_root
 from raflib.sampler import SAMPLERS
 
 METRICS = ("psnr/face", "lpips/stlpips-alex/face", "aed/arkit52/l1/truth")
-THREADS = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 FRAMES = 5
 """Frames of each driver that are compared."""
 ROWS = "rows.npz"
@@ -119,7 +119,7 @@ def main(arguments: list[str] | None = None) -> int:
     done = [cell for cell in wanted if (cell.folder / ROWS).is_file()]
     left = [cell for cell in wanted if cell not in done]
     failed = 0
-    os.environ.update(dict.fromkeys(THREADS, "1"))  # of each worker
+    os.environ.update(thread_limits(1))  # of each worker
     with ProcessPoolExecutor(options.workers, multiprocessing.get_context("spawn")) as pool:
         jobs = {pool.submit(run, cell): cell for cell in left}
         for job in tqdm(as_completed(jobs), "avatars", total=len(jobs), unit="avatar"):

@@ -116,24 +116,18 @@ def presence(rows: pd.DataFrame, labels: Iterable[str]) -> str:
     cells = set(rows[list(CELL)].drop_duplicates().itertuples(False, None))
     seeds, subjects = sorted(set(rows["seed"])), sorted(set(rows["subject"]))
     drivers = set(rows.loc[rows["protocol"] == "cross", "driver"])
-    missing: dict[str, list[str]] = {}
-    whole_methods = [label for label in labels if label not in set(rows["label"])]
-    for label in labels:
+    without = [label for label in labels if label not in set(rows["label"])]
+    names = [f"{label} (all)" for label in without]
+    for label in (label for label in labels if label not in without):
         for subject in expected_subjects(rows):
             if absent := [str(seed) for seed in seeds if (subject, label, seed) not in cells]:
-                missing[f"{label} {subject}"] = absent
+                names.append(f"{label} {subject} ({', '.join(absent)})")
     whole = len(labels) * len(expected_subjects(rows)) * len(seeds)
     text = (
         f"{_counted(subjects, 'subject')}, {_counted(seeds, 'seed')}, {len(drivers)} drivers; "
-        f"{whole - sum(map(len, missing.values()))} of {whole} avatars (subject × method × seed)."
+        f"{len(cells)} of {whole} avatars (subject × method × seed)."
     )
-    if missing:
-        names = [f"{label} (all)" for label in whole_methods]
-        names += [
-            f"{name} ({', '.join(absent)})"
-            for name, absent in missing.items()
-            if name.rpartition(" ")[0] not in whole_methods
-        ]
+    if names:
         more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
         text += f" Missing, with their seeds: {', '.join(names[:LISTED])}{more}."
     return text

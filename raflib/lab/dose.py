@@ -22,7 +22,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
 
 from raflib.bank import ExpressionBank
 from raflib.capture import Capture
@@ -125,18 +124,20 @@ def with_bias(world: World, size: float, seed: int = 0) -> World:
     `size` is the RMS length of the offsets, in all dimensions of the feature space (`raflib.coverage.moved`). The
     subject's, the drivers' and every bank person's features move; images and the truth stay.
     """
-
-    def offset(name: str) -> Float[np.ndarray, " d"]:
-        width = world.capture.expression.shape[1]
-        return moved({name: np.zeros((1, width))}, size, width, seed)[name][0].astype(np.float32)
+    width = world.capture.expression.shape[1]
+    known, place = np.unique(np.asarray(world.bank.subjects).astype(str), return_inverse=True)
+    everybody = {*known.tolist(), world.capture.subject, *(driver.subject for driver in world.drivers)}
+    still = np.zeros((1, width))
+    offsets = {
+        name: rows[0].astype(np.float32)
+        for name, rows in moved(dict.fromkeys(everybody, still), size, width, seed).items()
+    }
 
     def seen(capture: Capture) -> Capture:
-        return replace(capture, expression=capture.expression + offset(capture.subject))
+        return replace(capture, expression=capture.expression + offsets[capture.subject])
 
-    people = np.asarray(world.bank.subjects).astype(str)
-    known, place = np.unique(people, return_inverse=True)
-    offsets = np.stack([offset(name) for name in known.tolist()])
-    bank = replace(world.bank, features=world.bank.features + offsets[place])
+    of_rows = np.stack([offsets[name] for name in known.tolist()])[place]
+    bank = replace(world.bank, features=world.bank.features + of_rows)
     return World(seen(world.capture), [seen(driver) for driver in world.drivers], bank)
 
 

@@ -145,9 +145,8 @@ def _run(step: Step, root: Path, folder: Path, copy: Path, threads: int, stop: t
     about = {"parameters": _typed(step), "seconds": START_SECONDS, "connection": str(connection)}
     command = [sys.executable, "-P", launch.__file__, "notebook", str(os.getpid())]
     command += [str(root / "notebooks" / f"{step.notebook}.ipynb"), str(copy), json.dumps(about)]
-    limits = {f"{library}_NUM_THREADS": str(threads) for library in ("OMP", "NUMBA", "MKL", "OPENBLAS")}
     apart: dict[str, Any] = {
-        "env": {**os.environ, **limits, "PYTHONUTF8": "1"},  # its log is UTF-8 on Windows, too
+        "env": {**os.environ, **thread_limits(threads), "PYTHONUTF8": "1"},  # its log is UTF-8 on Windows, too
         "cwd": root,
         "stdin": subprocess.DEVNULL,
         **system.APART,
@@ -174,6 +173,11 @@ def _run(step: Step, root: Path, folder: Path, copy: Path, threads: int, stop: t
                 _end(process)
             connection.unlink(missing_ok=True)
     return None if stop.is_set() or process.returncode == 0 else _reason(log, process.returncode)
+
+
+def thread_limits(threads: int) -> dict[str, str]:
+    """Environment variables that limit the numeric libraries of a new process to so many threads."""
+    return {f"{library}_NUM_THREADS": str(threads) for library in ("OMP", "NUMBA", "MKL", "OPENBLAS")}
 
 
 def _typed(step: Step) -> dict[str, Any]:
