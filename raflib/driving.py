@@ -103,6 +103,30 @@ class Relative(DrivingMap):
 
 
 @dataclass(frozen=True)
+class Centred(DrivingMap):
+    """A share of the way from the mean of the driver's clip to the mean of the subject's training features, added.
+
+    e + share · (mean of own − mean of clip). The difference of two people's means has two parts: the tracker reads the
+    same expression differently on different faces, and people differ in how they act. Only the first part is an error.
+    The two cannot be separated without the true expression, so only a share of the difference is added.
+
+    Why: the truth of cross-driving keeps how the driver acts, and the tracker's offset moves every frame. Refuted if
+    the tracked features of the subject, who shows the driver's expression, are not nearer to the result than to e.
+    Raises RafError for a share outside [0, 1].
+    """
+
+    share: float = 0.4
+    name = "centred"
+
+    def __post_init__(self) -> None:
+        _check_share(self, 0 <= self.share <= 1, "from 0 to 1, the share of the difference of means to add")
+
+    def apply(self, features: np.ndarray, clip: np.ndarray, own: np.ndarray) -> np.ndarray:
+        """e + share · (mean of own − mean of clip), with means in float64."""
+        return features + self.share * (own.mean(0, dtype=np.float64) - clip.mean(0, dtype=np.float64))
+
+
+@dataclass(frozen=True)
 class Projected(DrivingMap):
     """The driver's features, projected into the space in which the subject's training features vary.
 
@@ -114,8 +138,7 @@ class Projected(DrivingMap):
     name = "projected"
 
     def __post_init__(self) -> None:
-        if not 0 < self.share <= 1:
-            raise RafError(f"Projected: share is {self.share!r}, expected a share of the variance above 0, at most 1")
+        _check_share(self, 0 < self.share <= 1, "a share of the variance above 0, at most 1")
 
     def apply(self, features: np.ndarray, clip: np.ndarray, own: np.ndarray) -> np.ndarray:
         """The subject's mean and the clipped coordinates along its axes."""
@@ -138,6 +161,12 @@ class Nearest(DrivingMap):
     def apply(self, features: np.ndarray, clip: np.ndarray, own: np.ndarray) -> np.ndarray:
         """Rows of `own`."""
         return own[nearest(features, own)[1]]
+
+
+def _check_share(drive: Centred | Projected, good: bool, expected: str) -> None:
+    """RafError that names the map and its share, unless it is `good`."""
+    if not good:
+        raise RafError(f"drive {drive.name!r}: share is {drive.share!r}, expected {expected}")
 
 
 def drive_from_name(drive: str, **options: float | int) -> DrivingMap:

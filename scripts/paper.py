@@ -42,6 +42,8 @@ def plan(
 ) -> list[Cells]:
     """Stages: every subject's captures and drivers, then a cell for each avatar (train, then evaluate).
 
+    Methods that differ in nothing but the driving map share an avatar, which is evaluated once for each.
+
     `steps` are those of a training, `driver_frames` those of each driver that are compared; 0: the profile's own.
     """
     numbers = {"steps": steps, "driver_frames": driver_frames}
@@ -53,14 +55,15 @@ def plan(
         ]
         for subject in subjects
     ]
-    avatars: Cells = []
+    avatars: dict[tuple, list[Step]] = {}
     for seed in seeds:
         for subject in subjects:
             for label in methods:
                 about = {**base, **given, "subject": subject, "seed": str(seed), **METHODS[label]}
                 name = f"{label}-seed{seed}" + (f"-steps{steps}" if steps else "")
-                avatars.append(avatar(about, name, threads))
-    return [first, avatars]
+                train, evaluate = avatar(about, name, threads)
+                avatars.setdefault(tuple(sorted(train.parameters.items())), [train]).append(evaluate)
+    return [first, list(avatars.values())]
 
 
 def avatar(about: dict[str, str], name: str, threads: int) -> list[Step]:

@@ -46,7 +46,7 @@ def grid_rows(
             s, d, r, f = (index.ravel() for index in np.indices(size))
             own = np.array(subjects, dtype=object)[s]
             rows = pd.DataFrame({
-                "subject": own, "method": "", "seed": np.array(seeds)[r], "drive": "direct", "head_pose": "truth",
+                "subject": own, "method": "", "seed": np.array(seeds)[r], "head_pose": "truth",
                 "condition": "avatar", "protocol": protocol,
                 "driver": own if people is None else np.array(people, dtype=object)[d], "sequence": "FREE",
                 "frame": f * 25, "camera": "front", "detected": True, "reference_detected": True,
@@ -61,7 +61,7 @@ def parameters(label: str) -> dict[str, object]:
     """The parameters of a run as columns of its rows have them."""
     given = {name: type(DEFAULTS[name])(value) for name, value in METHODS[label].items()}
     values = {**DEFAULTS, "profile": "tiny", **given}
-    return {name: value for name, value in values.items() if name not in ("subject", "seed", "drive")}
+    return {name: value for name, value in values.items() if name not in ("subject", "seed")}
 
 
 def scored(rows: pd.DataFrame, change: float) -> pd.DataFrame:

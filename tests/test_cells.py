@@ -27,6 +27,8 @@ def test_other_options_have_a_name_of_their_own_and_unused_ones_make_no_differen
     assert cells.label_of({**values, "sigma": 0.5}) == "raf"
     assert cells.label_of({**values, "method": "vanilla", "bank": "half1"}) == "vanilla"
     assert cells.label_of({**values, "method": "elsewhere"}) == "elsewhere"
+    assert cells.label_of({**values, "method": "vanilla", "drive": "centred", "p": 0.25}) == "vanilla-centred"
+    assert cells.label_of({**values, "drive": "nearest"}) == "raf drive nearest"
 
 
 def test_rows_of_different_settings_are_not_mixed():
@@ -46,8 +48,8 @@ def test_what_is_missing_is_listed():
     assert text.startswith("2 subjects (388, 422), 2 seeds (0, 1), 6 drivers; 7 of 20 avatars")
     assert "raf 422 (1)" in text and "vanilla 443 (0, 1)" in text and "vanilla 388" not in text
     many = presence(rows, list(METHODS))
-    assert "noise-0.08 (all)" in many and "noise-0.08 388" not in many, "nine methods have no avatar"
-    assert f"and {9 + 2 * 3 + 1 - cells.LISTED} more." in many
+    assert "noise-0.08 (all)" in many and "noise-0.08 388" not in many, "most methods have no avatar"
+    assert f"and {len(METHODS) - 2 + 2 * 3 + 1 - cells.LISTED} more." in many
     others = presence(labelled(grid_rows(["101"], ["raf"], [0], frames=1)), ["raf"])
     assert others == "1 subject (101), 1 seed (0), 6 drivers; 1 of 1 avatars (subject × method × seed)."
 

@@ -50,6 +50,14 @@ def test_relative_moves_rest_onto_rest(own, clip):
     )
 
 
+def test_centred_goes_a_share_of_the_way_to_the_subjects_mean(own, clip):
+    given = drive_from_name("centred")(clip, clip, own)
+    np.testing.assert_allclose(given.mean(0), 0.6 * clip.mean(0) + 0.4 * own.mean(0), atol=1e-6)
+    np.testing.assert_allclose(given - given.mean(0), clip - clip.mean(0), atol=1e-6)  # motion stays as it is
+    np.testing.assert_array_equal(drive_from_name("centred", share=0.0)(clip, clip, own), clip)
+    np.testing.assert_allclose(drive_from_name("centred", share=1.0)(clip, clip, own).mean(0), own.mean(0), atol=1e-6)
+
+
 def test_projected_stays_in_the_plane_and_in_range(own, clip):
     given = drive_from_name("projected")(own, clip, own)
     np.testing.assert_allclose(given, own, atol=1e-5)  # the plane holds all the variance
@@ -97,7 +105,9 @@ def test_what_cannot_be_driven_is_refused(own, clip, monkeypatch):
     for call, message in [
         (lambda: drive_from_name("fast"), "drive is 'fast', expected one of direct"),
         (lambda: drive_from_name("direct", share=1.0), "no option 'share'"),
-        (lambda: drive_from_name("projected", share=0.0), "share is 0.0"),
+        (lambda: drive_from_name("projected", share=0.0), "'projected': share is 0.0"),
+        (lambda: drive_from_name("centred", share=1.1), "'centred': share is 1.1, expected from 0 to 1"),
+        (lambda: drive_from_name("centred", share=np.nan), "share is nan"),
         (lambda: drive_from_name("direct")(clip[:, :3], clip, own), r"features of shape \(50, 3\)"),
         (lambda: drive_from_name("relative")(clip, lost, own), "the driver's clip"),
         (lambda: drive_from_name("nearest")(clip, clip, own[:0]), "the subject's features"),

@@ -223,7 +223,8 @@ def test_the_plan_has_a_cell_for_each_avatar():
     import paper
 
     sys.path.pop(0)
-    methods = [name for name, about in paper.METHODS.items() if about.get("bank") is None]
+    driven = {name: about for name, about in paper.METHODS.items() if "drive" in about}
+    methods = [name for name, about in paper.METHODS.items() if about.get("bank") is None and name not in driven]
     first, avatars = paper.plan(["422", "475"], methods, [0, 1], {"profile": "tiny"}, 1)
     assert len(first) == 2 and len(avatars) == 2 * 2 * len(methods)
     steps = [one for cell in [*first, *avatars] for one in cell]
@@ -238,6 +239,11 @@ def test_the_plan_has_a_cell_for_each_avatar():
     _, longer = paper.plan(["422"], methods, [0], {"profile": "tiny"}, 1, driver_frames=20)
     for train, evaluate in longer:
         assert "driver_frames" not in train.parameters and evaluate.parameters["driver_frames"] == "20"
+    _, once = paper.plan(["422"], ["raf", *driven], [0], {"profile": "tiny"}, 1)
+    told = [[(one.notebook, one.parameters.get("drive")) for one in cell] for cell in once]
+    both = [("04_train", None), ("05_evaluate", None), ("05_evaluate", "centred")]
+    assert told == [both, [both[0], both[2]]], "an avatar is trained once, for all its driving maps"
+    assert len({one.results for cell in once for one in cell}) == 5
 
 
 PROGRAM = """

@@ -32,12 +32,15 @@ METHODS: dict[str, dict[str, str]] = {
     "raf-aligned": {"method": "raf_aligned"},
     "raf-open42": {"method": "raf", "search": "open42"},
     "oracle": {"method": "raf_oracle"},
+    "vanilla-centred": {"method": "vanilla", "drive": "centred"},
+    "raf-centred": {"method": "raf", "drive": "centred"},
 }
 """Parameters of each compared method, by its label: those of the paper's tables 2 and 3; noise as strong as RAF's
-steps, RAF on aligned features, RAF that searches in the face model's space, and (studio only) among true actions."""
+steps, RAF on aligned features, RAF that searches in the face model's space, and (studio only) among true actions; and
+the avatars of vanilla and RAF whose drivers' vectors go through a driving map (`raflib.driving`)."""
 
 DEFAULTS = {field.name: field.default for field in fields(EvaluateParameters)}
-OPTIONS = ("bank", "search", "p", "top_k", "sigma")
+OPTIONS = ("bank", "search", "p", "top_k", "sigma", "drive")
 """Parameters that distinguish methods of the same name."""
 APART = tuple(name for name in DEFAULTS if name not in ("subject", "method", "seed", *OPTIONS))
 """Parameters that are the same in all rows of one table."""
@@ -84,7 +87,8 @@ def label_of(values: Mapping[str, Any]) -> str:
     if method not in SAMPLERS:
         return method
     sampler = SAMPLERS[method]
-    relevant = [name for name in OPTIONS if name in (*sampler.options(), *(["bank"] if sampler.needs_bank() else []))]
+    has = {*sampler.options(), "drive", *(["bank"] if sampler.needs_bank() else [])}
+    relevant = [name for name in OPTIONS if name in has]
     for label, given in METHODS.items():
         wanted = {**DEFAULTS, **given}
         if method == wanted["method"] and all(_same(values[name], wanted[name]) for name in relevant):

@@ -57,7 +57,8 @@ def hierarchical(
     resampled is in `.attrs["caption"]`. Raises RafError as `compare` does, and for a frame that is there twice.
     """
     metrics = _metric_columns(rows, metrics)
-    rows = rows.assign(method=rows[column]) if column == "label" and "label" in rows else rows
+    if column == "label" and "label" in rows:  # a label says how the avatar is driven, too
+        rows = rows.assign(method=rows[column], drive="")
     column = "method" if column == "label" else column
     if rows.duplicated([key for key in KEYS if key in rows]).any():
         raise RafError("hierarchical: a frame of a method is there twice; give the rows of one protocol and setting")
