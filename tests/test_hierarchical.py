@@ -76,6 +76,8 @@ def test_the_caption_says_which_levels_were_resampled():
     assert "subjects (up to 3), drivers (up to 6), seeds (up to 2) and blocks of 25 frames" in cross
     alone = hierarchical(rows[rows["protocol"] == "self"], "vanilla").attrs["caption"]
     assert "subjects (up to 3), seeds (up to 2) and blocks" in alone and "not resampled: drivers" in alone
+    both = [hierarchical(rows[rows["protocol"] == name], "vanilla")["drivers", ""] for name in ("self", "cross")]
+    assert set(both[0]) == {1} and set(both[1]) == {6}, "who drives the own avatar is one driver, not one a subject"
     few = hierarchical(rows[(rows["protocol"] == "self") & (rows["seed"] == 0)], "vanilla").attrs["caption"]
     assert "not resampled: drivers, seeds" in few
 

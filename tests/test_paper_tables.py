@@ -146,10 +146,14 @@ def test_the_papers_numbers_are_the_papers():
 
 def test_the_true_error_has_the_control_and_needs_true_images(rows):
     sheet = truth_table(labelled(rows))
-    names = ["vanilla", "noise-0.08", "raf", "raf-top5", "raf-half1", "control (vanilla's)"]
+    names = ["vanilla", "noise-0.08", "raf", "raf-top5", "raf-half1", "control (vanilla's)", "truth"]
     assert [row[0] for row in sheet.rows] == names
     assert sheet.rows[3][1:3] == [2, 4]
-    assert sheet.rows[-1][3].mean == pytest.approx(sheet.rows[0][3].mean - 3)
+    assert sheet.rows[-2][3].mean == pytest.approx(sheet.rows[0][3].mean - 3)
+    assert sheet.rows[-1][2] == "" and sheet.rows[-1][3].mean == np.inf and sheet.rows[-1][4].mean == 0
+    assert "raf-aligned (all)" in sheet.caption, "methods without any avatar are named"
+    untold = truth_table(labelled(rows[rows["condition"] != "truth"]))
+    assert [row[0] for row in untold.rows] == names[:-1]
     with pytest.raises(RafError, match="no comparison with true images"):
         truth_table(labelled(rows)[["label", "protocol", "condition", "part", "subject", "seed", "driver"]])
 

@@ -15,7 +15,7 @@ from raflib.lab.cells import METHODS, presence
 from raflib.report.hierarchical import LEVELS, MISSED, claims, counted, hierarchical
 from raflib.report.paper_layout import POSE, digits, driven_by
 from raflib.report.sheet import Entry, Sheet, Value
-from raflib.report.tables import MARK, NOTE, arrow
+from raflib.report.tables import MARK, NOTE, arrow, one_truth
 
 TRUTH = ("psnr/face", "lpips/stlpips-alex/face", "aed/arkit52/l1/truth", "apd/mediapipe/deg/truth")
 """Metrics against the true image, which in cross-driving only the studio has."""
@@ -36,9 +36,10 @@ MISSED_NOTE = (
 
 
 def truth_table(rows: pd.DataFrame, about: str = "") -> Sheet:
-    """The true error of cross-driving, which only the studio can measure: each method, then vanilla's control.
+    """The true error of cross-driving, which only the studio can measure: each method, vanilla's control, the truth.
 
-    Means over subjects of their means over seeds and frames. Raises RafError where the rows have no true image.
+    Means over subjects of their means over seeds and frames. The caption names every method of the grid that is
+    missing. Raises RafError where the rows have no true image.
     """
     part = driven_by(rows, "cross")
     tags = [tag for tag in TRUTH if tag in part and part[tag].notna().any()]
@@ -49,9 +50,13 @@ def truth_table(rows: pd.DataFrame, about: str = "") -> Sheet:
     groups = {label: avatars[avatars["label"] == label] for label in labels}
     groups["control (vanilla's)"] = control[control["label"] == "vanilla"]
     table = [_means(label, group, tags) for label, group in groups.items() if len(group)]
+    if len(true := one_truth(part[part["condition"] == "truth"])):
+        name, subjects, _, *values = _means("truth", true, tags)
+        table.append([name, subjects, "", *values])
+    wanted = list(dict.fromkeys([*METHODS, *labels]))
     begin = "True error of cross-driving: renders against true images of the subject with the driver's expression."
     head = ["method", "subjects", "avatars", *(f"{tag} {arrow(tag)}".strip() for tag in tags)]
-    return Sheet("cross_truth", head, table, " ".join(filter(None, (begin, about, presence(rows, labels), POSE))))
+    return Sheet("cross_truth", head, table, " ".join(filter(None, (begin, about, presence(rows, wanted), POSE))))
 
 
 def difference_sheets(rows: pd.DataFrame, baseline: str, about: str = "") -> tuple[list[Sheet], pd.DataFrame]:

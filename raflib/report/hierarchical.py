@@ -69,6 +69,7 @@ def hierarchical(
         resampled = {name: max(resampled[name], members.get(name, 0)) for name in resampled}
         record = {(tag, part): found[part][i] for i, tag in enumerate(metrics) for part in ("mean", "low", "high")}
         counts = {name: difference[name[:-1]].nunique() if name[:-1] in difference else 1 for name in LEVELS}
+        counts["drivers"] = members.get("drivers", 1)  # in self-driving everybody has one driver
         records.append(
             {**record, **{(name, ""): count for name, count in counts.items()}, ("frames", ""): len(difference)}
         )
