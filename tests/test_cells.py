@@ -41,6 +41,12 @@ def test_rows_of_different_settings_are_not_mixed():
         list(settings(rows.drop(columns="features")))
 
 
+def test_a_recipe_belongs_to_one_setting():
+    rows = labelled(grid_rows(["422"], ["raf"], [0], frames=1))
+    with pytest.raises(RafError, match=r"422 raf 0 are of several settings \(driver_frames: 0, 20\)"):
+        recipes(pd.concat([rows, rows.assign(driver_frames=20)]))
+
+
 def test_what_is_missing_is_listed():
     rows = labelled(grid_rows(["388", "422"], ["vanilla", "raf"], [0, 1], frames=1))
     rows = rows[~((rows["label"] == "raf") & (rows["subject"] == "422") & (rows["seed"] == 1))]

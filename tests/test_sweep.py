@@ -205,6 +205,17 @@ def test_other_clusters(root, monkeypatch):
     assert asked == [{"cores": 4, "processes": 1, "memory": "32GB", "queue": "gpu"}, 7]
 
 
+def test_a_scheduler_without_workers_is_not_waited_for(monkeypatch, root):
+    import distributed
+
+    monkeypatch.setattr(module, "ARRIVAL", 0.2)
+    with (
+        distributed.LocalCluster(n_workers=0, dashboard_address=None, host="127.0.0.1", silence_logs=50) as empty,
+        pytest.raises(RafError, match=r"has no worker after 0\.2 s; start some with `dask worker tcp://127"),
+    ):
+        sweep([[[step(root, "good", "1")]]], root, root / "runs", empty.scheduler_address, progress=False)
+
+
 def test_each_worker_has_a_gpu_of_its_own(root, place, monkeypatch):
     seen = []
     monkeypatch.setattr(module.driver, "execute", lambda *about: seen.append(os.environ["CUDA_VISIBLE_DEVICES"]))

@@ -98,10 +98,19 @@ def label_of(values: Mapping[str, Any]) -> str:
 
 
 def recipes(rows: pd.DataFrame) -> dict[tuple[str, str, int], dict[str, str]]:
-    """Parameters of notebook 05 for each cell of labelled rows, as text: those that are not at their defaults."""
+    """Parameters of notebook 05 for each cell of labelled rows, as text: those that are not at their defaults.
+
+    Raises RafError naming a cell whose rows are of several settings.
+    """
     names = [name for name in DEFAULTS if name in rows]
     found = {}
     for cell, part in rows.groupby(list(CELL), sort=True):
+        if mixed := [name for name in names if name in APART and part[name].nunique(dropna=False) > 1]:
+            values = ", ".join(map(str, part[mixed[0]].unique()))
+            raise RafError(
+                f"rows of {' '.join(map(str, cell))} are of several settings ({mixed[0]}: {values}); give the rows of "
+                "one of them"
+            )
         values = part.iloc[0]
         given = {name: _text(values[name]) for name in names if not _same(values[name], DEFAULTS[name])}
         found[cell] = {**given, "subject": str(cell[0]), "seed": str(cell[2]), "method": str(values["method"])}

@@ -45,6 +45,8 @@ RUNNING = ".running"
 """Folder of locks, one for each step that a worker runs."""
 PATIENCE = 60.0
 """Seconds to wait for another worker that runs the same step."""
+ARRIVAL = 60.0
+"""Seconds to wait for the first worker of a scheduler that runs already."""
 GONE = "sweep: the scheduler is gone; start the sweep again, finished cells are not run again"
 
 
@@ -292,6 +294,14 @@ def _client(cluster: str, workers: int, threads: int, settings: Mapping[str, Any
             client = stack.enter_context(distributed.Client(started or cluster, timeout=20))
         except OSError as error:
             raise RafError(f"sweep: no scheduler answers at {cluster} ({error}); start it, or correct it") from None
+        if started is None:
+            try:
+                client.wait_for_workers(1, timeout=ARRIVAL)
+            except TimeoutError:
+                raise RafError(
+                    f"sweep: the scheduler at {cluster} has no worker after {ARRIVAL:g} s; start some with "
+                    f"`dask worker {cluster}`"
+                ) from None
         yield client
 
 
