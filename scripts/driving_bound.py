@@ -3,9 +3,9 @@
     python scripts/driving_bound.py --subjects 388 422 443 445 475 --methods vanilla raf --shares 0.2 0.4 0.6
 
 It needs avatars of notebook 04 (`make paper` trains them). Drivers are people who are in no bank and no benchmark (T01
-to T08), so maps can be compared and tuned here. It writes `driving_bound.csv` (a row for each frame and map) and prints
-the gains in dB over the driver's vectors as they are. About a minute for each driver's recording, and two minutes for
-each avatar.
+to T08), so maps can be compared and tuned here. It writes `driving_bound.csv` (a row for each frame and map) and a
+figure, and prints the gains in dB over the driver's vectors as they are. It takes about a minute for the recording of
+each driver and two minutes for each avatar.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from raflib import Run
+from raflib import Run, report
 from raflib.driving import DRIVES, Centred
 from raflib.errors import RafError
 from raflib.lab.driving_bound import distances, driving_gains, gain_table
@@ -65,9 +65,11 @@ def main(arguments: list[str] | None = None) -> int:
     out.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(out) as path:
         rows.to_csv(path, index=False, lineterminator="\n")
-    print(gain_table(rows).round(2).to_string())
+    gains = gain_table(rows)
+    report.driving_figure(gains, out.with_suffix(".png"))
+    print(gains.round(2).to_string())
     print(f"\ndistance to the own reading:\n{distances(rows).round(3).to_string()}")
-    print(f"wrote {relative(out)}")
+    print(f"wrote {relative(out)} and {relative(out.with_suffix('.png'))}")
     return 0
 
 

@@ -11,8 +11,10 @@ import jaxtyping
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from synthetic import ball_capture
 
+from raflib import report
 from raflib.capture import Performed, Truth
 from raflib.driving import Centred
 from raflib.errors import RafError
@@ -72,7 +74,7 @@ def test_the_own_reading_is_the_best_vector_and_a_constant_bias_is_all_that_is_w
     np.testing.assert_allclose(distances(rows), means[DISTANCE][["direct", "centred", OFFSET, READING]])
 
 
-def test_means_weigh_every_avatar_alike():
+def test_means_weigh_every_avatar_alike(tmp_path):
     one = {"method": "raf", "seed": 0, "driver": "E01"}
     rows = pd.DataFrame(
         [{**one, "subject": who, "frame": frame, "map": name, PSNR: value, DISTANCE: value}
@@ -82,6 +84,10 @@ def test_means_weigh_every_avatar_alike():
     table = gain_table(rows)
     assert table["centred"].tolist() == [1.0, 0.0, 0.5] and table["direct"].tolist() == [20.0] * 3
     assert distances(rows)["centred"] == 20.5
+    figure = report.driving_figure(table, tmp_path / "gains.png")
+    assert figure.size == Image.open(tmp_path / "gains.png").size and min(figure.size) > 100
+    with pytest.raises(RafError, match="no driving map beside direct"):
+        report.driving_figure(table[["direct"]])
 
 
 def test_people_without_truth_are_refused(people):
