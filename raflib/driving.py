@@ -150,6 +150,25 @@ class Projected(DrivingMap):
 
 
 @dataclass(frozen=True)
+class Fitted(DrivingMap):
+    """`Centred`, then `Projected`: first a share of the difference of means is added, then vectors are kept in range.
+
+    Why: the two mend different errors. The tracker's offset moves all vectors, and what remains may still lie where the
+    subject's recording has nothing, so that the network extrapolates. Refuted if it is no better than either map alone.
+    Options are those of the two maps; RafError as they raise.
+    """
+
+    share: float = Centred.share
+    variance: float = Projected.share
+    name = "fitted"
+
+    def apply(self, features: np.ndarray, clip: np.ndarray, own: np.ndarray) -> np.ndarray:
+        """The centred features, projected."""
+        moved = Centred(self.share).apply(features, clip, own)
+        return Projected(self.variance).apply(moved, clip, own)
+
+
+@dataclass(frozen=True)
 class Nearest(DrivingMap):
     """The subject's own training feature nearest to the driver's: a vector that the avatar was trained with.
 

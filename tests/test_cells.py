@@ -27,7 +27,7 @@ def test_other_options_have_a_name_of_their_own_and_unused_ones_make_no_differen
     assert cells.label_of({**values, "sigma": 0.5}) == "raf"
     assert cells.label_of({**values, "method": "vanilla", "bank": "half1"}) == "vanilla"
     assert cells.label_of({**values, "method": "elsewhere"}) == "elsewhere"
-    assert cells.label_of({**values, "method": "vanilla", "drive": "centred", "p": 0.25}) == "vanilla-centred"
+    assert cells.label_of({**values, "method": "vanilla", "drive": "fitted", "p": 0.25}) == "vanilla-fitted"
     assert cells.label_of({**values, "drive": "nearest"}) == "raf drive nearest"
 
 

@@ -74,6 +74,16 @@ def test_projected_stays_in_the_plane_and_in_range(own, clip):
     assert np.linalg.matrix_rank(thin - thin.mean(0), tol=1e-3) == 1
 
 
+def test_fitted_is_centred_and_then_projected(own, clip):
+    given = drive_from_name("fitted")(clip, clip, own)
+    np.testing.assert_allclose(given, Projected()(drive_from_name("centred")(clip, clip, own), clip, own), atol=1e-5)
+    np.testing.assert_array_equal(
+        drive_from_name("fitted", share=0.0, variance=0.5)(clip, clip, own), Projected(share=0.5)(clip, clip, own)
+    )
+    with pytest.raises(RafError, match=r"'centred': share is 2\.0"):
+        drive_from_name("fitted", share=2.0)(clip, clip, own)
+
+
 def test_nearest_is_a_training_frame(own, clip):
     given = drive_from_name("nearest")(clip, clip, own)
     apart = np.linalg.norm(clip[:, None].astype(np.float64) - own, axis=-1)

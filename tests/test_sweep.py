@@ -252,7 +252,7 @@ def test_the_plan_has_a_cell_for_each_avatar():
         assert "driver_frames" not in train.parameters and evaluate.parameters["driver_frames"] == "20"
     _, once = paper.plan(["422"], ["raf", *driven], [0], {"profile": "tiny"}, 1)
     told = [[(one.notebook, one.parameters.get("drive")) for one in cell] for cell in once]
-    both = [("04_train", None), ("05_evaluate", None), ("05_evaluate", "centred")]
+    both = [("04_train", None), ("05_evaluate", None), ("05_evaluate", "fitted")]
     assert told == [both, [both[0], both[2]]], "an avatar is trained once, for all its driving maps"
     assert len({one.results for cell in once for one in cell}) == 5
 

@@ -32,8 +32,8 @@ METHODS: dict[str, dict[str, str]] = {
     "raf-aligned": {"method": "raf_aligned"},
     "raf-open42": {"method": "raf", "search": "open42"},
     "oracle": {"method": "raf_oracle"},
-    "vanilla-centred": {"method": "vanilla", "drive": "centred"},
-    "raf-centred": {"method": "raf", "drive": "centred"},
+    "vanilla-fitted": {"method": "vanilla", "drive": "fitted"},
+    "raf-fitted": {"method": "raf", "drive": "fitted"},
 }
 """Parameters of each compared method, by its label: those of the paper's tables 2 and 3; noise as strong as RAF's
 steps, RAF on aligned features, RAF that searches in the face model's space, and (studio only) among true actions; and

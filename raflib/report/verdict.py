@@ -101,10 +101,10 @@ OURS = (
     Claim("`raf_aligned` beats RAF on the truth", "ours", "raf-aligned", "raf", "cross", "psnr", "better"),
     Claim("Neighbours beat noise of the same length", "ours", "raf", "noise-matched", "cross", "psnr", "better"),
     Claim("Neighbours among true actions beat RAF", "ours", "oracle", "raf", "cross", "psnr", "better"),
-    Claim("The driving map `centred` helps vanilla", "ours", "vanilla-centred", "vanilla", "cross", "psnr", "better"),
-    Claim("The driving map `centred` helps RAF", "ours", "raf-centred", "raf", "cross", "psnr", "better"),
-    Claim("Vanilla with `centred` beats RAF without", "ours", "vanilla-centred", "raf", "cross", "psnr", "better"),
-    Claim("RAF with `centred` beats vanilla without", "ours", "raf-centred", "vanilla", "cross", "psnr", "better"),
+    Claim("The driving map `fitted` helps vanilla", "ours", "vanilla-fitted", "vanilla", "cross", "psnr", "better"),
+    Claim("The driving map `fitted` helps RAF", "ours", "raf-fitted", "raf", "cross", "psnr", "better"),
+    Claim("Vanilla with `fitted` beats RAF without", "ours", "vanilla-fitted", "raf", "cross", "psnr", "better"),
+    Claim("RAF with `fitted` beats vanilla without", "ours", "raf-fitted", "vanilla", "cross", "psnr", "better"),
 )
 """Questions that only true images answer."""
 
