@@ -17,6 +17,7 @@ from raflib.report.figures import differences_figure, joined, manifest, strip, t
 from raflib.report.gallery import gallery, nearest
 from raflib.report.hierarchical import hierarchical
 from raflib.report.hypotheses_figure import hypotheses_figure
+from raflib.report.outside_figure import outside_figure
 from raflib.report.page import pca_page
 from raflib.report.paper_table1 import PAPER, PAPER_ROW, table1, table1_text
 from raflib.report.paper_table2 import table2
@@ -71,6 +72,7 @@ __all__ = [
     "nearness_figure",
     "one_truth",
     "paper_tables",
+    "outside_figure",
     "pca_figure",
     "pca_page",
     "portrait",

@@ -1,0 +1,95 @@
+"""Gains by distance from the subject's recording: distances in closed form, and a gain that is known to be far out."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import jaxtyping
+import numpy as np
+import pandas as pd
+import pytest
+from grid_rows import grid_rows
+from PIL import Image
+
+from raflib import report
+from raflib.errors import RafError
+from raflib.lab.cells import labelled
+from raflib.lab.outside import OUTSIDE, gains_by_distance, with_outside
+from raflib.lab.rows import save_rows
+
+
+def capture(expression, frames):
+    """What `with_outside` reads of a capture."""
+    count = len(expression)
+    return SimpleNamespace(
+        expression=expression.astype(np.float32), sequence=np.repeat("FREE", count), frame=np.asarray(frames),
+        train=np.ones(count, bool), free=np.ones(count, bool),
+    )  # fmt: skip
+
+
+def test_the_distance_is_that_to_the_axes_and_ranges_of_the_training_vectors():
+    rows = labelled(grid_rows(["422"], ["vanilla", "raf"], [0], drivers=["E01"], frames=3))
+    own = capture(np.stack([np.linspace(-1, 1, 50), np.zeros(50), np.zeros(50)], 1), range(50))
+    driver = capture(np.array([[0.5, 0, 0], [0.5, 0.3, 0], [2, 0, 0.4]]), [0, 25, 50])
+    placed = with_outside(rows, lambda name: own, lambda name: driver)
+    assert set(placed["protocol"]) == {"cross"} and len(placed) == (rows["protocol"] == "cross").sum()
+    by_frame = placed.groupby("frame")[OUTSIDE].agg(["min", "max"])
+    wanted = [0, 0.3, np.hypot(1, 0.4)]
+    np.testing.assert_allclose(by_frame["min"], wanted, atol=1e-6)
+    np.testing.assert_allclose(by_frame["max"], wanted, atol=1e-6)
+    with pytest.raises(RafError, match="driver E01 has no frame 50 of FREE"):
+        with_outside(rows, lambda name: own, lambda name: capture(driver.expression, [0, 25, 51]))
+    with pytest.raises(RafError, match="no cross-driving"):
+        with_outside(rows[rows["protocol"] == "self"], lambda name: own, lambda name: driver)
+
+
+@pytest.fixture
+def placed():
+    """Rows whose distance is the driver's number; RAF gains 1 dB for the farther half of the drivers."""
+    rows = labelled(grid_rows(["388", "422", "443"], ["vanilla", "raf", "noise-matched"], [0], {"raf": 0.0}))
+    rows = rows[rows["protocol"] == "cross"]
+    rows = rows.assign(**{OUTSIDE: rows["driver"].str[1:].astype(float) + rows["frame"] / 1000})
+    gain = (rows["label"] == "raf") & (rows["condition"] == "avatar") & (rows["driver"] > "E03")
+    return rows.assign(**{"psnr/face": rows["psnr/face"] + np.where(gain, 1.0, 0.0)})
+
+
+def test_a_gain_that_is_far_out_is_found_there(placed, tmp_path):
+    table = gains_by_distance(placed, ["raf", "noise-matched", "oracle"], parts=2)
+    assert table[["label", "part"]].to_numpy().tolist() == [
+        ["raf", 1], ["noise-matched", 1], ["raf", 2], ["noise-matched", 2],
+    ]  # fmt: skip
+    raf = table[table["label"] == "raf"].set_index("part")
+    assert abs(raf.loc[1, "mean"]) < 0.4 and raf.loc[2, "mean"] == pytest.approx(1 + raf.loc[1, "mean"], abs=0.3)
+    assert (raf["low"] < raf["mean"]).all() and (raf["mean"] < raf["high"]).all()
+    assert raf["frames"].tolist() == [27, 27] and raf.loc[1, "to"] == raf.loc[2, "from"]
+    assert raf.loc[1, OUTSIDE] < raf.loc[1, "to"] < raf.loc[2, OUTSIDE]
+    figure = report.outside_figure(table, tmp_path / "outside.png")
+    assert Image.open(tmp_path / "outside.png").size == figure.size and min(figure.size) > 100
+
+
+def test_what_is_missing_is_told(placed):
+    with pytest.raises(RafError, match="'outside' is missing"):
+        gains_by_distance(placed.drop(columns=OUTSIDE), ["raf"])
+    with pytest.raises(RafError, match="no avatar of oracle"):
+        gains_by_distance(placed, ["raf"], "oracle")
+    with pytest.raises(RafError, match="there are no rows"):
+        report.outside_figure(pd.DataFrame(columns=["label", "part", "from", "to", "mean", "low", "high"]))
+
+
+@pytest.fixture(autouse=True)
+def plain(monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # stubs in place of captures
+
+
+def test_the_command_names_what_it_cannot_read(tmp_path):
+    script = Path(__file__).resolve().parents[1] / "scripts" / "when_it_helps.py"
+    rows = grid_rows(["422"], ["raf"], [0], drivers=["E01"], frames=1)
+    save_rows(rows[rows["protocol"] == "self"], tmp_path / "rows.npz")
+    for path, said in (("none.npz", "none.npz"), ("rows.npz", "no cross-driving")):
+        told = subprocess.run(
+            [sys.executable, str(script), "--rows", str(tmp_path / path)],
+            capture_output=True, text=True, check=False, env={**os.environ, "RAF_CACHE": str(tmp_path)},
+        )  # fmt: skip
+        assert told.returncode == 1 and told.stderr.startswith("when_it_helps: ") and said in told.stderr
