@@ -49,7 +49,8 @@ def main(arguments: list[str] | None = None) -> int:
     out.mkdir(parents=True, exist_ok=True)
     with atomic_write(out / "when_it_helps.csv") as path:
         table.to_csv(path, index=False, lineterminator="\n")
-    report.outside_figure(table, out / "when_it_helps.png", options.metric)
+    named = {} if options.metric == "psnr/face" else {"unit": options.metric}
+    report.outside_figure(table, out / "when_it_helps.png", **named)
     print(title(chosen))
     print(table.round(3).to_string(index=False))
     print(f"wrote {relative(out / 'when_it_helps.png')}")

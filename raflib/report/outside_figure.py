@@ -43,6 +43,7 @@ def outside_figure(
             ax.errorbar(places, rows["mean"], reach, fmt="o", color=colours[label], markersize=5, label=label)
         names = [f"{one['from']:.2f} to {one['to']:.2f}" for _, one in parts.iterrows()]
         ax.set_xticks(parts["part"], names)
+        ax.set_xlim(0.5, parts["part"].max() + 0.5)
         ax.set_xlabel("distance of the driver's vector to what the subject's recording shows")
         ax.set_ylabel(f"gain over vanilla,\n{unit}")
         plain_axes(ax)
