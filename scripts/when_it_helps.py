@@ -16,7 +16,7 @@ from pathlib import Path
 from raflib import report
 from raflib.errors import RafError
 from raflib.lab.cells import CELL, METHODS, settings, shipped_rows, title
-from raflib.lab.outside import gains_by_distance, with_outside
+from raflib.lab.outside import with_outside
 from raflib.lab.recordings import Recordings
 from raflib.lab.rows import load_rows
 from raflib.runs import atomic_write, runs_root
@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
         there = list(dict.fromkeys(part["label"]))
         labels = options.labels or [name for name in METHODS if name in there and name != "vanilla"]
         placed = with_outside(part, cache(recordings.open), cache(recordings.driver))
-        table = gains_by_distance(placed, labels, metric=options.metric)
+        table = report.gains_by_distance(placed, labels, metric=options.metric)
     except RafError as error:
         print(f"when_it_helps: {error}", file=sys.stderr)
         return 1

@@ -16,7 +16,7 @@ from PIL import Image
 from raflib import report
 from raflib.errors import RafError
 from raflib.lab.cells import labelled
-from raflib.lab.outside import OUTSIDE, gains_by_distance, with_outside
+from raflib.lab.outside import OUTSIDE, with_outside
 from raflib.lab.rows import save_rows
 
 
@@ -56,7 +56,7 @@ def placed():
 
 
 def test_a_gain_that_is_far_out_is_found_there(placed, tmp_path):
-    table = gains_by_distance(placed, ["raf", "noise-matched", "oracle"], parts=2)
+    table = report.gains_by_distance(placed, ["raf", "noise-matched", "oracle"], parts=2)
     assert table[["label", "part"]].to_numpy().tolist() == [
         ["raf", 1], ["noise-matched", 1], ["raf", 2], ["noise-matched", 2],
     ]  # fmt: skip
@@ -71,9 +71,9 @@ def test_a_gain_that_is_far_out_is_found_there(placed, tmp_path):
 
 def test_what_is_missing_is_told(placed):
     with pytest.raises(RafError, match="'outside' is missing"):
-        gains_by_distance(placed.drop(columns=OUTSIDE), ["raf"])
+        report.gains_by_distance(placed.drop(columns=OUTSIDE), ["raf"])
     with pytest.raises(RafError, match="no avatar of oracle"):
-        gains_by_distance(placed, ["raf"], "oracle")
+        report.gains_by_distance(placed, ["raf"], "oracle")
     with pytest.raises(RafError, match="there are no rows"):
         report.outside_figure(pd.DataFrame(columns=["label", "part", "from", "to", "mean", "low", "high"]))
 

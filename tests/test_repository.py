@@ -35,7 +35,6 @@ LOOSE = {
     "registry",
     "capture",
     "images",
-    "driving",
     "__main__",
 }
 """The rooms that are a single file; the others are folders."""

@@ -20,7 +20,7 @@ def outside_figure(
     """A group of points with intervals for each part of the frames, from the nearest to the farthest.
 
     Args:
-        table: `raflib.lab.outside.gains_by_distance`.
+        table: `raflib.report.gains_by_distance`.
         path: file to write, or None.
         unit: what a gain is measured in.
 
