@@ -81,7 +81,9 @@ def test_fitted_is_centred_and_then_projected(own, clip):
         drive_from_name("fitted", share=0.0, variance=0.5)(clip, clip, own), Projected(share=0.5)(clip, clip, own)
     )
     with pytest.raises(RafError, match=r"'centred': share is 2\.0"):
-        drive_from_name("fitted", share=2.0)(clip, clip, own)
+        drive_from_name("fitted", share=2.0)
+    with pytest.raises(RafError, match=r"'projected': share is 0\.0"):
+        drive_from_name("fitted", variance=0.0)
 
 
 def test_nearest_is_a_training_frame(own, clip):
