@@ -57,12 +57,11 @@ def main(arguments: list[str] | None = None) -> int:
             target = recordings.to_measure(subject)
             drivers = [recordings.driver_to_measure(name) for name in options.people if name != subject]
             avatars = [run for run in runs if run.subject == subject]
-            tables += [driving_gains(run, target, drivers, maps, options.frames) for run in avatars]
+            tables.append(driving_gains(avatars, target, drivers, maps, options.frames))
     except RafError as error:
         print(f"driving_bound: {error}", file=sys.stderr)
         return 1
     rows = pd.concat(tables, ignore_index=True)
-    out.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(out) as path:
         rows.to_csv(path, index=False, lineterminator="\n")
     gains = gain_table(rows)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from raflib import report
 from raflib.errors import RafError
-from raflib.lab.cells import CELL, METHODS, settings, shipped_rows, title
+from raflib.lab.cells import METHODS, largest_setting, shipped_rows, title
 from raflib.lab.outside import with_outside
 from raflib.lab.recordings import Recordings
 from raflib.lab.rows import load_rows
@@ -35,9 +35,10 @@ def main(arguments: list[str] | None = None) -> int:
     out = options.out or runs_root()
     try:
         rows = load_rows(options.rows) if options.rows else shipped_rows()
-        if rows is None:
-            raise RafError("no result rows ship; name a file of `make paper` with --rows")
-        chosen, part = max(settings(rows), key=lambda entry: len(entry[1][list(CELL)].drop_duplicates()))
+        largest = None if rows is None else largest_setting(rows)
+        if largest is None:
+            raise RafError("there are no result rows; name a file of `make paper` with --rows")
+        chosen, part = largest
         recordings = Recordings(**{name: chosen[name] for name in ("source", "root", "features", "model", "profile")})
         there = list(dict.fromkeys(part["label"]))
         labels = options.labels or [name for name in METHODS if name in there and name != "vanilla"]
@@ -46,7 +47,6 @@ def main(arguments: list[str] | None = None) -> int:
     except RafError as error:
         print(f"when_it_helps: {error}", file=sys.stderr)
         return 1
-    out.mkdir(parents=True, exist_ok=True)
     with atomic_write(out / "when_it_helps.csv") as path:
         table.to_csv(path, index=False, lineterminator="\n")
     named = {} if options.metric == "psnr/face" else {"unit": options.metric}

@@ -59,7 +59,7 @@ def people():
 
 def test_the_own_reading_is_the_best_vector_and_a_constant_bias_is_all_that_is_wrong(people):
     avatar, target, driver = people
-    rows = driving_gains(avatar, target, [driver], {"centred": Centred()}, 6, readings, progress=False)
+    rows = driving_gains([avatar], target, [driver], {"centred": Centred()}, 6, readings, progress=False)
     assert list(rows["map"].drop_duplicates()) == ["direct", "centred", OFFSET, READING]
     assert rows["frame"].nunique() == 5, "the frame without a face is left out"
     means = rows.groupby("map")[[PSNR, DISTANCE]].mean()
@@ -93,12 +93,12 @@ def test_means_weigh_every_avatar_alike(tmp_path):
 def test_people_without_truth_are_refused(people):
     avatar, target, driver = people
     with pytest.raises(RafError, match="900 has no truth"):
-        driving_gains(avatar, replace(target, truth=None), [driver], {}, progress=False)
+        driving_gains([avatar], replace(target, truth=None), [driver], {}, progress=False)
     with pytest.raises(RafError, match="901 has no truth"):
         own_readings(target, replace(driver, truth=None), np.arange(2))
     lost = lambda target, driver, rows: np.full((len(rows), 52), np.nan, np.float32)  # noqa: E731
     with pytest.raises(RafError, match="no frame of a driver of 900"):
-        driving_gains(avatar, target, [driver], {}, 2, lost, progress=False)
+        driving_gains([avatar], target, [driver], {}, 2, lost, progress=False)
 
 
 def test_own_readings_are_read_from_the_target_as_captures_are(monkeypatch):

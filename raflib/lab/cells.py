@@ -66,6 +66,11 @@ def settings(rows: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.DataFrame]
         yield dict(zip(APART, values, strict=True)), labelled(part)
 
 
+def largest_setting(rows: pd.DataFrame) -> tuple[dict[str, Any], pd.DataFrame] | None:
+    """Of `settings`, the one with the most avatars, the first of several; None where there are no rows."""
+    return max(settings(rows), key=lambda entry: len(entry[1][list(CELL)].drop_duplicates()), default=None)
+
+
 def title(setting: Mapping[str, Any]) -> str:
     """The parameters of `settings` as a short sentence: source, profile, and what is not at its default."""
     changed = [f"{name} {value}" for name, value in setting.items() if value != DEFAULTS[name]]

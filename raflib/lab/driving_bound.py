@@ -11,7 +11,8 @@ People who are in no bank and no benchmark can be the drivers, so that nothing i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from raflib.capture import Capture, most_frontal
 from raflib.driving import DrivingMap, drive_from_name
 from raflib.errors import RafError
 from raflib.evaluation import pick_frames
+from raflib.evaluation.metrics.base import crop
 from raflib.evaluation.metrics.image import psnr
 from raflib.images import face_box
 from raflib.sources._studio_recipe import StudioProfile
@@ -59,7 +61,7 @@ def own_readings(target: Capture, driver: Capture, rows: Int[np.ndarray, "F"]) -
 
 
 def driving_gains(
-    run: Any,
+    avatars: Sequence[Any],
     target: Capture,
     drivers: Iterable[Capture],
     maps: Mapping[str, DrivingMap],
@@ -67,11 +69,11 @@ def driving_gains(
     readings: Readings = own_readings,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """PSNR of the face in cross-driving by each map and by the two bounds, a row for each frame and map.
+    """PSNR of the face in cross-driving by each map and by the two bounds, a row for each frame, avatar and map.
 
     Args:
-        run: a `raflib.Run`, or what `raflib.evaluation.scoring.Avatar` says.
-        target: the capture of its person, with a truth.
+        avatars: each a `raflib.Run`, or what `raflib.evaluation.scoring.Avatar` says, all of one person.
+        target: the capture of this person, with a truth.
         drivers: captures of others, with a truth, in the same feature space.
         maps: driving maps by name; "direct" is always there.
         frames: evenly spaced frames of each driver's FREE.
@@ -84,10 +86,9 @@ def driving_gains(
         raise RafError(f"driving_gains: {target.subject} has no truth; only the studio can film another's expression")
     camera = target.cameras[most_frontal(target.cameras, 1)[0]]
     own = target.expression[target.train]
-    label = {"subject": run.subject, "method": run.method, "seed": run.config.seed}
     maps = {DIRECT: drive_from_name(DIRECT), **maps}
     records: list[dict[str, Any]] = []
-    for driver in tqdm(list(drivers), desc=f"{run.subject} {run.method}", unit="driver", disable=not progress):
+    for driver in tqdm(list(drivers), desc=f"driving {target.subject}", unit="driver", disable=not progress):
         rows = pick_frames(np.flatnonzero(driver.free), frames)
         true = target.truth.perform(target, driver, rows, [camera], progress=False)
         best = readings(target, driver, rows)
@@ -97,18 +98,19 @@ def driving_gains(
         given, best = driver.expression[rows][good], best[good]
         vectors = {name: made(given, driver.expression[driver.free], own) for name, made in maps.items()}
         vectors |= {OFFSET: given + (best - given).mean(0), READING: best}
-        for name, expression in vectors.items():
+        boxes = [face_box(true.landmarks[place], camera) for place in good]
+        faces = [crop(true.images[t, 0], box).astype(np.float32) / 255 for t, box in zip(good, boxes, strict=True)]
+        for run, (name, expression) in product(avatars, vectors.items()):
             signals = (values.astype(np.float32) for values in (expression, true.pose[good], true.scale[good]))
             images = run.render(*signals, [camera] * len(good))
             distance = np.linalg.norm(expression - best, axis=1)
-            for place, image, apart in zip(good, images, distance, strict=True):
-                x, y, width, height = face_box(true.landmarks[place], camera)
-                face = np.s_[y : y + height, x : x + width]
-                score = psnr(image[face], true.images[place, 0][face].astype(np.float32) / 255)
-                about = {"driver": driver.subject, "frame": int(driver.frame[rows[place]]), "map": name}
-                records.append({**label, **about, PSNR: score, DISTANCE: float(apart)})
+            about = {"subject": run.subject, "method": run.method, "seed": run.config.seed, "driver": driver.subject}
+            for place, image, box, face, apart in zip(good, images, boxes, faces, distance, strict=True):
+                frame = int(driver.frame[rows[place]])
+                score = {PSNR: psnr(crop(image, box), face), DISTANCE: float(apart)}
+                records.append({**about, "frame": frame, "map": name, **score})
     if not records:
-        raise RafError(f"driving_gains: no frame of a driver of {run.subject} shows a face on the true image")
+        raise RafError(f"driving_gains: no frame of a driver of {target.subject} shows a face on the true image")
     return pd.DataFrame(records)
 
 

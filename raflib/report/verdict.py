@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from raflib.lab.cells import CELL, settings, title
+from raflib.lab.cells import largest_setting, title
 from raflib.report.grid_tables import differences
 from raflib.report.hierarchical import verdict
 from raflib.report.paper_layout import POSE, digits, driven_by
@@ -115,10 +115,9 @@ def verdict_sheet(rows: pd.DataFrame | None) -> Sheet:
     Of the settings in the rows, the one with the most avatars is used. Without rows, nothing can be told yet, and each
     line names the command that would measure it.
     """
-    parts = list(settings(rows)) if rows is not None else []
     about, part = "No result rows ship yet.", None
-    if parts:
-        chosen, part = max(parts, key=lambda entry: len(entry[1][list(CELL)].drop_duplicates()))
+    if rows is not None and (largest := largest_setting(rows)) is not None:
+        chosen, part = largest
         about = title(chosen)
     known: dict[tuple[str, str], pd.DataFrame | None] = {}
     table, told = [], 0
