@@ -42,7 +42,7 @@ def avatar(subject, label, seed):
 
 def test_frames_are_those_at_the_quantiles_of_the_difference():
     rows = made("cross")
-    chosen = moments_by_rule(rows, "cross", ["422"])
+    chosen = moments_by_rule(rows, "cross", {"422": 1})
     assert [moment.quantile for moment in chosen] == [0.1, 0.5, 0.9]
     sides = rows[(rows["condition"] == "avatar") & (rows["protocol"] == "cross") & (rows["subject"] == "422")]
     sides = sides[sides["seed"] == 1].set_index(["driver", "frame"])
@@ -52,8 +52,8 @@ def test_frames_are_those_at_the_quantiles_of_the_difference():
         assert moment.difference == pytest.approx(gains[moment.driver, moment.frame])
         assert abs(moment.difference - wanted) == pytest.approx(np.abs(gains - wanted).min())
         assert moment.seed == 1 and moment.label.startswith(f"422 ← {moment.driver}\n")
-    assert chosen == moments_by_rule(rows.sample(frac=1, random_state=0), "cross", ["422"]), "the order means nothing"
-    assert moments_by_rule(rows[rows["label"] != "raf"], "cross", ["422"]) == []
+    assert chosen == moments_by_rule(rows.sample(frac=1, random_state=0), "cross", {"422": 1}), "order means nothing"
+    assert moments_by_rule(rows[rows["label"] != "raf"], "cross", {"422": 1}) == []
 
 
 def test_the_shown_subjects_span_the_gains():
@@ -65,6 +65,20 @@ def test_the_shown_subjects_span_the_gains():
     assert shown[0] == order[0] and shown[-1] == order[-1] and len(shown) == 3
     assert spread_subjects(rows, "cross", ["422"]) == ["422"]
     assert spread_subjects(rows[rows["label"] == "raf"], "cross", SUBJECTS) == []
+
+
+def test_the_seed_is_the_first_one_whose_avatars_are_trained(strips, capsys):
+    rows = made("self")
+    rows = rows[~((rows["subject"] == "422") & (rows["label"] == "raf"))]
+    assert avatar_figures.shared_seeds(rows, "self") == {"388": [1, 2], "443": [1, 2], "445": [1, 2]}
+
+    def trained(subject, label, seed):
+        return None if seed == 1 and subject == "388" and label == "raf" else avatar(subject, label, seed)
+
+    report.avatars_figure(rows, "self", trained, captures)
+    moments = moments_by_rule(rows, "self", {"388": 2, "443": 1})
+    assert strips[0][2] == [moment.label for moment in moments]
+    assert "figure of 422 left out: the rows hold no self-driving by both vanilla and RAF" in capsys.readouterr().out
 
 
 @pytest.fixture
@@ -79,7 +93,9 @@ def strips(monkeypatch):
 @pytest.mark.parametrize(("protocol", "first"), [("cross", ["driver", "truth"]), ("self", ["truth"])])
 def test_each_image_has_its_place(protocol, first, strips, tmp_path, capsys):
     sheet = report.avatars_figure(made(protocol), protocol, avatar, captures, tmp_path / "figure.png", tile=32)
-    assert capsys.readouterr().out == "figure of 445 left out: no trained avatar of noise-0.08, seed 1\n"
+    assert capsys.readouterr().out == (
+        "figure of 445 left out: no trained avatar of seed 1: noise-0.08; seed 2: noise-0.08\n"
+    )
     ((images, heads, labels),) = strips
     errors = [f"{name}: error × {GAIN}" for name in ("vanilla", "+noise", "+RAF")]
     assert heads == [*first, "vanilla", "+noise", "+RAF", *errors]
@@ -93,7 +109,7 @@ def test_each_image_has_its_place(protocol, first, strips, tmp_path, capsys):
 def test_error_maps_are_differences_from_the_truth_and_need_it(strips):
     rows = made("self")
     report.avatars_figure(rows, "self", avatar, captures)
-    moment = moments_by_rule(rows, "self", ["388"])[0]
+    moment = moments_by_rule(rows, "self", {"388": 1})[0]
     shown = dict(zip(strips[0][1], strips[0][0][0], strict=True))
     true = captures("388", False).image(moment.frame, 1)
     assert np.array_equal(shown["truth"], true) and moment.camera == "cam1"
@@ -108,7 +124,8 @@ def test_error_maps_are_differences_from_the_truth_and_need_it(strips):
 
 def test_no_avatar_is_no_figure_and_a_strange_frame_is_named(capsys):
     assert report.avatars_figure(made("self"), "self", lambda *about: None, captures) is None
-    assert "figure of 388 left out: no trained avatar of vanilla, noise-0.08, raf, seed 1" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "figure of 388 left out: no trained avatar of seed 1: vanilla, noise-0.08, raf; seed 2: vanilla" in told
     late = made("self").assign(frame=lambda rows: rows["frame"] + 90)
     with pytest.raises(RafError, match=r"FREE, frame \d+, camera cam1 of the rows is not in the capture of 388"):
         report.avatars_figure(late, "self", avatar, captures)

@@ -55,30 +55,41 @@ class Moment:
         return f"{self.subject}{driver}\n{100 * self.quantile:.0f} % quantile\nRAF − vanilla\n{sign}"
 
 
-def moments_by_rule(
-    rows: pd.DataFrame, protocol: str, subjects: Sequence[str], quantiles: Sequence[float] = QUANTILES
-) -> list[Moment]:
-    """The frames whose difference RAF − vanilla is nearest to each quantile, of each subject's first seed.
+def shared_seeds(rows: pd.DataFrame, protocol: str) -> dict[str, list[int]]:
+    """The seeds of which the rows hold both vanilla and RAF, by subject; subjects without any are left out."""
+    part = driven_by(rows, protocol)
+    part = part[part["condition"] == "avatar"]
+    known = {label: set(zip(mine["subject"], mine["seed"], strict=True)) for label, mine in part.groupby("label")}
+    found: dict[str, list[int]] = {}
+    for subject, seed in sorted(known.get("vanilla", set()) & known.get("raf", set())):
+        found.setdefault(str(subject), []).append(int(seed))
+    return found
 
-    Of equally near frames, the first in the order of driver, sequence, frame and camera is taken. Subjects without both
-    methods are left out.
+
+def moments_by_rule(
+    rows: pd.DataFrame, protocol: str, seeds: Mapping[str, int], quantiles: Sequence[float] = QUANTILES
+) -> list[Moment]:
+    """The frames whose difference RAF − vanilla is nearest to each quantile, of each subject's seed in `seeds`.
+
+    Of equally near frames, the first in the order of driver, sequence, frame and camera is taken. Seeds of which the
+    rows lack one of both methods are left out.
     """
     part = driven_by(rows, protocol)
     part = part[(part["condition"] == "avatar") & part["label"].isin(["vanilla", "raf"])]
+    there = shared_seeds(rows, protocol)
     chosen = []
-    for subject in subjects:
-        mine = part[part["subject"] == subject]
-        both = [set(mine.loc[mine["label"] == label, "seed"]) for label in ("vanilla", "raf")]
-        if not (seeds := sorted(both[0] & both[1])):
+    for subject, seed in seeds.items():
+        if seed not in there.get(subject, []):
             continue
-        mine = mine[mine["seed"] == seeds[0]].assign(method=lambda table: table["label"])
+        mine = part[(part["subject"] == subject) & (part["seed"] == seed)]
+        mine = mine.assign(method=lambda table: table["label"])
         found = paired(mine, "vanilla", "method", [METRIC])[1]["raf − vanilla"]
         found = found.sort_values(["driver", "sequence", "frame", "camera"], kind="stable", ignore_index=True)
         values = found[METRIC].to_numpy()
         for quantile in quantiles:
             row = found.loc[int(np.abs(values - np.quantile(values, quantile)).argmin())]
             where = {key: str(row[key]) for key in ("driver", "sequence", "camera")}
-            about = {"seed": int(seeds[0]), "frame": int(row["frame"]), "quantile": quantile}
+            about = {"seed": seed, "frame": int(row["frame"]), "quantile": quantile}
             chosen.append(Moment(subject=subject, difference=float(row[METRIC]), **where, **about))
     return chosen
 
@@ -106,8 +117,8 @@ def avatars_figure(
 
     Figure 1 shows `count` subjects (`spread_subjects`), figure 5 all. Each has three frames (`moments_by_rule`), its
     label says at which quantile, and the difference RAF − vanilla. An error map is the absolute difference from the
-    truth, times `GAIN`. Subjects without the avatars of all three methods are left out, and the reason is printed;
-    None where nobody is left.
+    truth, times `GAIN`. A subject's avatars are those of its first seed of which all three methods are trained; where
+    there is none, the subject is left out and the reason is printed. None where nobody is left.
 
     Args:
         rows: labelled result rows of one setting.
@@ -119,19 +130,24 @@ def avatars_figure(
         tile: width of an image in pixels.
     """
     runs: dict[str, dict[str, Avatar]] = {}
-    first = {m.subject: m.seed for m in moments_by_rule(rows, protocol, sorted(set(rows["subject"])), QUANTILES[:1])}
+    seeds: dict[str, int] = {}
+    there = shared_seeds(rows, protocol)
     for subject in sorted(set(rows["subject"])):
-        if subject not in first:
+        if subject not in there:
             print(f"figure of {subject} left out: the rows hold no {protocol}-driving by both vanilla and RAF")
             continue
-        found = {label: run_of(subject, label, first[subject]) for label in METHODS}
-        if absent := [label for label, run in found.items() if run is None]:
-            print(f"figure of {subject} left out: no trained avatar of {', '.join(absent)}, seed {first[subject]}")
+        found = {seed: {label: run_of(subject, label, seed) for label in METHODS} for seed in there[subject]}
+        absent = {seed: [label for label, run in known.items() if run is None] for seed, known in found.items()}
+        whole = [seed for seed in there[subject] if not absent[seed]]
+        if not whole:
+            lines = "; ".join(f"seed {seed}: {', '.join(labels)}" for seed, labels in absent.items())
+            print(f"figure of {subject} left out: no trained avatar of {lines}")
             continue
-        runs[subject] = {label: run for label, run in found.items() if run is not None}
+        seeds[subject] = whole[0]
+        runs[subject] = {label: run for label, run in found[whole[0]].items() if run is not None}
     subjects = spread_subjects(rows, protocol, sorted(runs), count) if protocol == "cross" else sorted(runs)
     images, labels = [], []
-    for moment in moments_by_rule(rows, protocol, subjects):
+    for moment in moments_by_rule(rows, protocol, {subject: seeds[subject] for subject in subjects}):
         images.append(_images(moment, runs[moment.subject], capture_of))
         labels.append(moment.label)
     if not images:
