@@ -3,7 +3,8 @@
     python scripts/when_it_helps.py [--rows FILE] [--labels raf noise-matched vanilla-fitted] [--out FOLDER]
 
 It reads the result rows that ship (or those of `make paper`), tracks the recordings of their subjects and drivers where
-they are not in the cache (about a minute each), and writes `when_it_helps.csv` and `when_it_helps.png`.
+they are not in the cache (about a minute each), and writes `when_it_helps.csv`, `rise_with_distance.csv` and
+`when_it_helps.png`.
 """
 
 from __future__ import annotations
@@ -44,15 +45,19 @@ def main(arguments: list[str] | None = None) -> int:
         labels = options.labels or [name for name in METHODS if name in there and name != "vanilla"]
         placed = with_outside(part, cache(recordings.open), cache(recordings.driver))
         table = report.gains_by_distance(placed, labels, metric=options.metric)
+        rise = report.rise_with_distance(placed, labels, metric=options.metric)
     except RafError as error:
         print(f"when_it_helps: {error}", file=sys.stderr)
         return 1
-    with atomic_write(out / "when_it_helps.csv") as path:
-        table.to_csv(path, index=False, lineterminator="\n")
+    for name, made in (("when_it_helps", table), ("rise_with_distance", rise)):
+        with atomic_write(out / f"{name}.csv") as path:
+            made.to_csv(path, index=False, lineterminator="\n")
     named = {} if options.metric == "psnr/face" else {"unit": options.metric}
     report.outside_figure(table, out / "when_it_helps.png", **named)
     print(title(chosen))
     print(table.round(3).to_string(index=False))
+    print("Rise of the gain with each unit of distance:")
+    print(rise.round(3).to_string(index=False))
     print(f"wrote {relative(out / 'when_it_helps.png')}")
     return 0
 

@@ -69,6 +69,26 @@ def test_a_gain_that_is_far_out_is_found_there(placed, tmp_path):
     assert Image.open(tmp_path / "outside.png").size == figure.size and min(figure.size) > 100
 
 
+def test_the_rise_with_distance_is_a_slope_with_an_interval(placed):
+    about = {"raf": 0.5, "noise-matched": 0.0}
+    rise = placed["label"].map(about).fillna(0) * placed[OUTSIDE] * (placed["condition"] == "avatar")
+    straight = placed.assign(**{"psnr/face": 20 + rise})
+    found = report.rise_with_distance(straight, ["raf", "noise-matched", "oracle"]).set_index("label")
+    assert found.loc["raf", ["mean", "low", "high"]].to_numpy(float) == pytest.approx(np.full(3, 0.5))
+    assert found.loc["noise-matched", "mean"] == pytest.approx(0, abs=1e-9) and len(found) == 2
+    noisy = report.rise_with_distance(placed, ["raf"]).iloc[0]
+    pairs = placed[placed["condition"] == "avatar"].pivot_table(
+        index=["subject", "driver", "frame", OUTSIDE], columns="label", values="psnr/face"
+    )
+    gain = (pairs["raf"] - pairs["vanilla"]).reset_index(name="gain")
+    slopes = [np.polyfit(part[OUTSIDE], part["gain"], 1)[0] for _, part in gain.groupby("subject")]
+    assert noisy["mean"] == pytest.approx(np.mean(slopes)) and noisy["low"] < noisy["mean"] < noisy["high"]
+    one = report.rise_with_distance(placed[placed["subject"] == "422"], ["raf"]).iloc[0]
+    assert one["mean"] == pytest.approx(slopes[1]) and one["frames"] == noisy["frames"] / 3
+    with pytest.raises(RafError, match="equally far outside"):
+        report.rise_with_distance(placed.assign(**{OUTSIDE: 1.0}), ["raf"])
+
+
 def test_what_is_missing_is_told(placed):
     with pytest.raises(RafError, match="'outside' is missing"):
         report.gains_by_distance(placed.drop(columns=OUTSIDE), ["raf"])

@@ -18,7 +18,7 @@ from raflib.report.gallery import gallery, nearest
 from raflib.report.hierarchical import hierarchical
 from raflib.report.hypotheses_figure import hypotheses_figure
 from raflib.report.outside_figure import outside_figure
-from raflib.report.outside_gains import gains_by_distance
+from raflib.report.outside_gains import gains_by_distance, rise_with_distance
 from raflib.report.page import pca_page
 from raflib.report.paper_table1 import PAPER, PAPER_ROW, table1, table1_text
 from raflib.report.paper_table2 import table2
@@ -80,6 +80,7 @@ __all__ = [
     "portrait",
     "power_figure",
     "retrieval_figure",
+    "rise_with_distance",
     "scale_note",
     "screen_figure",
     "seconds",

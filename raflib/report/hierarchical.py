@@ -65,7 +65,7 @@ def hierarchical(
     blind, differences = paired(rows, baseline, column, metrics)
     records, resampled = [], dict.fromkeys((*LEVELS, "blocks"), 0)
     for difference in differences.values():
-        found, members = _bootstrap(difference, metrics, block, resamples, seed)
+        found, members = bootstrap(difference, metrics, block, resamples, seed)
         resampled = {name: max(resampled[name], members.get(name, 0)) for name in resampled}
         record = {(tag, part): found[part][i] for i, tag in enumerate(metrics) for part in ("mean", "low", "high")}
         counts = {name: difference[name[:-1]].nunique() if name[:-1] in difference else 1 for name in LEVELS}
@@ -77,6 +77,48 @@ def hierarchical(
     summary = pd.DataFrame(records, columns=columns, index=pd.Index(list(differences), name=column))
     summary.attrs |= {"paired": True, "unranked": blind, "caption": _told(resampled, block, resamples)}
     return summary
+
+
+def bootstrap(
+    difference: pd.DataFrame, metrics: Sequence[str], block: int = 25, resamples: int = 1000, seed: int = 0
+) -> tuple[dict[str, Float[np.ndarray, " M"]], dict[str, int]]:
+    """Means with the intervals of `hierarchical`, of numbers that each frame has.
+
+    Args:
+        difference: a row for each frame, with the columns `metrics` and the frame's subject, driver, seed, sequence and
+            frame (a missing one of the first three counts as a single member).
+        metrics, block, resamples, seed: as for `hierarchical`.
+
+    Returns "mean", "low" and "high" of each metric, and the number of members of each level that was resampled.
+    """
+    values = difference[list(metrics)]
+    subject, driver, run = (
+        difference[key].factorize()[0] if key in difference else np.zeros(len(difference), int)
+        for key in ("subject", "driver", "seed")
+    )
+    blocks = _blocks(difference, block)
+    apart = pd.DataFrame({"subject": subject, "driver": driver, "seed": run, "block": blocks})
+    per_subject = apart.groupby("subject")
+    members = {"subjects": per_subject.ngroups}
+    if (per_subject["driver"].nunique() > 1).any():
+        members["drivers"] = apart["driver"].nunique()
+    members["seeds"] = int(per_subject["seed"].nunique().max())
+    members["blocks"] = int(apart.groupby(["subject", "driver"])["block"].nunique().max())
+    members = {name: count for name, count in members.items() if count > 1}
+    if not set(members) & set(LEVELS):
+        return _interval(values, blocks, resamples, seed), members
+    rng = np.random.default_rng(seed)
+    drivers = _weights(rng, int(driver.max()) + 1, resamples) if "drivers" in members else None
+    parts = [(values[subject == one], apart[subject == one]) for one in range(subject.max() + 1)]
+    means = np.stack([_resampled(rng, *part, drivers, resamples) for part in parts])
+    weights = _weights(rng, len(means), resamples)[:, None] * np.isfinite(means)
+    with np.errstate(invalid="ignore"):
+        samples = (weights * np.nan_to_num(means)).sum(0) / weights.sum(0)
+    mean = values.groupby(subject).mean().mean().to_numpy()
+    above = {name: count for name, count in members.items() if name in ("subjects", "drivers")}
+    n = min((above if "subjects" in above else {**above, "seeds": members.get("seeds", np.inf)}).values())
+    half = student(n - 1) * np.sqrt(n / (n - 1)) * _spread(samples)
+    return {"mean": mean, "low": mean - half, "high": mean + half}, members
 
 
 def claims(summary: pd.DataFrame, about: str = "") -> pd.DataFrame:
@@ -115,40 +157,6 @@ def counted(table: pd.DataFrame) -> str:
         f"Comparisons: {len(known)}; intervals that exclude 0: {sure}. If no method differed, about "
         f"{0.05 * len(known):.1f} of them would exclude it by chance."
     )
-
-
-def _bootstrap(
-    difference: pd.DataFrame, metrics: Sequence[str], block: int, resamples: int, seed: int
-) -> tuple[dict[str, Float[np.ndarray, " M"]], dict[str, int]]:
-    """ "mean", "low" and "high" of each metric, and the number of members of each level that was resampled."""
-    values = difference[list(metrics)]
-    subject, driver, run = (
-        difference[key].factorize()[0] if key in difference else np.zeros(len(difference), int)
-        for key in ("subject", "driver", "seed")
-    )
-    blocks = _blocks(difference, block)
-    apart = pd.DataFrame({"subject": subject, "driver": driver, "seed": run, "block": blocks})
-    per_subject = apart.groupby("subject")
-    members = {"subjects": per_subject.ngroups}
-    if (per_subject["driver"].nunique() > 1).any():
-        members["drivers"] = apart["driver"].nunique()
-    members["seeds"] = int(per_subject["seed"].nunique().max())
-    members["blocks"] = int(apart.groupby(["subject", "driver"])["block"].nunique().max())
-    members = {name: count for name, count in members.items() if count > 1}
-    if not set(members) & set(LEVELS):
-        return _interval(values, blocks, resamples, seed), members
-    rng = np.random.default_rng(seed)
-    drivers = _weights(rng, int(driver.max()) + 1, resamples) if "drivers" in members else None
-    parts = [(values[subject == one], apart[subject == one]) for one in range(subject.max() + 1)]
-    means = np.stack([_resampled(rng, *part, drivers, resamples) for part in parts])
-    weights = _weights(rng, len(means), resamples)[:, None] * np.isfinite(means)
-    with np.errstate(invalid="ignore"):
-        samples = (weights * np.nan_to_num(means)).sum(0) / weights.sum(0)
-    mean = values.groupby(subject).mean().mean().to_numpy()
-    above = {name: count for name, count in members.items() if name in ("subjects", "drivers")}
-    n = min((above if "subjects" in above else {**above, "seeds": members.get("seeds", np.inf)}).values())
-    half = student(n - 1) * np.sqrt(n / (n - 1)) * _spread(samples)
-    return {"mean": mean, "low": mean - half, "high": mean + half}, members
 
 
 def _resampled(

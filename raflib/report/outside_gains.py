@@ -9,7 +9,8 @@ import pandas as pd
 
 from raflib.errors import RafError
 from raflib.lab.outside import OUTSIDE
-from raflib.report.hierarchical import hierarchical
+from raflib.report.hierarchical import bootstrap, hierarchical
+from raflib.report.tables import paired
 
 
 def gains_by_distance(
@@ -24,13 +25,8 @@ def gains_by_distance(
     mean, low, high, frames. A label that has no frame in common with the baseline is left out. RafError for a baseline
     or metric that the rows lack.
     """
-    if absent := [name for name in (OUTSIDE, metric) if name not in rows]:
-        raise RafError(f"gains_by_distance: column {absent[0]!r} is missing; `with_outside` adds the distance")
-    rows = rows[(rows["condition"] == "avatar") & rows["label"].isin([baseline, *labels])]
-    base = rows[rows["label"] == baseline]
-    if not len(base):
-        raise RafError(f"gains_by_distance: the rows hold no avatar of {baseline}")
-    edges = np.quantile(base[OUTSIDE], np.linspace(0, 1, parts + 1))
+    rows = _compared("gains_by_distance", rows, labels, baseline, metric)
+    edges = np.quantile(rows.loc[rows["label"] == baseline, OUTSIDE], np.linspace(0, 1, parts + 1))
     group = np.clip(np.searchsorted(edges, rows[OUTSIDE], side="left"), 1, parts)
     records = []
     for number in range(1, parts + 1):
@@ -44,3 +40,50 @@ def gains_by_distance(
                 about = {"label": label, "part": number, "from": edges[number - 1], "to": edges[number]}
                 records.append({**about, OUTSIDE: distance, **interval, "frames": int(row["frames", ""])})
     return pd.DataFrame(records)
+
+
+def rise_with_distance(
+    rows: pd.DataFrame, labels: Sequence[str], baseline: str = "vanilla", metric: str = "psnr/face"
+) -> pd.DataFrame:
+    """How much the gain over `baseline` rises when the driver's vector lies one unit farther outside.
+
+    The rise of a subject is the slope of a straight line through its frames' gains by `OUTSIDE`, and the mean is that
+    over subjects. The bootstrap of `raflib.report.hierarchical` resamples the frames' influences on their slope: with
+    d and g as a frame's distance and gain less the subject's means, β as the slope and v as the variance of d, the
+    influence is β + d (g − β d) / v. Its mean over the subject's frames is β.
+
+    Returns a row for each label: label, mean, low, high (metric for each unit of the features), frames. A label that
+    has no frame in common with the baseline is left out. RafError as for `gains_by_distance`.
+    """
+    rows = _compared("rise_with_distance", rows, labels, baseline, metric)
+    differences = paired(rows.assign(method=rows["label"], drive=""), baseline, "method", [metric])[1]
+    keys = ["subject", "driver", "sequence", "frame"]
+    distance = rows[[*keys, OUTSIDE]].drop_duplicates(keys)
+    records = []
+    for label in labels:
+        if (name := f"{label} − {baseline}") not in differences:
+            continue
+        frames = differences[name].merge(distance, on=keys).dropna(subset=[metric])
+        parts = [_influence(part[metric], part[OUTSIDE]) for _, part in frames.groupby("subject")]
+        found = bootstrap(frames.assign(**{metric: pd.concat(parts)}), [metric])[0]
+        records.append({"label": label, **{side: float(found[side][0]) for side in found}, "frames": len(frames)})
+    return pd.DataFrame(records)
+
+
+def _influence(gain: pd.Series, distance: pd.Series) -> pd.Series:
+    """The influence of each of a subject's frames on the slope of its gain by its distance."""
+    gain, distance = gain - gain.mean(), distance - distance.mean()
+    if not (variance := (distance**2).mean()) > 0:
+        raise RafError("rise_with_distance: all frames of a subject are equally far outside, so nothing can rise")
+    slope = (distance * gain).mean() / variance
+    return slope + distance * (gain - slope * distance) / variance
+
+
+def _compared(what: str, rows: pd.DataFrame, labels: Sequence[str], baseline: str, metric: str) -> pd.DataFrame:
+    """The rows of avatars of the baseline and the labels; RafError where the baseline or a column is missing."""
+    if absent := [name for name in (OUTSIDE, metric) if name not in rows]:
+        raise RafError(f"{what}: column {absent[0]!r} is missing; `with_outside` adds the distance")
+    rows = rows[(rows["condition"] == "avatar") & rows["label"].isin([baseline, *labels])]
+    if baseline not in set(rows["label"]):
+        raise RafError(f"{what}: the rows hold no avatar of {baseline}")
+    return rows
