@@ -25,6 +25,7 @@ from torch import Tensor
 from raflib.errors import RafError
 
 __all__ = [
+    "HEAD_DEPTH",
     "Camera",
     "axis_angle_to_matrix",
     "compose_pose",
@@ -39,6 +40,9 @@ __all__ = [
     "transform_points",
     "triangulate",
 ]
+
+HEAD_DEPTH = 0.8
+"""Depth of the head's middle behind the centroid of its rigid landmarks (canonical, dm). Cameras orbit around it."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,15 +10,13 @@ import torch
 from jaxtyping import Float
 
 from raflib.errors import RafError, finite, whole
-from raflib.geometry import Camera, axis_angle_to_matrix
+from raflib.geometry import HEAD_DEPTH, Camera, axis_angle_to_matrix
 from raflib.training import Run
 
 AWAY = 10.5
 """Distance of the frontal camera to the face in canonical units (dm), like that of the studio's cameras."""
 IN_VIEW = 3.65
 """Height of what it sees there, in the same units."""
-BEHIND = 0.8
-"""How far the middle of the head is behind the middle of the face landmarks, in the same units."""
 
 
 def frontal_camera(run: Run, size: int | None = None) -> Camera:
@@ -39,7 +37,7 @@ def frontal_camera(run: Run, size: int | None = None) -> Camera:
 def head_middle(pose: Float[np.ndarray, "F 6"], scale: Float[np.ndarray, "F"]) -> Float[np.ndarray, "3"]:
     """The middle of the head (world metres), a mean over frames."""
     turned = axis_angle_to_matrix(torch.from_numpy(np.asarray(pose[:, :3], np.float64))).numpy()
-    return (BEHIND * scale[:, None] * turned[:, :, 2] + pose[:, 3:]).mean(0)
+    return (HEAD_DEPTH * scale[:, None] * turned[:, :, 2] + pose[:, 3:]).mean(0)
 
 
 def orbited(camera: Camera, middle: Float[np.ndarray, "3"], yaw: float | int, pitch: float | int = 0.0) -> Camera:

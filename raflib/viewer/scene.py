@@ -17,13 +17,11 @@ from scipy.spatial.transform import Rotation
 from raflib.capture import Capture, most_frontal
 from raflib.coverage.identity import REST, neutral
 from raflib.errors import RafError, finite, whole
-from raflib.geometry import Camera, transform_points
+from raflib.geometry import HEAD_DEPTH, Camera, transform_points
 from raflib.training import Run
 
 SIZE = 256
 """Longest side of an image in pixels, for avatars without an upsampler."""
-INSIDE = 0.8
-"""Depth of the head's middle behind the centroid of its rigid landmarks (dm). The camera's orbit has this centre."""
 NECK = np.array([0.0, 1.0, 0.6])
 """Where the head turns when a capture does not tell: below and behind the rigid landmarks (canonical, dm)."""
 CERTAIN = 1e-2
@@ -87,7 +85,7 @@ class Scene:
         pose = first.avatar.median_pose.cpu().numpy().astype(np.float64)
         self.start = View(neutral(capture.expression[capture.train], REST).astype(np.float64), pose)
         self.pivot = turning_point(capture.pose[capture.train], capture.scale[capture.train])
-        self._centre = _in_world(np.array([0.0, 0.0, INSIDE]), pose, self.scale)
+        self._centre = _in_world(np.array([0.0, 0.0, HEAD_DEPTH]), pose, self.scale)
 
     @property
     def labels(self) -> list[str]:
