@@ -65,6 +65,9 @@ def test_a_gain_that_is_far_out_is_found_there(placed, tmp_path):
     assert (raf["low"] < raf["mean"]).all() and (raf["mean"] < raf["high"]).all()
     assert raf["frames"].tolist() == [27, 27] and raf.loc[1, "to"] == raf.loc[2, "from"]
     assert raf.loc[1, OUTSIDE] < raf.loc[1, "to"] < raf.loc[2, OUTSIDE]
+    again = placed[(placed["subject"] == "422") & (placed["label"] != "noise-matched")].assign(seed=1)
+    seeds = report.gains_by_distance(pd.concat([placed, again]), ["raf"], parts=2)
+    assert seeds["to"].tolist() == raf["to"].tolist(), "another seed of a subject does not move the groups"
     figure = report.outside_figure(table, tmp_path / "outside.png")
     assert Image.open(tmp_path / "outside.png").size == figure.size and min(figure.size) > 100
 

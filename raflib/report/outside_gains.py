@@ -12,6 +12,9 @@ from raflib.lab.outside import OUTSIDE
 from raflib.report.hierarchical import bootstrap, hierarchical
 from raflib.report.tables import paired
 
+FRAME = ["subject", "driver", "sequence", "frame"]
+"""Columns that name a driver's frame of a subject."""
+
 
 def gains_by_distance(
     rows: pd.DataFrame, labels: Sequence[str], baseline: str = "vanilla", metric: str = "psnr/face", parts: int = 4
@@ -26,7 +29,8 @@ def gains_by_distance(
     or metric that the rows lack.
     """
     rows = _compared("gains_by_distance", rows, labels, baseline, metric)
-    edges = np.quantile(rows.loc[rows["label"] == baseline, OUTSIDE], np.linspace(0, 1, parts + 1))
+    frames = rows[rows["label"] == baseline].drop_duplicates(FRAME)  # a frame counts once, however many seeds there are
+    edges = np.quantile(frames[OUTSIDE], np.linspace(0, 1, parts + 1))
     group = np.clip(np.searchsorted(edges, rows[OUTSIDE], side="left"), 1, parts)
     records = []
     for number in range(1, parts + 1):
@@ -57,13 +61,12 @@ def rise_with_distance(
     """
     rows = _compared("rise_with_distance", rows, labels, baseline, metric)
     differences = paired(rows.assign(method=rows["label"], drive=""), baseline, "method", [metric])[1]
-    keys = ["subject", "driver", "sequence", "frame"]
-    distance = rows[[*keys, OUTSIDE]].drop_duplicates(keys)
+    distance = rows[[*FRAME, OUTSIDE]].drop_duplicates(FRAME)
     records = []
     for label in labels:
         if (name := f"{label} − {baseline}") not in differences:
             continue
-        frames = differences[name].merge(distance, on=keys).dropna(subset=[metric])
+        frames = differences[name].merge(distance, on=FRAME).dropna(subset=[metric])
         parts = [_influence(part[metric], part[OUTSIDE]) for _, part in frames.groupby("subject")]
         found = bootstrap(frames.assign(**{metric: pd.concat(parts)}), [metric])[0]
         records.append({"label": label, **{side: float(found[side][0]) for side in found}, "frames": len(frames)})
