@@ -17,7 +17,7 @@ from raflib import report
 from raflib.errors import RafError
 from raflib.lab.cells import labelled, shipped_rows
 from raflib.lab.rows import load_rows, save_rows
-from raflib.report.grid_tables import STAR, truth_table
+from raflib.report.grid_tables import STAR, differences, truth_table
 from raflib.report.paper_table2 import COLUMNS, PAPER2
 from raflib.report.paper_table3 import PAPER3
 from raflib.report.sheet import Sheet, Value, escaped
@@ -207,6 +207,19 @@ def test_a_claim_of_no_effect_needs_a_narrow_interval(judged):
     few["spread"] = dict.fromkeys(("subject", "driver", "seed", "frame"), 0.001)
     assert words(verdict_sheet(grid_rows(**few)), claim) == SUPPORTED
     assert words(verdict_sheet(grid_rows(**few, gain={"noise-0.08": 3.0})), claim) == REFUTED
+
+
+def test_methods_without_a_shared_avatar_are_not_compared():
+    apart = pd.concat(
+        [grid_rows(["388", "422"], ["vanilla", "raf"], [0, 1]), grid_rows(["388", "422"], ["noise-0.08"], [1]),
+         grid_rows(["388", "422"], ["noise-matched"], [2])], ignore_index=True,
+    )  # fmt: skip
+    summary = differences(labelled(apart), "noise-0.08", "cross")
+    assert summary.index.tolist() == ["vanilla − noise-0.08", "raf − noise-0.08"] and set(summary["seeds", ""]) == {1}
+    assert differences(labelled(apart), "noise-matched", "cross") is None
+    claims = {row[0]: row[-1] for row in verdict_sheet(apart).rows}
+    assert "not measured" not in claims["RAF improves expressions in cross-driving over noise"]
+    assert "not measured yet" in claims["Neighbours beat noise of the same length"]
 
 
 def test_a_metric_that_cannot_rank_decides_nothing(rows):

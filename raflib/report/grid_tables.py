@@ -75,9 +75,15 @@ def difference_sheets(rows: pd.DataFrame, baseline: str, about: str = "") -> tup
 
 
 def differences(rows: pd.DataFrame, baseline: str, protocol: str) -> pd.DataFrame | None:
-    """`hierarchical` of all avatars of a protocol, in the order of `METHODS`; None where nothing can be compared."""
+    """`hierarchical` of all avatars of a protocol, in the order of `METHODS`; None where nothing can be compared.
+
+    A method that shares no subject and seed with the baseline is left out.
+    """
     part = driven_by(rows, protocol)
     part = part[part["condition"] != "control"]
+    avatars = part[["label", "subject", "seed"]].drop_duplicates()
+    shared = avatars.merge(avatars[avatars["label"] == baseline], on=["subject", "seed"])["label_x"]
+    part = part[part["label"].isin(set(shared))]
     tags = [tag for tag in COMPARED[protocol] if tag in part and part[tag].notna().any()]
     names = [f"{label} − {baseline}" for label in _ordered(part["label"]) if label != baseline]
     if not tags or not names or baseline not in set(part["label"]):
