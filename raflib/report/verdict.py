@@ -159,7 +159,8 @@ def _judged(claim: Claim, summary: pd.DataFrame | None, part: pd.DataFrame | Non
     if claim.wanted == "same":
         base = driven_by(part, claim.protocol)
         base = base[(base["label"] == claim.baseline) & (base["condition"] == "avatar")]
-        return _same(low, high, mean, claim.margin() * base.groupby("subject")[tag].mean().mean()), effect
+        usual = float(base.groupby("subject")[tag].mean().mean())  # rows hold 32-bit numbers
+        return _same(low, high, mean, claim.margin() * usual), effect
     found = verdict(tag, low, high)
     if not found:
         missed = Value((high - low) / 2, digits=digits(tag)).text
