@@ -280,7 +280,7 @@ def test_all_tables_are_written_from_a_file_of_rows(rows, tmp_path, monkeypatch,
     save_rows(rows[(rows["subject"] == "422") & (rows["seed"] == 0)], tmp_path / "rows.npz")
     assert figures.main(["--rows", str(tmp_path / "rows.npz"), "--out", str(tmp_path / "out")]) == 0
     told = capsys.readouterr().out
-    assert "figure of 422 left out: no trained avatar of vanilla, noise-0.08, raf, seed 0" in told
+    assert "figure of 422 left out: no trained avatar of seed 0: vanilla, noise-0.08, raf" in told
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert {"table2_profile-tiny.tex", "table3_profile-tiny.csv", "claims_profile-tiny.md", "verdict.md"} <= names
     assert "differences.png" in names and len(names) == 9 * 3 + 1
