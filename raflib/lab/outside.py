@@ -20,6 +20,9 @@ from raflib.errors import RafError
 OUTSIDE = "outside"
 """The column that `with_outside` adds: the distance of the driver's vector to its projection (features' units)."""
 
+FRAME = ["subject", "driver", "sequence", "frame"]
+"""Columns that name a frame of a driver, as one subject receives it."""
+
 
 def with_outside(
     rows: pd.DataFrame, target_of: Callable[[str], Capture], driver_of: Callable[[str], Capture]
@@ -36,8 +39,7 @@ def with_outside(
     part = rows[rows["protocol"] == "cross"]
     if not len(part):
         raise RafError("with_outside: the rows hold no cross-driving")
-    keys = ["subject", "driver", "sequence", "frame"]
-    known = part[keys].drop_duplicates()
+    known = part[FRAME].drop_duplicates()
     tables = []
     for (subject, driver), moments in known.groupby(["subject", "driver"], sort=False):
         target, capture = target_of(str(subject)), driver_of(str(driver))
@@ -51,4 +53,4 @@ def with_outside(
         given = capture.expression[[where[place] for place in wanted]]
         inside = Projected()(given, capture.expression[capture.free], target.expression[target.train])
         tables.append(moments.assign(**{OUTSIDE: np.linalg.norm(inside - given, axis=1)}))
-    return part.merge(pd.concat(tables), on=keys)
+    return part.merge(pd.concat(tables), on=FRAME)

@@ -136,15 +136,15 @@ def avatars_figure(
         if subject not in there:
             print(f"figure of {subject} left out: the rows hold no {protocol}-driving by both vanilla and RAF")
             continue
-        found = {seed: {label: run_of(subject, label, seed) for label in METHODS} for seed in there[subject]}
-        absent = {seed: [label for label, run in known.items() if run is None] for seed, known in found.items()}
-        whole = [seed for seed in there[subject] if not absent[seed]]
-        if not whole:
-            lines = "; ".join(f"seed {seed}: {', '.join(labels)}" for seed, labels in absent.items())
-            print(f"figure of {subject} left out: no trained avatar of {lines}")
-            continue
-        seeds[subject] = whole[0]
-        runs[subject] = {label: run for label, run in found[whole[0]].items() if run is not None}
+        lacking = []
+        for seed in there[subject]:
+            found = {label: run for label in METHODS if (run := run_of(subject, label, seed)) is not None}
+            if len(found) == len(METHODS):
+                runs[subject], seeds[subject] = found, seed
+                break
+            lacking.append(f"seed {seed}: {', '.join(label for label in METHODS if label not in found)}")
+        else:
+            print(f"figure of {subject} left out: no trained avatar of {'; '.join(lacking)}")
     subjects = spread_subjects(rows, protocol, sorted(runs), count) if protocol == "cross" else sorted(runs)
     images, labels = [], []
     for moment in moments_by_rule(rows, protocol, {subject: seeds[subject] for subject in subjects}):

@@ -8,12 +8,9 @@ import numpy as np
 import pandas as pd
 
 from raflib.errors import RafError
-from raflib.lab.outside import OUTSIDE
+from raflib.lab.outside import FRAME, OUTSIDE
 from raflib.report.hierarchical import bootstrap, hierarchical
 from raflib.report.tables import paired
-
-FRAME = ["subject", "driver", "sequence", "frame"]
-"""Columns that name a driver's frame of a subject."""
 
 
 def gains_by_distance(
