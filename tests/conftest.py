@@ -17,6 +17,8 @@ for _library in ("OMP", "NUMBA", "MKL", "OPENBLAS"):
     os.environ.setdefault(f"{_library}_NUM_THREADS", str(os.cpu_count() or 1))
 # Several processes share the cores: a thread that waits must not keep a core busy.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# On some processors MKL rounds by where a matrix lies in memory, so that two equal trainings differ in the last bit.
+os.environ.setdefault("MKL_CBWR", "COMPATIBLE")
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
 
