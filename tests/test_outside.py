@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from grid_rows import grid_rows
 from PIL import Image
+from scipy.stats import linregress
 
 from raflib import report
 from raflib.errors import RafError
@@ -90,6 +91,26 @@ def test_the_rise_with_distance_is_a_slope_with_an_interval(placed):
     assert one["mean"] == pytest.approx(slopes[1]) and one["frames"] == noisy["frames"] / 3
     with pytest.raises(RafError, match="equally far outside"):
         report.rise_with_distance(placed.assign(**{OUTSIDE: 1.0}), ["raf"])
+
+
+def test_the_interval_of_the_rise_holds_for_new_subjects():
+    draw, size, true = np.random.default_rng(1), (5, 8, 1, 2), 1.0
+    place = dict(zip(("subject", "driver", "seed", "frame"), (i.ravel() for i in np.indices(size)), strict=True))
+    keys = {**place, "frame": 25 * place["frame"], "condition": "avatar", "camera": "frontal", "sequence": "FREE"}
+    covered, by_frames = [], []
+    for _ in range(60):
+        far = draw.uniform(0.1, 1.2, size)
+        slope, driver = true + 0.5 * draw.normal(size=(5, 1, 1, 1)), 0.05 * draw.normal(size=(1, 8, 1, 1))
+        gain = slope * far + driver + 0.05 * draw.normal(size=size)
+        both = [
+            pd.DataFrame({**keys, "label": label, "psnr/face": values.ravel(), OUTSIDE: far.ravel()})
+            for label, values in (("vanilla", np.zeros(size)), ("raf", gain))
+        ]
+        found = report.rise_with_distance(pd.concat(both, ignore_index=True), ["raf"]).iloc[0]
+        covered.append(found["low"] <= true <= found["high"])
+        straight = linregress(far.ravel(), gain.ravel())
+        by_frames.append(abs(straight.slope - true) <= 1.96 * straight.stderr)
+    assert np.mean(covered) >= 0.92 and np.mean(by_frames) < 0.7
 
 
 def test_what_is_missing_is_told(placed):
