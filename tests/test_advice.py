@@ -8,6 +8,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 from synthetic import ball_capture
 
+from raflib.coverage import clip_distance
 from raflib.errors import RafError
 from raflib.lab.advice import driver_distance, recording_report, what_to_film
 from raflib.tracking import ARKIT52
@@ -99,11 +100,13 @@ def test_each_fault_has_its_advice(good, measure, monkeypatch):
     assert sentence.startswith("Film again if you can: ") and report.set_index("measure")["advice"][measure] in sentence
 
 
-def test_the_driver_is_compared_after_its_own_median_is_replaced(good):
+def test_the_driver_is_compared_after_a_share_of_the_difference_of_means_is_added(good):
     shifted = replace(good, expression=good.expression + 0.5, subject="you")
-    np.testing.assert_allclose(driver_distance(good, shifted).distance, driver_distance(good, good).distance, atol=1e-3)
+    moved = good.expression + 0.5 + 0.4 * (good.expression[good.train].mean(0) - shifted.expression.mean(0))
+    wanted = clip_distance(good.expression[good.train], moved).distance
+    np.testing.assert_allclose(driver_distance(good, shifted).distance, wanted, rtol=1e-4)
     wild = good.expression.copy()
-    wild[::3, ARKIT52.index("jawOpen")] += 9
+    wild[::3, ARKIT52.index("jawOpen")] += 4
     report = recording_report(good, replace(good, expression=wild, subject="wild"))
     assert advice(report) == ["distance of wild"] and "most of all in jawOpen" in report["advice"].iloc[-1]
     assert re.search("3[3-9] % of the frames beyond", report["value"].iloc[-1])

@@ -92,9 +92,14 @@ def test_grey_frames_and_any_name_are_written(tmp_path, monkeypatch):
 def test_two_drivers_of_one_name_have_two_films():
     me, driver = ball_capture("me", frames=6, cameras=1), ball_capture("talk", frames=6, cameras=1)
     other = replace(driver, expression=driver.expression + 0.1)
-    names = {film_name(me, driver, 20.0), film_name(me, other, 20.0), film_name(me, driver, 5.0)}
-    assert len(names) == 3 and all(name.startswith("me_driven_by_talk_") for name in names)
-    long = film_name(replace(me, subject="片" * 90), replace(driver, subject="a/../b" * 90), 20.0)
+    names = {
+        film_name(me, driver, "fitted", 20.0),
+        film_name(me, other, "fitted", 20.0),
+        film_name(me, driver, "fitted", 5.0),
+        film_name(me, driver, "direct", 20.0),
+    }
+    assert len(names) == 4 and all(name.startswith("me_driven_by_talk_") for name in names)
+    long = film_name(replace(me, subject="片" * 90), replace(driver, subject="a/../b" * 90), "fitted", 20.0)
     assert len(long.encode()) < 200 and "/" not in long
 
 

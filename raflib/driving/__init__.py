@@ -15,12 +15,10 @@ from raflib.driving.transfer import (
     NOMINAL_FPS,
     frames_to_play,
     rotations,
-    transfer_expression,
     transfer_pose,
-    with_median_of,
 )
 
 __all__ = [
     "DRIVES", "NOMINAL_FPS", "Centred", "Direct", "DrivingMap", "Fitted", "Nearest", "Projected", "Relative",
-    "drive_from_name", "frames_to_play", "rotations", "transfer_expression", "transfer_pose", "with_median_of",
+    "drive_from_name", "frames_to_play", "rotations", "transfer_pose",
 ]  # fmt: skip

@@ -1,6 +1,6 @@
-"""A driver's recording carried over to another person: which frames are played, head motion, and expressions of videos.
+"""A driver's recording carried over to another person: which frames are played, and the motion of the head.
 
-Nothing here is fitted, and no ground truth is known. `raflib.driving.maps` holds the maps that benchmarks compare.
+Nothing here is fitted, and no ground truth is known. Expressions go through a map of `raflib.driving.maps`.
 """
 
 from __future__ import annotations
@@ -49,31 +49,6 @@ def transfer_pose(
     axis_angle = matrix_to_axis_angle(torch.from_numpy(turned)).numpy()
     scale = np.full(len(rows), np.median(target.scale[target.detected]), dtype=np.float32)
     return np.concatenate([axis_angle, moved], 1).astype(np.float32), scale
-
-
-def transfer_expression(
-    driver: Capture, target: Capture, rows: Int[np.ndarray, "F"], share: float = 0.98
-) -> Float[np.ndarray, "F d"]:
-    """Expression features for the target from the driver's in `rows`, for videos without a ground truth.
-
-    A tracker's bias differs by person even for neutral faces, and an avatar cannot render features far from its
-    recording. The median over the driver's frames is therefore replaced by the median over the target's training
-    frames. Then each feature is clipped to the range of the middle `share` of those training frames. Benchmarks do not
-    use this: they pass the driver's features unchanged (paper §5).
-    """
-    if driver.feature_space != target.feature_space:
-        raise RafError(
-            f"driver {driver.subject} has {driver.feature_space} features but {target.subject} {target.feature_space}; "
-            "track them with one tracker"
-        )
-    low, high = np.quantile(target.expression[target.train], [(1 - share) / 2, (1 + share) / 2], axis=0)
-    return np.clip(with_median_of(target, driver)[rows], low, high).astype(np.float32)
-
-
-def with_median_of(target: Capture, driver: Capture) -> Float[np.ndarray, "T d"]:
-    """The driver's features, with the median over the target's training frames in place of the driver's own median."""
-    own = np.median(target.expression[target.train], axis=0)
-    return driver.expression - np.median(driver.expression[driver.detected], axis=0) + own
 
 
 def rotations(pose: Float[np.ndarray, "F 6"]) -> Float[np.ndarray, "F 3 3"]:

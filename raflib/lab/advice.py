@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from raflib.capture import Capture
 from raflib.coverage import ClipDistance, by_dimension, clip_distance, effective_rank
-from raflib.driving import NOMINAL_FPS, rotations, with_median_of
+from raflib.driving import NOMINAL_FPS, Centred, rotations
 from raflib.errors import RafError
 from raflib.images import face_box, lanczos
 from raflib.tracking import ARKIT52
@@ -45,7 +45,7 @@ MOST = 3
 def driver_distance(capture: Capture, driver: Capture) -> ClipDistance:
     """How far each frame of `driver` is from the training frames of `capture`, in features.
 
-    The driver's own median is replaced, as `raflib.driving.transfer_expression` does, but scores are not limited.
+    The driver's vectors are moved as the driving map `centred` moves them, but not yet kept in the training's range.
     RafError for another feature space, and where no frame has a face.
     """
     return clip_distance(_own(capture), _moved(capture, driver))
@@ -108,7 +108,7 @@ def _moved(capture: Capture, driver: Capture) -> Float[np.ndarray, "T d"]:
             f"driver {driver.subject}: {driver.feature_space} features, {int(driver.detected.sum())} frames with a "
             f"face; expected {capture.feature_space} and at least one"
         )
-    return with_median_of(capture, driver)
+    return Centred().apply(driver.expression, driver.expression[driver.detected], _own(capture))
 
 
 def _driver_row(capture: Capture, driver: Capture) -> tuple[str, str, bool, str]:

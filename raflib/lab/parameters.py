@@ -183,6 +183,7 @@ class VideoParameters(Parameters):
     method: str = "vanilla"
     profile: str = "demo"
     bank: str = ""
+    drive: str = "fitted"
     seconds: float = 20.0
     steps: int = 0
     seed: int = 0

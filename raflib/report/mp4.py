@@ -72,10 +72,13 @@ def write_video(
     return path
 
 
-def film_name(target: Capture, driver: Capture, seconds: float | int) -> str:
-    """Name of the film in which `driver` drives the avatar of `target`; recordings of one name get different names."""
+def film_name(target: Capture, driver: Capture, drive: str, seconds: float | int) -> str:
+    """Name of the film in which `driver` drives the avatar of `target` through the map `drive`.
+
+    Recordings of one name get different names.
+    """
     names = f"{short_name(target.subject)}_driven_by_{short_name(driver.subject)}"
-    return f"{names}_{driver.fingerprint[:8]}_{seconds:g}s.mp4"
+    return f"{names}_{driver.fingerprint[:8]}_{drive}_{seconds:g}s.mp4"
 
 
 def _container(path: Path) -> av.container.OutputContainer:
