@@ -94,6 +94,18 @@ def test_a_killed_run_resumes_to_the_same_bits(capture, trained, tmp_path, monke
         assert torch.equal(value, resumed.avatar.state_dict()[name]), name
 
 
+def test_a_run_killed_before_its_first_step_starts_anew(capture, trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(training.Trainer, "one_step", dying_at(0))
+    with pytest.raises(KeyboardInterrupt):
+        fit(capture, Vanilla(), CONFIG, tmp_path / "killed", progress=False)
+    monkeypatch.undo()
+    assert not (tmp_path / "killed" / "checkpoint.safetensors").exists()
+    again = fit(capture, Vanilla(), CONFIG, tmp_path / "killed", progress=False)
+    for name, value in trained.avatar.state_dict().items():
+        assert torch.equal(value, again.avatar.state_dict()[name]), name
+
+
 def test_pose_corrections_are_learned_centred_and_resumed_only_where_asked_for(capture, trained, tmp_path, monkeypatch):
     assert "pose_correction" not in load_tensors(trained.path / "checkpoint.safetensors")[0]
     config = replace(CONFIG, rate_pose=1e-3)

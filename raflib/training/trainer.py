@@ -1,7 +1,8 @@
 """`Trainer`: one training in progress, its steps and its checkpoints.
 
 Saving changes no bit of the result. Checkpoints are written every `checkpoint_every` steps, when `SAVE_SECONDS` have
-passed since the last one, and when the training is interrupted.
+passed since the last one, and when the training is interrupted. None is written before the first step, so a training
+that is killed earlier starts anew.
 """
 
 from __future__ import annotations
@@ -115,7 +116,7 @@ class Trainer:
         )  # fmt: skip
         with bar, closing(self.images), until_interrupted() as asked:
             while self.step < self.steps:
-                if time.monotonic() - self.saved > SAVE_SECONDS:
+                if self.step and time.monotonic() - self.saved > SAVE_SECONDS:
                     self.save()
                 measured = self.one_step()
                 self.info["seconds"] = before + time.perf_counter() - started
