@@ -11,12 +11,7 @@ from raflib.driving.maps import (
     Relative,
     drive_from_name,
 )
-from raflib.driving.transfer import (
-    NOMINAL_FPS,
-    frames_to_play,
-    rotations,
-    transfer_pose,
-)
+from raflib.driving.transfer import NOMINAL_FPS, frames_to_play, rotations, transfer_pose
 
 __all__ = [
     "DRIVES", "NOMINAL_FPS", "Centred", "Direct", "DrivingMap", "Fitted", "Nearest", "Projected", "Relative",

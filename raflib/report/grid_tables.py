@@ -86,7 +86,7 @@ def differences(rows: pd.DataFrame, baseline: str, protocol: str) -> pd.DataFram
     part = part[part["label"].isin(set(shared))]
     tags = [tag for tag in COMPARED[protocol] if tag in part and part[tag].notna().any()]
     names = [f"{label} − {baseline}" for label in _ordered(part["label"]) if label != baseline]
-    if not tags or not names or baseline not in set(part["label"]):
+    if not tags or not names:
         return None
     summary = hierarchical(part, baseline, metrics=tags)
     attributes = summary.attrs
