@@ -2,9 +2,11 @@
 
     python scripts/paper.py --profile demo --subjects 388 422 443 445 475 --seeds 0 1 2
     python scripts/paper.py --cluster slurm --workers 20 --settings '{"queue": "gpu", "walltime": "02:00:00"}'
+    python scripts/paper.py --seeds 1 2 --add-to data/results/paper_demo.npz
 
 A sweep that was stopped goes on where it was (`raflib.lab.sweep`). At the end, and when it is stopped, all rows that
-exist are gathered into one file, by columns.
+exist are gathered into one file, by columns. With `--add-to`, avatars that a file already holds are not made, and rows
+of the others are added to it.
 """
 
 from __future__ import annotations
@@ -12,21 +14,26 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Collection
 from dataclasses import fields
 from pathlib import Path
 
+import pandas as pd
+
 from raflib.config import PROFILES
 from raflib.errors import RafError
-from raflib.lab.cells import METHODS
+from raflib.lab.cells import METHODS, avatars_of
 from raflib.lab.parameters import NOTEBOOKS
 from raflib.lab.protocol import BENCHMARK, TRAINING_FRAMES
-from raflib.lab.rows import gather, save_rows
+from raflib.lab.rows import gather, load_rows, save_rows
 from raflib.lab.steps import Step
 from raflib.lab.sweep import LOCAL, sweep
 from raflib.runs import project_root, runs_root
 from raflib.system import print_any_text, relative
 
 Cells = list[list[Step]]
+Avatar = tuple[str, str, int]
+"""Subject, label of the method, seed."""
 FRAMES = {"demo": 20, "gpu": 20}
 """Frames of each driver that are compared, for profiles whose own number is smaller."""
 
@@ -39,31 +46,38 @@ def plan(
     threads: int,
     steps: int = 0,
     driver_frames: int = 0,
+    without: Collection[Avatar] = (),
 ) -> list[Cells]:
     """Stages: every subject's captures and drivers, then a cell for each avatar (train, then evaluate).
 
     Methods that differ in nothing but the driving map share an avatar, which is evaluated once for each.
 
     `steps` are those of a training, `driver_frames` those of each driver that are compared; 0: the profile's own.
+    Evaluations `without` are left out, and a subject with no other.
     """
-    numbers = {"steps": steps, "driver_frames": driver_frames}
-    given = {name: str(number) for name, number in numbers.items() if number}
+    given = given_numbers(steps, driver_frames)
+    wanted = [(subject, label, seed) for seed in seeds for subject in subjects for label in methods]
+    wanted = [cell for cell in wanted if cell not in without]
     first: Cells = [
         [
             Step("01_subjects", {**base, "subject": subject}),
             Step("03_coverage", {**base, "subject": subject, "own_frames": TRAINING_FRAMES}),
         ]
         for subject in subjects
+        if any(cell[0] == subject for cell in wanted)
     ]
     avatars: dict[tuple, list[Step]] = {}
-    for seed in seeds:
-        for subject in subjects:
-            for label in methods:
-                about = {**base, **given, "subject": subject, "seed": str(seed), **METHODS[label]}
-                name = f"{label}-seed{seed}" + (f"-steps{steps}" if steps else "")
-                train, evaluate = avatar(about, name, threads)
-                avatars.setdefault(tuple(sorted(train.parameters.items())), [train]).append(evaluate)
+    for subject, label, seed in wanted:
+        about = {**base, **given, "subject": subject, "seed": str(seed), **METHODS[label]}
+        name = f"{label}-seed{seed}" + (f"-steps{steps}" if steps else "")
+        train, evaluate = avatar(about, name, threads)
+        avatars.setdefault(tuple(sorted(train.parameters.items())), [train]).append(evaluate)
     return [first, list(avatars.values())]
+
+
+def given_numbers(steps: int, driver_frames: int) -> dict[str, str]:
+    """These two numbers as parameters of a notebook, without those that are 0, the profile's own."""
+    return {name: str(number) for name, number in (("steps", steps), ("driver_frames", driver_frames)) if number}
 
 
 def avatar(about: dict[str, str], name: str, threads: int) -> list[Step]:
@@ -93,17 +107,26 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=1, help="threads of each (default 1)")
     parser.add_argument("--gpus", type=int, default=0, help="GPUs of this machine, one for each worker")
     parser.add_argument("--settings", type=json.loads, default={}, help="further settings of the cluster, as JSON")
-    parser.add_argument("--out", type=Path, help="file of the rows (default runs/paper_<profile>[_steps<steps>].npz)")
+    file = parser.add_mutually_exclusive_group()
+    file.add_argument("--out", type=Path, help="file of the rows (default runs/paper_<profile>[_steps<steps>].npz)")
+    file.add_argument("--add-to", type=Path, metavar="FILE", help="add to the rows of FILE the avatars that it lacks")
     options = parser.parse_args(arguments)
     print_any_text()
     base = {"profile": options.profile}
     base |= {} if options.source == "studio" else {"source": options.source, "root": options.root}
     frames = options.driver_frames if options.driver_frames is not None else FRAMES.get(options.profile, 0)
-    stages = plan(options.subjects, options.methods, options.seeds, base, options.threads, options.steps, frames)
     name = f"paper_{options.profile}" + (f"_steps{options.steps}" if options.steps else "")
-    out = options.out or runs_root() / f"{name}.npz"
+    out = options.add_to or options.out or runs_root() / f"{name}.npz"
     folder = runs_root() / "notebooks"
     how = {name: getattr(options, name) for name in ("cluster", "workers", "threads", "gpus", "settings")}
+    grid = options.subjects, options.methods, options.seeds, base, options.threads, options.steps, frames
+    try:
+        before = load_rows(options.add_to) if options.add_to else None
+        there = [] if before is None else avatars_of(before, {**base, **given_numbers(options.steps, frames)})
+        stages = plan(*grid, without=there)
+    except RafError as error:
+        print(f"paper: {error}", file=sys.stderr)
+        return 1
     try:
         told = sweep(stages, project_root(), folder, **how)
     except RafError as error:
@@ -113,19 +136,20 @@ def main(arguments: list[str] | None = None) -> int:
         print("paper: stopped; the same command goes on where it was", file=sys.stderr)
         return 130 if isinstance(signal, KeyboardInterrupt) else signal.code
     finally:
-        _gather(stages, out)
+        _gather(stages, out, before)
     done = sum(outcome.done for outcome in told)
     print(f"{done} of {len(told)} cells done")
     return 0 if done == len(told) else 1
 
 
-def _gather(stages: list[Cells], out: Path) -> None:
-    """Write the rows of all finished evaluations, if any."""
+def _gather(stages: list[Cells], out: Path, before: pd.DataFrame | None) -> None:
+    """Write the rows of all finished evaluations, if any, after those that were there `before`."""
     try:
         rows = gather(step for stage in stages for cell in stage for step in cell)
     except RafError as error:
         print(f"paper: {error}", file=sys.stderr)
         return
+    rows = rows if before is None else pd.concat([before, rows], ignore_index=True)
     save_rows(rows, out)
     print(f"{len(rows)} rows of finished avatars: {relative(out)}")
 

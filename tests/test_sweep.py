@@ -12,7 +12,6 @@ import threading
 import time
 import types
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from small_notebooks import write_notebooks
@@ -227,34 +226,6 @@ def test_each_worker_has_a_gpu_of_its_own(root, place, monkeypatch):
         monkeypatch.setattr(distributed, "get_worker", lambda name=worker: types.SimpleNamespace(name=name))
         assert module.run_cell([step(root, "good", "1")], place, always).done
     assert seen == ["0", "1", "0"]
-
-
-def test_the_plan_has_a_cell_for_each_avatar():
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
-    import paper
-
-    sys.path.pop(0)
-    driven = {name: about for name, about in paper.METHODS.items() if "drive" in about}
-    methods = [name for name, about in paper.METHODS.items() if about.get("bank") is None and name not in driven]
-    first, avatars = paper.plan(["422", "475"], methods, [0, 1], {"profile": "tiny"}, 1)
-    assert len(first) == 2 and len(avatars) == 2 * 2 * len(methods)
-    steps = [one for cell in [*first, *avatars] for one in cell]
-    assert len({one.name for one in steps}) == len(steps) == len({one.results for one in steps})
-    for train, evaluate in avatars:
-        assert (train.notebook, evaluate.notebook) == ("04_train", "05_evaluate")
-    assert {one.parameters.get("sigma") for one in steps} >= {None, "0.5"}
-    first, shortened = paper.plan(["422", "475"], methods, [0, 1], {"profile": "tiny"}, 1, 200)
-    assert all("steps" not in one.parameters for cell in first for one in cell), "only trainings have steps"
-    assert {one.parameters["steps"] for cell in shortened for one in cell} == {"200"}
-    assert not {one.name for cell in shortened for one in cell} & {one.name for cell in avatars for one in cell}
-    _, longer = paper.plan(["422"], methods, [0], {"profile": "tiny"}, 1, driver_frames=20)
-    for train, evaluate in longer:
-        assert "driver_frames" not in train.parameters and evaluate.parameters["driver_frames"] == "20"
-    _, once = paper.plan(["422"], ["raf", *driven], [0], {"profile": "tiny"}, 1)
-    told = [[(one.notebook, one.parameters.get("drive")) for one in cell] for cell in once]
-    both = [("04_train", None), ("05_evaluate", None), ("05_evaluate", "fitted")]
-    assert told == [both, [both[0], both[2]]], "an avatar is trained once, for all its driving maps"
-    assert len({one.results for cell in once for one in cell}) == 5
 
 
 PROGRAM = """

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from raflib.errors import RafError
-from raflib.lab.parameters import EvaluateParameters
+from raflib.lab.parameters import EvaluateParameters, parameters_of
 from raflib.lab.protocol import BENCHMARK
 from raflib.lab.rows import load_rows
 from raflib.runs import data_root
@@ -64,6 +64,18 @@ def settings(rows: pd.DataFrame) -> Iterator[tuple[dict[str, Any], pd.DataFrame]
         raise RafError(f"rows: column {missing[0]!r} is missing; gather them with raflib.lab.rows.gather")
     for values, part in rows.groupby(list(APART), sort=False, dropna=False):
         yield dict(zip(APART, values, strict=True)), labelled(part)
+
+
+def avatars_of(rows: pd.DataFrame, given: Mapping[str, str]) -> set[tuple[str, str, int]]:
+    """Subject, label and seed of the avatars in `rows` whose other parameters are `given`, or else the defaults.
+
+    Raises RafError as `settings`, and for a parameter that notebook 05 does not have or accept.
+    """
+    wanted = parameters_of("05_evaluate", given)
+    parts = [
+        part for values, part in settings(rows) if all(_same(values[name], getattr(wanted, name)) for name in APART)
+    ]
+    return {cell for part in parts for cell in part[list(CELL)].drop_duplicates().itertuples(False, None)}
 
 
 def largest_setting(rows: pd.DataFrame) -> tuple[dict[str, Any], pd.DataFrame] | None:
