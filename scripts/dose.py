@@ -3,8 +3,9 @@
     python scripts/dose.py --subjects 422 443 445 --steps 2500 --workers 2
 
 `raflib.lab.dose` explains the quantities and lists their values. Each avatar is driven by the fourteen drivers and
-compared with the studio's true images. A program that was stopped goes on where it was; a training goes on from its
-last checkpoint. It writes `dose.npz` (all rows), `gains.csv` and `dose.png` into runs/dose, and prints the gains.
+compared with the studio's true images, and by its own held-out sequence. A program that was stopped goes on where it
+was; a training goes on from its last checkpoint. It writes `dose.npz` (all rows), `gains.csv` and `dose.png` into
+runs/dose, and prints the gains. With `--rows FILE` it trains nothing and reads such a file instead.
 """
 
 from __future__ import annotations
@@ -32,9 +33,11 @@ from raflib.lab.rows import load_rows, save_rows
 from raflib.runs import atomic_write, runs_root
 from raflib.sampler import SAMPLERS
 
-METRICS = ("psnr/face", "lpips/stlpips-alex/face", "aed/arkit52/l1/truth")
-FRAMES = 5
-"""Frames of each driver that are compared."""
+IMAGE = ("psnr/face", "lpips/stlpips-alex/face")
+METRICS = {"cross": (*IMAGE, "aed/arkit52/l1/truth"), "self": (*IMAGE, "aed/arkit52/l1")}
+"""What is measured in each protocol."""
+FRAMES = {"cross": 5, "self": 20}
+"""Frames that are compared: of each driver, from one camera, and of the subject's own, from three."""
 ROWS = "rows.npz"
 
 
@@ -87,8 +90,12 @@ def run(cell: Cell) -> Path:
     world, config = changed(cell.dose, world, config)
     sampler = sampler_at(cell.dose, cell.method, world.bank)
     avatar = fit(world.capture, sampler, config, cell.folder / "run", progress=False)
-    how = EvaluateOptions(frames=FRAMES, conditions=("avatar",))
-    rows = evaluate(avatar, "cross", world.capture, world.drivers, METRICS, how, progress=False)
+    parts = []
+    for protocol, metrics in METRICS.items():
+        how = EvaluateOptions(frames=FRAMES[protocol], conditions=("avatar",))
+        given = world.drivers if protocol == "cross" else ()
+        parts.append(evaluate(avatar, protocol, world.capture, given, metrics, how, progress=False))
+    rows = pd.concat(parts, ignore_index=True)
     kept = [name for name in rows if not name.startswith(("rendered/", "target/"))]
     save_rows(rows[kept], path)
     return path
@@ -114,7 +121,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--profile", default="demo", choices=PROFILES)
     parser.add_argument("--steps", type=int, default=2500, help="steps of the usual training (0: the profile's own)")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="avatars at once, one thread each")
+    parser.add_argument("--rows", type=Path, help="file of rows; nothing is trained")
+    parser.add_argument("--out", type=Path, help="folder of the results (default runs/dose)")
     options = parser.parse_args(arguments)
+    out = options.out or runs_root() / "dose"
+    if options.rows:
+        try:
+            rows = load_rows(options.rows)
+            tell(rows.assign(value=rows.value.astype(float).round(6)), out)  # a file has 32-bit numbers
+        except RafError as error:
+            print(f"dose: {error}", file=sys.stderr)
+            return 1
+        return 0
     wanted = cells(options)
     done = [cell for cell in wanted if (cell.folder / ROWS).is_file()]
     left = [cell for cell in wanted if cell not in done]
@@ -130,23 +148,29 @@ def main(arguments: list[str] | None = None) -> int:
                 failed += 1
                 tqdm.write(f"dose: {jobs[job].folder.name}: {error}", file=sys.stderr)
     if done:
-        tell(gathered(done), runs_root() / "dose")
+        tell(gathered(done), out)
     print(f"{len(done)} of {len(wanted)} avatars done")
     return 1 if failed else 0
 
 
 def tell(rows: pd.DataFrame, out: Path) -> None:
-    """Write rows, gains and the figure, and print the gains in PSNR by quantity and value."""
+    """Write rows, gains and the figure, and print the gains in PSNR by protocol, quantity and value."""
     save_rows(rows, out / "dose.npz")
     others = [name for name in rows.method.unique() if name != "vanilla"]
-    tables = [gains(rows, metric, name).assign(method=name, metric=metric) for metric in METRICS for name in others]
+    tables = [
+        gains(part, metric, name).assign(method=name, metric=metric, protocol=protocol)
+        for protocol, part in rows.groupby("protocol")
+        for metric in METRICS[protocol]
+        for name in others
+    ]
     table = pd.concat(tables, ignore_index=True)
     with atomic_write(out / "gains.csv") as path:
         table.to_csv(path, index=False)
-    first = table[table.metric == METRICS[0]]
+    first = table[table.metric == IMAGE[0]]
     if len(first):
         report.dose_figure(first, out / "dose.png")
-        print(first.pivot_table("gain", ["method", "quantity", "value"], "subject").round(2).to_string())
+        shown = first.pivot_table("gain", ["protocol", "method", "quantity", "value"], "subject")
+        print(shown.assign(mean=shown.mean(axis=1)).round(2).to_string())
 
 
 if __name__ == "__main__":

@@ -82,7 +82,14 @@ def test_bias_moves_each_person_by_an_offset_of_their_own():
 
 def rows_of(method, quantity, value, scores, subject="900"):
     frame = {"driver": "E01", "sequence": "FREE", "frame": range(len(scores)), "camera": "1"}
-    about = {"method": method, "quantity": quantity, "value": float(value), "subject": subject, "seed": 0}
+    about = {
+        "protocol": "cross",
+        "method": method,
+        "quantity": quantity,
+        "value": float(value),
+        "subject": subject,
+        "seed": 0,
+    }
     return pd.DataFrame({**frame, "psnr/face": scores}).assign(**about)
 
 
@@ -93,10 +100,13 @@ def test_gains_are_differences_on_the_same_frames_at_the_same_dose(tmp_path):
     rows += [rows_of("raf", "top_k", 5, [1.0])]
     table = gains(pd.concat(rows), "psnr/face").set_index(["quantity", "value"])["gain"]
     assert table.to_dict() == {("bias", 0.0): 0.5, ("bias", 0.4): 2.0, ("p", 1.0): 0.0}, "without a baseline: left out"
-    figure = report.dose_figure(table.reset_index().assign(method="raf", subject="900"), tmp_path / "dose.png")
+    shown = table.reset_index().assign(method="raf", protocol="cross", subject="900")
+    figure = report.dose_figure(shown, tmp_path / "dose.png")
     assert figure.width > figure.height and (tmp_path / "dose.png").stat().st_size > 5000
+    both = report.dose_figure(pd.concat([shown, shown.assign(protocol="self")]))
+    assert both.width == figure.width and both.height > 1.5 * figure.height, "a row of panels for each protocol"
     with pytest.raises(RafError, match="no rows"):
-        report.dose_figure(table.reset_index().assign(method="raf", subject="900")[:0])
+        report.dose_figure(shown[:0])
 
 
 def test_the_program_trains_each_avatar_once_and_goes_on(tmp_path, monkeypatch, capsys):
@@ -124,19 +134,21 @@ def test_the_program_trains_each_avatar_once_and_goes_on(tmp_path, monkeypatch, 
         return sampler.name
 
     def evaluate(avatar, protocol, capture, drivers, metrics, how, progress):
-        score = {"vanilla": 20.0, "raf": 21.0}[avatar] + capture.train.sum() / 12
-        return rows_of(avatar, "", 0, [score]).drop(columns=["quantity", "value"]).assign(**{"rendered/jawOpen": 1.0})
+        assert len(drivers) == (protocol == "cross") and metrics == ("psnr/face",)
+        score = {"vanilla": 20.0, "raf": 21.0 if protocol == "cross" else 19.5}[avatar] + capture.train.sum() / 12
+        rows = rows_of(avatar, "", 0, [score]).drop(columns=["quantity", "value"])
+        return rows.assign(**{"rendered/jawOpen": 1.0, "protocol": protocol})
 
     monkeypatch.setattr(program, "Recordings", Balls)
     monkeypatch.setattr(program, "fit", fit)
     monkeypatch.setattr(program, "evaluate", evaluate)
-    monkeypatch.setattr(program, "METRICS", ("psnr/face",))
-    monkeypatch.setattr(program, "DOSES", {"sequences": (1, 22), "p": (0.5, 1.0)})
+    monkeypatch.setattr(program, "METRICS", {"cross": ("psnr/face",), "self": ("psnr/face",)})
+    monkeypatch.setattr(program, "DOSES", {"sequences": (1, 22), "p": (0.5, 0.7)})
     options = argparse.Namespace(subjects=["900"], methods=["vanilla", "raf"], quantities=["sequences", "p"], seeds=[0],
                                  profile="tiny", steps=7)  # fmt: skip
     cells = program.cells(options)
     assert [(cell.method, cell.dose.name) for cell in cells] == [
-        ("vanilla", "usual"), ("raf", "usual"), ("vanilla", "sequences-1"), ("raf", "sequences-1"), ("raf", "p-1"),
+        ("vanilla", "usual"), ("raf", "usual"), ("vanilla", "sequences-1"), ("raf", "sequences-1"), ("raf", "p-0.7"),
     ]  # fmt: skip
     assert len({cell.folder for cell in cells}) == 5 and program.Dose is Dose
     for cell in cells:
@@ -146,5 +158,9 @@ def test_the_program_trains_each_avatar_once_and_goes_on(tmp_path, monkeypatch, 
     program.tell(program.gathered(cells), tmp_path / "dose")
     assert "sequences" in capsys.readouterr().out
     table = pd.read_csv(tmp_path / "dose" / "gains.csv")
-    assert len(table) == 4 and table.gain.tolist() == pytest.approx([1.0] * 4)
-    assert (tmp_path / "dose" / "dose.png").is_file() and (tmp_path / "dose" / "dose.npz").is_file()
+    assert table[table.protocol == "cross"].gain.tolist() == pytest.approx([1.0] * 4)
+    assert table[table.protocol == "self"].gain.tolist() == pytest.approx([-0.5] * 4)
+    assert (tmp_path / "dose" / "dose.png").is_file()
+    assert program.main(["--rows", str(tmp_path / "dose" / "dose.npz"), "--out", str(tmp_path / "again")]) == 0
+    assert (tmp_path / "again" / "gains.csv").read_bytes() == (tmp_path / "dose" / "gains.csv").read_bytes()
+    assert program.main(["--rows", str(tmp_path / "none.npz")]) == 1 and "none.npz" in capsys.readouterr().err
