@@ -14,6 +14,7 @@ from raflib import report
 from raflib.bank import ExpressionBank
 from raflib.config import train_config
 from raflib.errors import RafError
+from raflib.lab import short_avatars
 from raflib.lab.dose import DOSES, OF_RAF, USUAL, Dose, World, changed, gains, sampler_at, with_bias, with_sequences
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
@@ -139,23 +140,24 @@ def test_the_program_trains_each_avatar_once_and_goes_on(tmp_path, monkeypatch, 
         rows = rows_of(avatar, "", 0, [score]).drop(columns=["quantity", "value"])
         return rows.assign(**{"rendered/jawOpen": 1.0, "protocol": protocol})
 
-    monkeypatch.setattr(program, "Recordings", Balls)
-    monkeypatch.setattr(program, "fit", fit)
-    monkeypatch.setattr(program, "evaluate", evaluate)
-    monkeypatch.setattr(program, "METRICS", {"cross": ("psnr/face",), "self": ("psnr/face",)})
+    monkeypatch.setattr(short_avatars, "Recordings", Balls)
+    monkeypatch.setattr(short_avatars, "fit", fit)
+    monkeypatch.setattr(short_avatars, "evaluate", evaluate)
+    for module in (program, short_avatars):
+        monkeypatch.setattr(module, "METRICS", {"cross": ("psnr/face",), "self": ("psnr/face",)})
     monkeypatch.setattr(program, "DOSES", {"sequences": (1, 22), "p": (0.5, 0.7)})
     options = argparse.Namespace(subjects=["900"], methods=["vanilla", "raf"], quantities=["sequences", "p"], seeds=[0],
                                  profile="tiny", steps=7)  # fmt: skip
-    cells = program.cells(options)
-    assert [(cell.method, cell.dose.name) for cell in cells] == [
+    avatars = program.planned(options)
+    assert [(one.method, one.dose.name) for one in avatars] == [
         ("vanilla", "usual"), ("raf", "usual"), ("vanilla", "sequences-1"), ("raf", "sequences-1"), ("raf", "p-0.7"),
     ]  # fmt: skip
-    assert len({cell.folder for cell in cells}) == 5 and program.Dose is Dose
-    for cell in cells:
-        program.run(cell)
+    assert len({one.folder for one in avatars}) == 5 and not any(one.done for one in avatars)
+    for one in avatars:
+        short_avatars.make(one)
     assert trained == [("vanilla", 12, 7), ("raf", 12, 7), ("vanilla", 3, 7), ("raf", 3, 7), ("raf", 12, 7)]
-    assert program.run(cells[0]) == cells[0].folder / "rows.npz" and len(trained) == 5, "finished cells are kept"
-    program.tell(program.gathered(cells), tmp_path / "dose")
+    assert short_avatars.make_all(avatars) == avatars and len(trained) == 5, "finished avatars are kept"
+    program.tell(program.gathered(avatars), tmp_path / "dose")
     assert "sequences" in capsys.readouterr().out
     table = pd.read_csv(tmp_path / "dose" / "gains.csv")
     assert table[table.protocol == "cross"].gain.tolist() == pytest.approx([1.0] * 4)

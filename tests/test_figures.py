@@ -23,6 +23,7 @@ from raflib.errors import RafError
 from raflib.evaluation import ErrorBudget, error_splits
 from raflib.evaluation.error_budget import Example
 from raflib.evaluation.image_regions import NAMES
+from raflib.lab.dose import DOSES
 from raflib.report._style import KINDS, QUERIES, font, kind_of, method_colour, wrapped
 from raflib.report.coverage_figures import CLIPS
 from raflib.sampler import SAMPLERS
@@ -138,6 +139,14 @@ def study_shares(*groups):
     return pd.DataFrame([{**dict(zip(names, each, strict=True)), **row} for each in keys])
 
 
+def doses(*protocols):
+    """Gains of RAF at every dose that `scripts/dose.py` tries."""
+    return pd.DataFrame(
+        [{"method": "raf", "protocol": protocol, "quantity": name, "value": value, "subject": subject, "gain": 0.1}
+         for protocol in protocols for name, values in DOSES.items() for value in values for subject in ("422", "443")]
+    )  # fmt: skip
+
+
 def test_every_chart_is_readable(figures):
     report.coverage_figure(values("422"))
     report.coverage_figure(values("388", "422", "443", "445", "475"))
@@ -180,7 +189,15 @@ def test_every_chart_is_readable(figures):
         )
     )  # fmt: skip
     report.power_figure({"1,000 queries, 3 raters each": {3: 0.07, 36: 0.03}, "200 queries": {3: 0.08, 36: 0.05}})
-    assert len(figures) == 23 and all(check_readable(figure) for figure in figures)
+    report.dose_figure(doses("cross", "self"))
+    report.dose_figure(doses("cross").query("quantity == 'bias'"))
+    labels = ["raf", "noise-matched", "raf-aligned", "vanilla-fitted"]
+    spans = [(label, part, part / 4, (part + 1) / 4, 0.3, -0.1, 0.7) for label in labels for part in range(1, 5)]
+    report.outside_figure(pd.DataFrame(spans, columns=["label", "part", "from", "to", "mean", "low", "high"]))
+    gains = pd.DataFrame({"subject": list("abc"), "outside": [0.2, 0.3, 0.5], "gain": [0.1, -0.2, 0.4]})
+    report.subject_figure(pd.concat([gains.assign(label=label) for label in labels]), {"raf": (0.1, -0.1, 0.3)})
+    report.subject_figure(gains.assign(label="vanilla-fitted"))
+    assert len(figures) == 28 and all(check_readable(figure) for figure in figures)
 
 
 def test_a_check_that_finds_small_lettering_and_covered_plots(figures):

@@ -73,6 +73,25 @@ def test_a_gain_that_is_far_out_is_found_there(placed, tmp_path):
     assert Image.open(tmp_path / "outside.png").size == figure.size and min(figure.size) > 100
 
 
+def test_gains_of_each_subject_are_its_own_means(placed, tmp_path):
+    table = report.gains_by_subject(placed, ["raf", "noise-matched", "oracle"])
+    assert table[["label", "subject"]].to_numpy().tolist() == [
+        [label, subject] for label in ("raf", "noise-matched") for subject in ("388", "422", "443")
+    ]
+    avatars = placed[placed["condition"] == "avatar"]
+    means = avatars.pivot_table("psnr/face", "subject", "label")
+    raf = table[table["label"] == "raf"].set_index("subject")
+    np.testing.assert_allclose(raf["gain"], means["raf"] - means["vanilla"])
+    np.testing.assert_allclose(raf[OUTSIDE], avatars.groupby("subject")[OUTSIDE].mean())
+    assert set(table["frames"]) == {18}
+    plain = report.subject_figure(table)
+    figure = report.subject_figure(table, {"raf": (0.5, 0.1, 0.9)}, tmp_path / "subjects.png")
+    assert Image.open(tmp_path / "subjects.png").size == figure.size == plain.size
+    assert np.any(np.asarray(figure) != np.asarray(plain)), "the interval is drawn"
+    with pytest.raises(RafError, match="no rows"):
+        report.subject_figure(table[:0])
+
+
 def test_the_rise_with_distance_is_a_slope_with_an_interval(placed):
     about = {"raf": 0.5, "noise-matched": 0.0}
     rise = placed["label"].map(about).fillna(0) * placed[OUTSIDE] * (placed["condition"] == "avatar")

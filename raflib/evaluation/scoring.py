@@ -36,7 +36,9 @@ class Avatar(Protocol):
     subject: str
     method: str
     config: Any
-    control_expression: Float[np.ndarray, "d"]
+
+    @property
+    def control_expression(self) -> Float[np.ndarray, "d"]: ...
 
     def render(
         self,

@@ -69,6 +69,10 @@ class Dose:
         return "usual" if self.usual else f"{self.quantity}-{self.value:g}"
 
 
+NOTHING_CHANGED = Dose("steps", USUAL["steps"])
+"""The dose of the other tables."""
+
+
 @dataclass(frozen=True)
 class World:
     """What an experiment knows: the subject's capture, the drivers' captures, and the bank of other people."""

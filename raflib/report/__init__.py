@@ -18,7 +18,7 @@ from raflib.report.gallery import gallery, nearest
 from raflib.report.hierarchical import hierarchical
 from raflib.report.hypotheses_figure import hypotheses_figure
 from raflib.report.outside_figure import outside_figure
-from raflib.report.outside_gains import gains_by_distance, rise_with_distance
+from raflib.report.outside_gains import gains_by_distance, gains_by_subject, rise_with_distance
 from raflib.report.page import pca_page
 from raflib.report.paper_table1 import PAPER, PAPER_ROW, table1, table1_text
 from raflib.report.paper_table2 import table2
@@ -31,6 +31,7 @@ from raflib.report.sheet import Sheet, Value, csv_text, latex, markdown, write_s
 from raflib.report.signal_figures import agreement_figure, signals_figure
 from raflib.report.splat_figures import screen_figure
 from raflib.report.study_figure import nearness_figure, power_figure, study_figure
+from raflib.report.subject_figure import subject_figure
 from raflib.report.swap_figure import framed, swap_figure, visits_figure
 from raflib.report.tables import MARK, arrow, compare, one_truth, scale_note, table, to_markdown, unranked
 from raflib.report.verdict import verdict_sheet
@@ -62,6 +63,7 @@ __all__ = [
     "evenly",
     "framed",
     "gains_by_distance",
+    "gains_by_subject",
     "gallery",
     "hierarchical",
     "hypotheses_figure",
@@ -88,6 +90,7 @@ __all__ = [
     "signals_figure",
     "strip",
     "study_figure",
+    "subject_figure",
     "swap_figure",
     "table",
     "table2",

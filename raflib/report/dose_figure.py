@@ -15,9 +15,9 @@ from raflib.report._style import PALETTE, QUERIES, QUIET, STYLE, as_image, plain
 from raflib.report.tables import require_columns
 
 NAMES = {
-    "steps": "training steps, share of the usual", "sequences": "training sequences of the subject",
-    "bias": "added tracker bias (length of offsets)", "p": "probability p of a neighbour",
-    "top_k": "nearest neighbours k to choose from",
+    "steps": "training steps,\nshare of the usual", "sequences": "training sequences\nof the subject",
+    "bias": "added tracker bias\n(length of offsets)", "p": "probability p\nof a neighbour",
+    "top_k": "nearest neighbours k\nto choose from",
 }  # fmt: skip
 """Labels of the horizontal axes; a quantity without one is labelled by its own name."""
 RATIOS = ("steps", "top_k")

@@ -43,6 +43,28 @@ def gains_by_distance(
     return pd.DataFrame(records)
 
 
+def gains_by_subject(
+    rows: pd.DataFrame, labels: Sequence[str], baseline: str = "vanilla", metric: str = "psnr/face"
+) -> pd.DataFrame:
+    """Paired differences to `baseline` of each subject, with the mean of `OUTSIDE` over the same frames.
+
+    Returns a row for each label and subject: label, subject, `OUTSIDE`, gain (mean over seeds and frames), frames. A
+    label that has no frame in common with the baseline is left out. RafError as for `gains_by_distance`.
+    """
+    rows = _compared("gains_by_subject", rows, labels, baseline, metric)
+    differences = paired(rows.assign(method=rows["label"], drive=""), baseline, "method", [metric])[1]
+    distance = rows[[*FRAME, OUTSIDE]].drop_duplicates(FRAME)
+    records = []
+    for label in labels:
+        if (name := f"{label} − {baseline}") not in differences:
+            continue
+        frames = differences[name].merge(distance, on=FRAME).dropna(subset=[metric])
+        for subject, part in frames.groupby("subject"):
+            means = {OUTSIDE: part[OUTSIDE].mean(), "gain": part[metric].mean(), "frames": len(part)}
+            records.append({"label": label, "subject": subject, **means})
+    return pd.DataFrame(records)
+
+
 def rise_with_distance(
     rows: pd.DataFrame, labels: Sequence[str], baseline: str = "vanilla", metric: str = "psnr/face"
 ) -> pd.DataFrame:

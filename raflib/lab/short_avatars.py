@@ -1,0 +1,114 @@
+"""Many avatars that are trained shortly and measured on few frames, for questions that need more avatars than a table.
+
+An avatar is trained and measured in a process of its own, which has one thread. Its rows are kept, so a program that
+was stopped goes on with the other avatars, and a training with its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pandas as pd
+from tqdm import tqdm
+
+from raflib.config import train_config
+from raflib.errors import RafError
+from raflib.evaluation import EvaluateOptions, evaluate
+from raflib.lab.dose import NOTHING_CHANGED, Dose, World, changed, sampler_at
+from raflib.lab.driver import thread_limits
+from raflib.lab.recordings import Recordings
+from raflib.lab.rows import load_rows, save_rows
+from raflib.runs import runs_root
+from raflib.training import fit
+
+IMAGE = ("psnr/face", "lpips/stlpips-alex/face")
+METRICS = {"cross": (*IMAGE, "aed/arkit52/l1/truth"), "self": (*IMAGE, "aed/arkit52/l1")}
+"""What is measured in each protocol."""
+FRAMES = {"cross": 5, "self": 20}
+"""Frames that are compared: of each driver, from one camera, and of the subject's own, from three."""
+ROWS = "rows.npz"
+
+
+@dataclass(frozen=True)
+class ShortAvatar:
+    """One avatar of a study: subject, method and seed, how long it is trained, and how it is driven.
+
+    Attributes:
+        study: the folder of runs that holds the avatar's own.
+        subject, method, seed, profile: as in the notebooks.
+        steps: of the training at its usual dose; 0 for the profile's own.
+        dose: what is different from the usual training.
+        drives: driving maps of cross-driving; in self-driving there is none.
+    """
+
+    study: str
+    subject: str
+    method: str
+    seed: int
+    profile: str
+    steps: int
+    dose: Dose = NOTHING_CHANGED
+    drives: tuple[str, ...] = ("direct",)
+
+    @property
+    def folder(self) -> Path:
+        """Where it is trained, and where its rows are."""
+        length = f"_steps{self.steps}" if self.steps else ""
+        name = f"{self.subject}_{self.method}_{self.dose.name}_{self.profile}{length}_{self.seed}"
+        return runs_root() / self.study / name
+
+    @property
+    def done(self) -> bool:
+        """Whether it is trained and measured."""
+        return (self.folder / ROWS).is_file()
+
+    def rows(self) -> pd.DataFrame:
+        """What was measured, with the columns `profile` and `steps`."""
+        return load_rows(self.folder / ROWS).assign(steps=self.steps, profile=self.profile)
+
+
+def make(one: ShortAvatar) -> None:
+    """Train and measure an avatar, unless it is done. RafError as `raflib.fit` and `raflib.evaluate`."""
+    if one.done:
+        return
+    recordings = Recordings(profile=one.profile)
+    drivers = [recordings.driver_to_measure(name) for name in recordings.drivers(one.subject)]
+    world = World(recordings.to_measure(one.subject), drivers, recordings.open_bank(one.subject))
+    config = train_config(one.profile, seed=one.seed)
+    config = replace(config, steps=one.steps or config.steps)
+    world, config = changed(one.dose, world, config)
+    sampler = sampler_at(one.dose, one.method, world.bank)
+    avatar = fit(world.capture, sampler, config, one.folder / "run", progress=False)
+    parts = []
+    for protocol, drive in [("self", "direct"), *(("cross", name) for name in one.drives)]:
+        how = EvaluateOptions(frames=FRAMES[protocol], drive=drive, conditions=("avatar",))
+        people = world.drivers if protocol == "cross" else ()
+        parts.append(evaluate(avatar, protocol, world.capture, people, METRICS[protocol], how, progress=False))
+    rows = pd.concat(parts, ignore_index=True)
+    kept = [name for name in rows if not name.startswith(("rendered/", "target/"))]
+    save_rows(rows[kept], one.folder / ROWS)
+
+
+def make_all(avatars: Sequence[ShortAvatar], workers: int | None = None) -> list[ShortAvatar]:
+    """Make avatars that are not done, `workers` at once (default: one for each core), and tell those that failed.
+
+    Shows progress with the time that is left. Returns the avatars that are done, in their order.
+    """
+    left = [one for one in avatars if not one.done]
+    os.environ.update(thread_limits(1))  # of each worker
+    with ProcessPoolExecutor(workers or os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
+        jobs = {pool.submit(make, one): one for one in left}
+        for job in tqdm(as_completed(jobs), "avatars", total=len(jobs), unit="avatar"):
+            try:
+                job.result()
+            except RafError as error:
+                tqdm.write(f"{jobs[job].study}: {jobs[job].folder.name}: {error}", file=sys.stderr)
+    done = [one for one in avatars if one.done]
+    print(f"{len(done)} of {len(avatars)} avatars done")
+    return done

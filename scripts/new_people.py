@@ -1,0 +1,122 @@
+"""Does what the five subjects showed hold for other people? Avatars of people whom nobody has looked at before.
+
+    python scripts/new_people.py --subjects N01 N02 N03 --steps 2500 --workers 2
+
+The five subjects of the paper were looked at while methods were compared, and five are few: intervals for new people
+are wide. Here each of more people gets an avatar of every method, trained shortly and measured on few frames
+(`raflib.lab.short_avatars`). A program that was stopped goes on where it was. It writes `new_people.npz` (all rows),
+tables of differences, `by_subject.csv`, `when_it_helps.csv`, `rise_with_distance.csv`, `new_people.png` (gains by
+subject) and `when_it_helps.png` into runs/new_people. With `--rows FILE` it trains nothing and reads such a file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+import pandas as pd
+
+from raflib import report
+from raflib.config import PROFILES
+from raflib.errors import RafError
+from raflib.lab.cells import METHODS
+from raflib.lab.outside import with_outside
+from raflib.lab.recordings import Recordings
+from raflib.lab.rows import load_rows, save_rows
+from raflib.lab.short_avatars import FRAMES, ShortAvatar, make_all
+from raflib.report.grid_tables import difference_sheets
+from raflib.runs import atomic_write, runs_root
+from raflib.system import print_any_text
+
+STUDY = "new_people"
+SUBJECTS = tuple(f"N{number:02d}" for number in range(1, 13))
+"""People of the studio that no other comparison uses. They were named before any of them was filmed."""
+LABELS = ("vanilla", "raf", "noise-matched", "vanilla-fitted")
+"""What is compared (`raflib.lab.cells.METHODS`): a method, or an avatar that is driven through a map."""
+PARTS = {"self": "held-out FREE", "cross": "cross-driving"}
+BASELINES = ("vanilla", "raf")
+
+
+def planned(subjects: Sequence[str], seeds: Sequence[int], profile: str, steps: int) -> list[ShortAvatar]:
+    """All avatars, one person after the other. What differs only in the driving map shares an avatar."""
+    drives: dict[str, tuple[str, ...]] = {}
+    for label in LABELS:
+        about = METHODS[label]
+        drives[about["method"]] = (*drives.get(about["method"], ()), about.get("drive", "direct"))
+    return [
+        ShortAvatar(STUDY, subject, method, seed, profile, steps, drives=maps)
+        for seed in seeds
+        for subject in subjects
+        for method, maps in drives.items()
+    ]
+
+
+def gathered(done: Sequence[ShortAvatar]) -> pd.DataFrame:
+    """Rows of all finished avatars with their label."""
+    rows = pd.concat([one.rows() for one in done], ignore_index=True)
+    names = {(METHODS[label]["method"], METHODS[label].get("drive", "direct")): label for label in LABELS}
+    labels = [names[pair] for pair in zip(rows["method"], rows["drive"], strict=True)]
+    return rows.assign(label=labels, part=rows["protocol"].map(PARTS))
+
+
+def tell(rows: pd.DataFrame, out: Path) -> None:
+    """Write and print everything that follows from the rows."""
+    steps = ", ".join(f"{steps:,}" for steps in sorted(rows["steps"].unique()))
+    about = f"Profile {rows['profile'].iloc[0]}, {steps} steps, {FRAMES['cross']} frames of each driver."
+    told = {}
+    for baseline in BASELINES:
+        sheets, told[baseline] = difference_sheets(rows, baseline, about)
+        for sheet in sheets:
+            report.write_sheet(sheet, out)
+            print(report.markdown(sheet))
+    recordings = Recordings(profile=str(rows["profile"].iloc[0]))
+    placed = with_outside(rows, cache(recordings.open), cache(recordings.driver))
+    labels = [label for label in LABELS if label != "vanilla" and label in set(rows["label"])]
+    by_distance = report.gains_by_distance(placed, labels)
+    rise = report.rise_with_distance(placed, labels)
+    by_subject = report.gains_by_subject(placed, labels)
+    for name, made in (("when_it_helps", by_distance), ("rise_with_distance", rise), ("by_subject", by_subject)):
+        with atomic_write(out / f"{name}.csv") as path:
+            made.to_csv(path, index=False, lineterminator="\n")
+        print(f"{name}:\n{made.round(3).to_string(index=False)}")
+    report.outside_figure(by_distance, out / "when_it_helps.png")
+    first = told["vanilla"].query("protocol == 'cross-driving' and metric.str.startswith('psnr')")
+    ends = first[["difference", "low", "high"]].itertuples(False, None)
+    names = (name.removesuffix(" − vanilla") for name in first["comparison"])
+    report.subject_figure(by_subject, dict(zip(names, ends, strict=True)), out / f"{STUDY}.png")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line: see --help."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--subjects", nargs="+", default=list(SUBJECTS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--profile", default="demo", choices=PROFILES)
+    parser.add_argument("--steps", type=int, default=2500, help="steps of a training (0: the profile's own)")
+    parser.add_argument("--workers", type=int, help="avatars at once, one thread each (default: one for each core)")
+    parser.add_argument("--rows", type=Path, help="file of rows; nothing is trained")
+    parser.add_argument("--out", type=Path, help=f"folder of the results (default runs/{STUDY})")
+    options = parser.parse_args(arguments)
+    print_any_text()
+    out = options.out or runs_root() / STUDY
+    try:
+        if options.rows:
+            tell(load_rows(options.rows), out)
+            return 0
+        wanted = planned(options.subjects, options.seeds, options.profile, options.steps)
+        done = make_all(wanted, options.workers)
+        if done:
+            rows = gathered(done)
+            save_rows(rows, out / f"{STUDY}.npz")
+            tell(rows, out)
+    except RafError as error:
+        print(f"{STUDY}: {error}", file=sys.stderr)
+        return 1
+    return 0 if len(done) == len(wanted) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
