@@ -12,6 +12,7 @@ subject) and `when_it_helps.png` into runs/new_people. With `--rows FILE` it tra
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from functools import cache
@@ -40,8 +41,13 @@ PARTS = {"self": "held-out FREE", "cross": "cross-driving"}
 BASELINES = ("vanilla", "raf")
 
 
-def planned(subjects: Sequence[str], seeds: Sequence[int], profile: str, steps: int) -> list[ShortAvatar]:
-    """All avatars, one person after the other. What differs only in the driving map shares an avatar."""
+def planned(
+    subjects: Sequence[str], seeds: Sequence[int], profile: str, steps: int, together: int = 1
+) -> list[ShortAvatar]:
+    """All avatars. What differs only in the driving map shares an avatar.
+
+    `together` people take turns, so that as many processes film different people. Then come the next ones.
+    """
     drives: dict[str, tuple[str, ...]] = {}
     for label in LABELS:
         about = METHODS[label]
@@ -49,8 +55,9 @@ def planned(subjects: Sequence[str], seeds: Sequence[int], profile: str, steps: 
     return [
         ShortAvatar(STUDY, subject, method, seed, profile, steps, drives=maps)
         for seed in seeds
-        for subject in subjects
+        for start in range(0, len(subjects), together)
         for method, maps in drives.items()
+        for subject in subjects[start : start + together]
     ]
 
 
@@ -106,8 +113,9 @@ def main(arguments: list[str] | None = None) -> int:
         if options.rows:
             tell(load_rows(options.rows), out)
             return 0
-        wanted = planned(options.subjects, options.seeds, options.profile, options.steps)
-        done = make_all(wanted, options.workers)
+        workers = options.workers or os.cpu_count() or 1
+        wanted = planned(options.subjects, options.seeds, options.profile, options.steps, workers)
+        done = make_all(wanted, workers)
         if done:
             rows = gathered(done)
             save_rows(rows, out / f"{STUDY}.npz")

@@ -29,6 +29,9 @@ def test_an_avatar_is_trained_once_for_all_its_maps_and_nobody_is_used_twice():
         ("N01", "vanilla", ("direct", "fitted")), ("N01", "raf", ("direct",)), ("N01", "noise_matched", ("direct",)),
     ]  # fmt: skip
     assert len(avatars) == 6 and len({one.folder for one in avatars}) == 6
+    turns = new_people.planned(["N01", "N02", "N03"], [0], "tiny", 7, 2)
+    assert [one.subject for one in turns] == ["N01", "N02"] * 3 + ["N03"] * 3, "two processes film two people"
+    assert set(turns[:6]) == set(avatars)
     assert not set(new_people.SUBJECTS) & {*BENCHMARK, *EXTERNAL}
     assert all(not name.startswith("B") for name in new_people.SUBJECTS), "these names are the bank's"
 
