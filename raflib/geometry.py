@@ -14,6 +14,7 @@ Conventions
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -22,7 +23,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from raflib.errors import RafError
+from raflib.errors import RafError, finite
 
 __all__ = [
     "HEAD_DEPTH",
@@ -80,6 +81,22 @@ class Camera:
         """The camera of the image window whose top-left pixel is (x, y)."""
         shift = np.array([[1.0, 0.0, -x], [0.0, 1.0, -y], [0.0, 0.0, 1.0]])
         return replace(self, intrinsic=shift @ self.intrinsic, width=width, height=height)
+
+    def orbited(self, middle: Float[np.ndarray, "3"], yaw: float | int, pitch: float | int = 0.0) -> Camera:
+        """This camera moved on a sphere around `middle` (world metres), which keeps its place in the image.
+
+        A positive `yaw` (radians) brings the head's left side into view, a positive `pitch` the top of the head. The
+        exported page's script `player.js` turns its view in the same way. Raises RafError for angles that are not
+        finite.
+        """
+        a, b = finite("yaw (radians)", yaw), finite("pitch (radians)", pitch)
+        around = np.array([[math.cos(a), 0, math.sin(a)], [0, 1, 0], [-math.sin(a), 0, math.cos(a)]])
+        over = np.array([[1, 0, 0], [0, math.cos(b), -math.sin(b)], [0, math.sin(b), math.cos(b)]])
+        turn, there = over @ around, self.to_camera(np.asarray(middle, np.float64))
+        extrinsic = np.eye(4)
+        extrinsic[:3, :3] = turn @ self.extrinsic[:3, :3]
+        extrinsic[:3, 3] = turn @ (self.extrinsic[:3, 3] - there) + there
+        return replace(self, extrinsic=extrinsic)
 
     def to_camera(self, points: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n 3"]:
         """World points in this camera's frame (metres)."""

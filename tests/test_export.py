@@ -16,7 +16,7 @@ from plyfile import PlyData
 from toy_avatar import SIZE, toy_capture, toy_run, toy_signals
 
 from raflib.errors import RafError
-from raflib.export import comparison_film, export_html, export_ply_sequence, frontal_camera, orbited, turntable
+from raflib.export import comparison_film, export_html, export_ply_sequence, frontal_camera, turntable
 from raflib.export import packing as packing_room
 from raflib.export.cameras import head_middle
 from raflib.export.motion import posed, starts
@@ -201,7 +201,7 @@ def test_the_camera_goes_once_around(capture, run, tmp_path):
     camera, pose, scale = frontal_camera(run), run.avatar.median_pose.numpy()[None], np.array([0.1], np.float32)
     middle = head_middle(pose, scale)
     for frame, angle in zip(frames, (0, np.pi / 2, np.pi, 1.5 * np.pi), strict=True):
-        made = run.render(capture.expression[:1], pose, scale, [orbited(camera, middle, angle)])[0]
+        made = run.render(capture.expression[:1], pose, scale, [camera.orbited(middle, angle)])[0]
         assert np.abs(frame / 255 - made).mean() < 0.03
     assert np.abs(frames[0].astype(int) - frames[2]).mean() > 5
     fast = turntable(run, capture.expression[0], tmp_path / "one.mp4", length=0.04, camera=capture.cameras[0])
@@ -211,13 +211,13 @@ def test_the_camera_goes_once_around(capture, run, tmp_path):
 def test_an_orbit_keeps_the_head_in_its_place(capture, run):
     camera, middle = capture.cameras[0], np.array([0.01, -0.02, 0.05])
     for yaw, pitch in ((0.4, 0), (0, 0.3), (-2.0, -0.7)):
-        turned = orbited(camera, middle, yaw, pitch)
+        turned = camera.orbited(middle, yaw, pitch)
         np.testing.assert_allclose(turned.project(middle), camera.project(middle), atol=1e-9)
         np.testing.assert_allclose(turned.extrinsic[:3, :3] @ turned.extrinsic[:3, :3].T, np.eye(3), atol=1e-12)
     front = frontal_camera(run, 100)
     assert front.centre[2] < -0.5, "in front of a face that looks along −z"
-    assert orbited(front, middle, 0.5).centre[0] > 0.3, "a positive yaw shows the head's left side"
-    assert orbited(front, middle, 0, 0.5).centre[1] < -0.3, "a positive pitch shows the head from above"
+    assert front.orbited(middle, 0.5).centre[0] > 0.3, "a positive yaw shows the head's left side"
+    assert front.orbited(middle, 0, 0.5).centre[1] < -0.3, "a positive pitch shows the head from above"
     np.testing.assert_allclose(front.project(run.avatar.median_pose[3:].numpy()), [50, 50], atol=1e-3)
 
 
@@ -259,7 +259,7 @@ def test_wrong_signals_are_named(capture, run, tmp_path, as_for_users, place, ch
 def test_wrong_requests_are_named(capture, run, tmp_path, as_for_users):
     signals, rows = toy_signals(capture), np.arange(3)
     blind = replace(capture, detected=np.arange(len(capture)) != 1)
-    away = orbited(capture.cameras[0], np.array([0, 0, -2.0]), np.pi)
+    away = capture.cameras[0].orbited(np.array([0, 0, -2.0]), np.pi)
     runs = {"RAF": run}
     for words, call in {
         r"a\.htmx: a page ends in \.html": lambda: export_html(run, *signals, tmp_path / "a.htmx"),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from toy_avatar import SIZE, toy_capture, toy_run, toy_signals
 
-from raflib.export import export_html, orbited
+from raflib.export import export_html
 from raflib.export.cameras import head_middle
 
 READY = "document.getElementById('player').dataset.state === 'ready'"
@@ -60,7 +60,7 @@ def test_the_page_shows_what_the_renderer_shows(browser, exported, toy):
     middle, seen = head_middle(pose, scale), []
     for frame, yaw, pitch in ((0, 0, 0), (7, 0, 0), (3, 0.5, 0.2), (9, -1.0, -0.4)):
         one = [values[frame : frame + 1] for values in (expression, pose, scale)]
-        true = run.render(*one, [orbited(capture.cameras[1], middle, yaw, pitch)])[0]
+        true = run.render(*one, [capture.cameras[1].orbited(middle, yaw, pitch)])[0]
         seen.append(pixels(page, frame, yaw, pitch))
         psnr = -10 * np.log10(np.mean((seen[-1] - true) ** 2))
         assert psnr >= 40, f"frame {frame}: {psnr:.1f} dB"

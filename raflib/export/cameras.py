@@ -1,15 +1,12 @@
-"""Cameras of exported avatars: one in front of the face, and others on a circle around the head."""
+"""Cameras of exported avatars: one in front of the face, and the middle of the head, around which others turn."""
 
 from __future__ import annotations
-
-import math
-from dataclasses import replace
 
 import numpy as np
 import torch
 from jaxtyping import Float
 
-from raflib.errors import RafError, finite, whole
+from raflib.errors import RafError, whole
 from raflib.geometry import HEAD_DEPTH, Camera, axis_angle_to_matrix
 from raflib.training import Run
 
@@ -38,22 +35,6 @@ def head_middle(pose: Float[np.ndarray, "F 6"], scale: Float[np.ndarray, "F"]) -
     """The middle of the head (world metres), a mean over frames."""
     turned = axis_angle_to_matrix(torch.from_numpy(np.asarray(pose[:, :3], np.float64))).numpy()
     return (HEAD_DEPTH * scale[:, None] * turned[:, :, 2] + pose[:, 3:]).mean(0)
-
-
-def orbited(camera: Camera, middle: Float[np.ndarray, "3"], yaw: float | int, pitch: float | int = 0.0) -> Camera:
-    """`camera` on a sphere around `middle` (world metres), which keeps its place in the image.
-
-    A positive `yaw` (radians) brings the head's left side into view, a positive `pitch` the top of the head. The
-    page's script `player.js` turns its view in the same way. Raises RafError for angles that are not finite.
-    """
-    a, b = finite("yaw (radians)", yaw), finite("pitch (radians)", pitch)
-    around = np.array([[math.cos(a), 0, math.sin(a)], [0, 1, 0], [-math.sin(a), 0, math.cos(a)]])
-    over = np.array([[1, 0, 0], [0, math.cos(b), -math.sin(b)], [0, math.sin(b), math.cos(b)]])
-    turn, there = over @ around, camera.to_camera(np.asarray(middle, np.float64))
-    extrinsic = np.eye(4)
-    extrinsic[:3, :3] = turn @ camera.extrinsic[:3, :3]
-    extrinsic[:3, 3] = turn @ (camera.extrinsic[:3, 3] - there) + there
-    return replace(camera, extrinsic=extrinsic)
 
 
 def depth_of(camera: Camera, middle: Float[np.ndarray, "3"]) -> float:

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from raflib.capture import Capture, most_frontal
 from raflib.errors import RafError, finite, whole
-from raflib.export.cameras import frontal_camera, head_middle, orbited
+from raflib.export.cameras import frontal_camera, head_middle
 from raflib.export.motion import checked, starts
 from raflib.geometry import Camera
 from raflib.lab.recordings import driven, image_of
@@ -126,7 +126,7 @@ def turntable(
     middle = head_middle(*signals[1:])
     camera = frontal_camera(run) if camera is None else camera
     angles = [2 * math.pi * i / count for i in range(count)]
-    views = (orbited(camera, middle, angle) for angle in tqdm(angles, desc="turntable", unit="frame"))
+    views = (camera.orbited(middle, angle) for angle in tqdm(angles, desc="turntable", unit="frame"))
     return _written(path, (run.render(*signals, [view])[0] for view in views), starts(path, count, fps))
 
 

@@ -6,6 +6,7 @@ the scene is the image that an evaluation would score.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -121,11 +122,9 @@ class Scene:
         azimuth = finite("azimuth (degrees)", view.azimuth)
         elevation = finite("elevation (degrees)", view.elevation, *LIMITS["elevation"])
         zoom = finite("zoom", view.zoom, *LIMITS["zoom"])
-        back = _rotation(azimuth, elevation, 0).inv().as_matrix()
-        around = np.eye(4)
-        around[:3, :3], around[:3, 3] = back, self._centre - back @ self._centre
         lens = self.camera.intrinsic * np.array([[zoom, zoom, 1], [zoom, zoom, 1], [1, 1, 1]])
-        return replace(self.camera, extrinsic=self.camera.extrinsic @ around, intrinsic=lens)
+        moved = self.camera.orbited(self._centre, math.radians(azimuth), math.radians(elevation))
+        return replace(moved, intrinsic=lens)
 
 
 def turning_point(pose: Float[np.ndarray, "T 6"], scale: Float[np.ndarray, "T"]) -> Float[np.ndarray, "3"]:
