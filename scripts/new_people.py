@@ -28,13 +28,14 @@ from raflib.lab.outside import with_outside
 from raflib.lab.recordings import Recordings
 from raflib.lab.rows import load_rows, save_rows
 from raflib.lab.short_avatars import FRAMES, ShortAvatar, make_all
+from raflib.report import Sheet
 from raflib.report.grid_tables import difference_sheets
 from raflib.runs import atomic_write, runs_root
 from raflib.system import print_any_text
 
 STUDY = "new_people"
 SUBJECTS = tuple(f"N{number:02d}" for number in range(1, 13))
-"""People of the studio that no other comparison uses. They were named before any of them was filmed."""
+"""People of the studio that nothing else uses. They were named before any of them was filmed."""
 LABELS = ("vanilla", "raf", "noise-matched", "vanilla-fitted")
 """What is compared (`raflib.lab.cells.METHODS`): a method, or an avatar that is driven through a map."""
 PARTS = {"self": "held-out FREE", "cross": "cross-driving"}
@@ -62,25 +63,31 @@ def planned(
 
 
 def gathered(done: Sequence[ShortAvatar]) -> pd.DataFrame:
-    """Rows of all finished avatars with their label."""
+    """Rows of all finished avatars with their label; those of cross-driving with the distance `OUTSIDE`, too."""
     rows = pd.concat([one.rows() for one in done], ignore_index=True)
     names = {(METHODS[label]["method"], METHODS[label].get("drive", "direct")): label for label in LABELS}
     labels = [names[pair] for pair in zip(rows["method"], rows["drive"], strict=True)]
-    return rows.assign(label=labels, part=rows["protocol"].map(PARTS))
+    rows = rows.assign(label=labels, part=rows["protocol"].map(PARTS))
+    recordings = Recordings(profile=done[0].profile)
+    placed = with_outside(rows, cache(recordings.open), cache(recordings.driver))
+    return pd.concat([rows[rows["protocol"] == "self"], placed], ignore_index=True)
+
+
+def compared(rows: pd.DataFrame) -> tuple[list[Sheet], pd.DataFrame]:
+    """Paired differences to each of `BASELINES` in both protocols, as sheets, and those to vanilla as a table."""
+    steps = ", ".join(f"{steps:,}" for steps in sorted(rows["steps"].unique()))
+    about = f"Profile {rows['profile'].iloc[0]}, {steps} steps, {FRAMES['cross']} frames of each driver."
+    sheets, told = difference_sheets(rows, BASELINES[0], about)
+    return [*sheets, *(sheet for name in BASELINES[1:] for sheet in difference_sheets(rows, name, about)[0])], told
 
 
 def tell(rows: pd.DataFrame, out: Path) -> None:
     """Write and print everything that follows from the rows."""
-    steps = ", ".join(f"{steps:,}" for steps in sorted(rows["steps"].unique()))
-    about = f"Profile {rows['profile'].iloc[0]}, {steps} steps, {FRAMES['cross']} frames of each driver."
-    told = {}
-    for baseline in BASELINES:
-        sheets, told[baseline] = difference_sheets(rows, baseline, about)
-        for sheet in sheets:
-            report.write_sheet(sheet, out)
-            print(report.markdown(sheet))
-    recordings = Recordings(profile=str(rows["profile"].iloc[0]))
-    placed = with_outside(rows, cache(recordings.open), cache(recordings.driver))
+    sheets, told = compared(rows)
+    for sheet in sheets:
+        report.write_sheet(sheet, out)
+        print(report.markdown(sheet))
+    placed = rows[rows["protocol"] == "cross"]
     labels = [label for label in LABELS if label != "vanilla" and label in set(rows["label"])]
     by_distance = report.gains_by_distance(placed, labels)
     rise = report.rise_with_distance(placed, labels)
@@ -90,7 +97,7 @@ def tell(rows: pd.DataFrame, out: Path) -> None:
             made.to_csv(path, index=False, lineterminator="\n")
         print(f"{name}:\n{made.round(3).to_string(index=False)}")
     report.outside_figure(by_distance, out / "when_it_helps.png")
-    first = told["vanilla"].query("protocol == 'cross-driving' and metric.str.startswith('psnr')")
+    first = told.query("protocol == 'cross-driving' and metric.str.startswith('psnr')")
     ends = first[["difference", "low", "high"]].itertuples(False, None)
     names = (name.removesuffix(" − vanilla") for name in first["comparison"])
     report.subject_figure(by_subject, dict(zip(names, ends, strict=True)), out / f"{STUDY}.png")
@@ -117,9 +124,8 @@ def main(arguments: list[str] | None = None) -> int:
         wanted = planned(options.subjects, options.seeds, options.profile, options.steps, workers)
         done = make_all(wanted, workers)
         if done:
-            rows = gathered(done)
-            save_rows(rows, out / f"{STUDY}.npz")
-            tell(rows, out)
+            save_rows(gathered(done), out / f"{STUDY}.npz")
+            tell(load_rows(out / f"{STUDY}.npz"), out)
     except RafError as error:
         print(f"{STUDY}: {error}", file=sys.stderr)
         return 1

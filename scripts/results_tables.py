@@ -16,12 +16,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
+from new_people import compared
 
 from raflib.errors import RafError
 from raflib.lab.cells import shipped_rows
 from raflib.lab.rows import load_rows
 from raflib.report import markdown, paper_tables, verdict_sheet
-from raflib.runs import atomic_write, project_root
+from raflib.runs import atomic_write, data_root, project_root
 
 PAGES = ("notebooks/RESULTS.md", "notebooks/VERDICT.md")
 BLOCK = re.compile(r"(?P<begin><!-- rows: (?P<name>\S+) -->\n).*?(?P<end><!-- end of rows: (?P=name) -->)", re.DOTALL)
@@ -29,6 +30,8 @@ NAMES = (
     "table2", "table3", "cross_truth", "differences_cross_vanilla", "differences_cross_raf", "differences_self_vanilla",
 )  # fmt: skip
 """Tables of the grid that pages may hold, beside "verdict"."""
+PEOPLE = "new_people"
+"""The file of rows, and the beginning of the names of tables, that `scripts/new_people.py` makes."""
 NOTHING = "*Not measured yet: no result rows ship in `data/results`. `make paper` makes rows.*\n"
 
 
@@ -43,6 +46,13 @@ def blocks(rows: pd.DataFrame | None) -> dict[str, str]:
     return {name: (text or f"\n{NOTHING}") + "\n" for name, text in texts.items()} | {
         "verdict": f"\n{markdown(verdict_sheet(rows))}\n"
     }
+
+
+def of_new_people() -> dict[str, str]:
+    """The text of each table of the people in `data/results/new_people.npz`, by its name; none without this file."""
+    path = data_root() / "results" / f"{PEOPLE}.npz"
+    sheets = compared(load_rows(path))[0] if path.is_file() else []
+    return {f"{PEOPLE}_{sheet.name}": f"\n{markdown(sheet)}\n" for sheet in sheets}
 
 
 def filled(page: str, texts: Mapping[str, str], where: str) -> str:
@@ -68,7 +78,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     stale = []
     try:
-        texts = blocks(load_rows(options.rows) if options.rows else shipped_rows())
+        texts = blocks(load_rows(options.rows) if options.rows else shipped_rows()) | of_new_people()
         for name in PAGES:
             path = project_root() / name
             before = path.read_text(encoding="utf-8")

@@ -57,7 +57,7 @@ def finished(tmp_path, monkeypatch):
     return tmp_path / "new_people"
 
 
-def test_what_is_done_is_told_and_told_again_from_its_file(finished, capsys):
+def test_what_is_done_is_told_and_told_again_from_its_file(finished, monkeypatch, capsys):
     arguments = ["--subjects", "N01", "N02", "N03", "--profile", "tiny", "--steps", "7"]
     assert new_people.main(arguments) == 1, "one person is missing"
     said = capsys.readouterr().out
@@ -74,6 +74,8 @@ def test_what_is_done_is_told_and_told_again_from_its_file(finished, capsys):
         ]  # fmt: skip
     for name in ("new_people.png", "when_it_helps.png"):
         assert min(Image.open(finished / name).size) > 200
+    assert rows.loc[rows["protocol"] == "cross", OUTSIDE].notna().all(), "a file of rows needs no recordings"
+    monkeypatch.setattr(new_people, "with_outside", lambda *_: pytest.fail("nobody is filmed"))
     again = finished.parent / "again"
     assert new_people.main(["--rows", str(finished / "new_people.npz"), "--out", str(again)]) == 0
     for name in ("by_subject.csv", "differences_cross_raf.md", "rise_with_distance.csv"):

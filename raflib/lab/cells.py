@@ -50,8 +50,8 @@ LISTED = 12
 
 
 def shipped_rows() -> pd.DataFrame | None:
-    """The result rows that ship with the project (`data/results/*.npz`); None where there are none."""
-    paths = sorted((data_root() / "results").glob("*.npz"))
+    """The rows of the paper's tables that ship (`data/results/paper_*.npz`); None where there are none."""
+    paths = sorted((data_root() / "results").glob("paper_*.npz"))
     return pd.concat([load_rows(path) for path in paths], ignore_index=True) if paths else None
 
 
