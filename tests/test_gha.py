@@ -46,8 +46,8 @@ class Rendered:
     """Images of a studio performance."""
 
     def __init__(self, identity, actions, angles, cameras):
-        self.rows = [[studio.render(identity, *moment, camera) for camera in cameras]
-                     for moment in zip(actions, angles, strict=True)]  # fmt: skip
+        moments = zip(actions, angles, strict=True)
+        self.rows = [studio.render_views(identity, *moment, cameras) for moment in moments]
 
     def image(self, t, c):
         return self.rows[t][c][0]

@@ -31,10 +31,10 @@ def filmed() -> dict[str, np.ndarray]:
             found["actions"].append(moment[0])
             found["angles"].append(moment[1])
             found["landmarks"].append(studio.landmarks(identity, *moment))
-            images, masks = zip(*(studio.render(identity, *moment, camera) for camera in cameras), strict=True)
+            images, masks = zip(*studio.render_views(identity, *moment, cameras), strict=True)
             found["images"].append(images)
             found["masks"].append(masks)
-            seen = [studio.render(identity, *moment, camera)[0] for camera in large]
+            seen = [image for image, _ in studio.render_views(identity, *moment, large)]
             sighting = tracking.track_views(seen, large, tracker, frontal)
             found["expression"].append(sighting.expression)
             found["tracked"].append(sighting.landmarks)

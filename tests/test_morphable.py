@@ -375,7 +375,8 @@ def test_tracked_faces_are_found_within_millimetres():
     rows = np.linspace(0, len(shown.actions) - 1, 10).round().astype(int)
     acts = [(shown.actions[row], shown.angles[row]) for row in rows]
     with FaceTracker() as tracker:
-        pixels = np.array([[tracker(studio.render(person, *act, view)[0]).points for view in views] for act in acts])
+        seen = [[image for image, _ in studio.render_views(person, *act, views)] for act in acts]
+        pixels = np.array([[tracker(image).points for image in images] for images in seen])
     true = np.stack([studio.landmarks(person, *act) for act in acts])
     raw = np.stack([triangulate_robust(points, views)[0] for points in pixels])
     found = fit_views(open_model(), pixels, views).landmarks

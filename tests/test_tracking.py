@@ -352,7 +352,7 @@ def test_pose_of_studio_heads_is_right(tracker):
     frontal = [camera.name for camera in cameras].index(FRONTAL)
     points, true, greys = [], [], []
     for actions, angles in shots:
-        pictures = [studio.render(identity, actions, angles, camera)[0] for camera in cameras]
+        pictures = [image for image, _ in studio.render_views(identity, actions, angles, cameras)]
         sighting = track_views(pictures, cameras, tracker, frontal)
         assert sighting is not None
         points.append(sighting.landmarks)
