@@ -76,7 +76,10 @@ def gathered(done: Sequence[ShortAvatar]) -> pd.DataFrame:
 def compared(rows: pd.DataFrame) -> tuple[list[Sheet], pd.DataFrame]:
     """Paired differences to each of `BASELINES` in both protocols, as sheets, and those to vanilla as a table."""
     steps = ", ".join(f"{steps:,}" for steps in sorted(rows["steps"].unique()))
-    about = f"Profile {rows['profile'].iloc[0]}, {steps} steps, {FRAMES['cross']} frames of each driver."
+    about = (
+        f"Profile {rows['profile'].iloc[0]}, {steps} steps; {FRAMES['cross']} frames of each driver from one camera, "
+        f"{FRAMES['self']} of the subject's FREE from three."
+    )
     sheets, told = difference_sheets(rows, BASELINES[0], about)
     return [*sheets, *(sheet for name in BASELINES[1:] for sheet in difference_sheets(rows, name, about)[0])], told
 
