@@ -28,7 +28,6 @@ from raflib.lab.outside import with_outside
 from raflib.lab.recordings import Recordings
 from raflib.lab.rows import load_rows, save_rows
 from raflib.lab.short_avatars import FRAMES, ShortAvatar, make_all
-from raflib.report import Sheet
 from raflib.report.grid_tables import difference_sheets
 from raflib.runs import atomic_write, runs_root
 from raflib.system import print_any_text
@@ -73,7 +72,7 @@ def gathered(done: Sequence[ShortAvatar]) -> pd.DataFrame:
     return pd.concat([rows[rows["protocol"] == "self"], placed], ignore_index=True)
 
 
-def compared(rows: pd.DataFrame) -> tuple[list[Sheet], pd.DataFrame]:
+def compared(rows: pd.DataFrame) -> tuple[list[report.Sheet], pd.DataFrame]:
     """Paired differences to each of `BASELINES` in both protocols, as sheets, and those to vanilla as a table."""
     steps = ", ".join(f"{steps:,}" for steps in sorted(rows["steps"].unique()))
     about = (

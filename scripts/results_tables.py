@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
-from new_people import compared
+from new_people import STUDY, compared
 
 from raflib.errors import RafError
 from raflib.lab.cells import shipped_rows
@@ -30,8 +30,6 @@ NAMES = (
     "table2", "table3", "cross_truth", "differences_cross_vanilla", "differences_cross_raf", "differences_self_vanilla",
 )  # fmt: skip
 """Tables of the grid that pages may hold, beside "verdict"."""
-PEOPLE = "new_people"
-"""The file of rows, and the beginning of the names of tables, that `scripts/new_people.py` makes."""
 NOTHING = "*Not measured yet: no result rows ship in `data/results`. `make paper` makes rows.*\n"
 
 
@@ -50,9 +48,9 @@ def blocks(rows: pd.DataFrame | None) -> dict[str, str]:
 
 def of_new_people() -> dict[str, str]:
     """The text of each table of the people in `data/results/new_people.npz`, by its name; none without this file."""
-    path = data_root() / "results" / f"{PEOPLE}.npz"
+    path = data_root() / "results" / f"{STUDY}.npz"
     sheets = compared(load_rows(path))[0] if path.is_file() else []
-    return {f"{PEOPLE}_{sheet.name}": f"\n{markdown(sheet)}\n" for sheet in sheets}
+    return {f"{STUDY}_{sheet.name}": f"\n{markdown(sheet)}\n" for sheet in sheets}
 
 
 def filled(page: str, texts: Mapping[str, str], where: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -51,14 +51,8 @@ def gains_by_subject(
     Returns a row for each label and subject: label, subject, `OUTSIDE`, gain (mean over seeds and frames), frames. A
     label that has no frame in common with the baseline is left out. RafError as for `gains_by_distance`.
     """
-    rows = _compared("gains_by_subject", rows, labels, baseline, metric)
-    differences = paired(rows.assign(method=rows["label"], drive=""), baseline, "method", [metric])[1]
-    distance = rows[[*FRAME, OUTSIDE]].drop_duplicates(FRAME)
     records = []
-    for label in labels:
-        if (name := f"{label} − {baseline}") not in differences:
-            continue
-        frames = differences[name].merge(distance, on=FRAME).dropna(subset=[metric])
+    for label, frames in _gains("gains_by_subject", rows, labels, baseline, metric):
         for subject, part in frames.groupby("subject"):
             means = {OUTSIDE: part[OUTSIDE].mean(), "gain": part[metric].mean(), "frames": len(part)}
             records.append({"label": label, "subject": subject, **means})
@@ -79,18 +73,24 @@ def rise_with_distance(
     Returns a row for each label: label, mean, low, high (metric for each unit of the features), frames. A label that
     has no frame in common with the baseline is left out. RafError as for `gains_by_distance`.
     """
-    rows = _compared("rise_with_distance", rows, labels, baseline, metric)
-    differences = paired(rows.assign(method=rows["label"], drive=""), baseline, "method", [metric])[1]
-    distance = rows[[*FRAME, OUTSIDE]].drop_duplicates(FRAME)
     records = []
-    for label in labels:
-        if (name := f"{label} − {baseline}") not in differences:
-            continue
-        frames = differences[name].merge(distance, on=FRAME).dropna(subset=[metric])
+    for label, frames in _gains("rise_with_distance", rows, labels, baseline, metric):
         parts = [_influence(part[metric], part[OUTSIDE]) for _, part in frames.groupby("subject")]
         found = bootstrap(frames.assign(**{metric: pd.concat(parts)}), [metric])[0]
         records.append({"label": label, **{side: float(found[side][0]) for side in found}, "frames": len(frames)})
     return pd.DataFrame(records)
+
+
+def _gains(
+    what: str, rows: pd.DataFrame, labels: Sequence[str], baseline: str, metric: str
+) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Each label that can be compared, with a row for each frame: its keys, its difference in `metric`, `OUTSIDE`."""
+    rows = _compared(what, rows, labels, baseline, metric)
+    differences = paired(rows.assign(method=rows["label"], drive=""), baseline, "method", [metric])[1]
+    distance = rows[[*FRAME, OUTSIDE]].drop_duplicates(FRAME)
+    for label in labels:
+        if (name := f"{label} − {baseline}") in differences:
+            yield label, differences[name].merge(distance, on=FRAME).dropna(subset=[metric])
 
 
 def _influence(gain: pd.Series, distance: pd.Series) -> pd.Series:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from raflib.errors import RafError
 from raflib.lab.outside import OUTSIDE
-from raflib.report._style import PALETTE, QUIET, STYLE, as_image, plain_axes
+from raflib.report._style import QUIET, STYLE, as_image, method_colour, plain_axes
 from raflib.report.tables import require_columns
 
 
@@ -46,9 +46,9 @@ def subject_figure(
             ax.axhline(0, color=QUIET, linewidth=1)
             if intervals and label in intervals:
                 mean, low, high = intervals[label]
-                ax.axhspan(low, high, color=PALETTE["raf"], alpha=0.15, linewidth=0)
-                ax.axhline(mean, color=PALETTE["raf"], linewidth=1.5)
-            ax.plot(rows[OUTSIDE], rows["gain"], "o", color=PALETTE["raf"], markersize=5)
+                ax.axhspan(low, high, color=method_colour(label), alpha=0.15, linewidth=0)
+                ax.axhline(mean, color=method_colour(label), linewidth=1.5)
+            ax.plot(rows[OUTSIDE], rows["gain"], "o", color=method_colour(label), markersize=5)
             ax.set_title(label)
             plain_axes(ax)
         axes[0].set_ylabel(f"gain over {baseline},\n{unit}")
