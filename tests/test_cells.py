@@ -60,10 +60,10 @@ def test_what_is_missing_is_listed():
     assert others == "1 subject (101), 1 seed (0), 6 drivers; 1 of 1 avatars (subject × method × seed)."
 
 
-def test_rows_that_ship_are_read_from_all_files(tmp_path, monkeypatch):
+def test_rows_that_ship_are_read_from_all_files_of_the_papers_tables(tmp_path, monkeypatch):
     monkeypatch.setenv("RAF_ROOT", str(tmp_path))
     assert shipped_rows() is None
     (tmp_path / "data" / "results").mkdir(parents=True)
-    for subject in ("388", "422"):
-        save_rows(grid_rows([subject], ["raf"], [0], frames=1), tmp_path / "data" / "results" / f"{subject}.npz")
+    for name, subject in (("paper_demo", "388"), ("paper_gpu", "422"), ("new_people", "N01")):
+        save_rows(grid_rows([subject], ["raf"], [0], frames=1), tmp_path / "data" / "results" / f"{name}.npz")
     assert sorted(set(shipped_rows()["subject"])) == ["388", "422"]
