@@ -22,7 +22,7 @@ import pandas as pd
 
 from raflib.config import PROFILES
 from raflib.errors import RafError
-from raflib.lab.cells import METHODS, avatars_of
+from raflib.lab.cells import METHODS, avatars_of, labelled
 from raflib.lab.parameters import NOTEBOOKS
 from raflib.lab.protocol import BENCHMARK, TRAINING_FRAMES
 from raflib.lab.rows import gather, load_rows, save_rows
@@ -120,10 +120,9 @@ def main(arguments: list[str] | None = None) -> int:
     folder = runs_root() / "notebooks"
     how = {name: getattr(options, name) for name in ("cluster", "workers", "threads", "gpus", "settings")}
     grid = options.subjects, options.methods, options.seeds, base, options.threads, options.steps, frames
+    given = {**base, **given_numbers(options.steps, frames)}
     try:
-        before = load_rows(options.add_to) if options.add_to else None
-        there = [] if before is None else avatars_of(before, {**base, **given_numbers(options.steps, frames)})
-        stages = plan(*grid, without=there)
+        stages = plan(*grid, without=avatars_of(load_rows(out), given) if options.add_to else ())
     except RafError as error:
         print(f"paper: {error}", file=sys.stderr)
         return 1
@@ -136,20 +135,28 @@ def main(arguments: list[str] | None = None) -> int:
         print("paper: stopped; the same command goes on where it was", file=sys.stderr)
         return 130 if isinstance(signal, KeyboardInterrupt) else signal.code
     finally:
-        _gather(stages, out, before)
+        _gather(stages, out, given if options.add_to else None)
     done = sum(outcome.done for outcome in told)
     print(f"{done} of {len(told)} cells done")
     return 0 if done == len(told) else 1
 
 
-def _gather(stages: list[Cells], out: Path, before: pd.DataFrame | None) -> None:
-    """Write the rows of all finished evaluations, if any, after those that were there `before`."""
+def _gather(stages: list[Cells], out: Path, added: dict[str, str] | None) -> None:
+    """Write the rows of all finished evaluations, if any.
+
+    With `added`, the parameters of all these avatars, they follow the rows that the file holds by now, which may be
+    more than at the start; avatars that are there stay as they are.
+    """
     try:
         rows = gather(step for stage in stages for cell in stage for step in cell)
+        if added is not None:
+            before = load_rows(out)
+            there, told = avatars_of(before, added), labelled(rows)
+            cells = zip(told["subject"], told["label"], told["seed"], strict=True)
+            rows = pd.concat([before, rows[[cell not in there for cell in cells]]], ignore_index=True)
     except RafError as error:
         print(f"paper: {error}", file=sys.stderr)
         return
-    rows = rows if before is None else pd.concat([before, rows], ignore_index=True)
     save_rows(rows, out)
     print(f"{len(rows)} rows of finished avatars: {relative(out)}")
 

@@ -75,13 +75,16 @@ def test_avatars_of_other_settings_do_not_count():
         avatars_of(rows.drop(columns="profile"), given)
 
 
-@pytest.mark.parametrize("stopped", [False, True])
-def test_rows_are_added_to_a_file_that_keeps_its_own(tmp_path, monkeypatch, capsys, stopped):
+@pytest.mark.parametrize(("stopped", "meanwhile"), [(False, False), (True, False), (False, True)])
+def test_rows_are_added_to_a_file_that_keeps_its_own(tmp_path, monkeypatch, capsys, stopped, meanwhile):
+    """Also those that another program adds `meanwhile`."""
     rows, file, asked, cell = grid_rows(frames=2), tmp_path / "rows.npz", [], ["subject", "method", "seed"]
     kept = labelled(rows).query("not (subject == '443' and label == 'raf')").drop(columns="label")
     save_rows(kept, file)
 
     def sweep(stages, root, folder, **how):
+        if meanwhile:
+            save_rows(pd.concat([kept, rows.query("subject == '443' and method == 'raf' and seed == 0")]), file)
         asked.extend(one for cell in stages[1] for one in cell if one.notebook == "05_evaluate")
         if stopped:
             raise KeyboardInterrupt
