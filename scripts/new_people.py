@@ -19,6 +19,7 @@ from functools import cache
 from pathlib import Path
 
 import pandas as pd
+import when_it_helps
 
 from raflib import report
 from raflib.config import PROFILES
@@ -91,14 +92,11 @@ def tell(rows: pd.DataFrame, out: Path) -> None:
         print(report.markdown(sheet))
     placed = rows[rows["protocol"] == "cross"]
     labels = [label for label in LABELS if label != "vanilla" and label in set(rows["label"])]
-    by_distance = report.gains_by_distance(placed, labels)
-    rise = report.rise_with_distance(placed, labels)
+    when_it_helps.tell(placed, labels, out)
     by_subject = report.gains_by_subject(placed, labels)
-    for name, made in (("when_it_helps", by_distance), ("rise_with_distance", rise), ("by_subject", by_subject)):
-        with atomic_write(out / f"{name}.csv") as path:
-            made.to_csv(path, index=False, lineterminator="\n")
-        print(f"{name}:\n{made.round(3).to_string(index=False)}")
-    report.outside_figure(by_distance, out / "when_it_helps.png")
+    with atomic_write(out / "by_subject.csv") as path:
+        by_subject.to_csv(path, index=False, lineterminator="\n")
+    print(f"Gains of each person:\n{by_subject.round(3).to_string(index=False)}")
     first = told.query("protocol == 'cross-driving' and metric.str.startswith('psnr')")
     ends = first[["difference", "low", "high"]].itertuples(False, None)
     names = (name.removesuffix(" − vanilla") for name in first["comparison"])

@@ -22,7 +22,7 @@ import pandas as pd
 
 from raflib.config import PROFILES
 from raflib.errors import RafError
-from raflib.lab.cells import METHODS, avatars_of, labelled
+from raflib.lab.cells import CELL, METHODS, avatars_of, labelled
 from raflib.lab.parameters import NOTEBOOKS
 from raflib.lab.protocol import BENCHMARK, TRAINING_FRAMES
 from raflib.lab.rows import gather, load_rows, save_rows
@@ -151,8 +151,7 @@ def _gather(stages: list[Cells], out: Path, added: dict[str, str] | None) -> Non
         rows = gather(step for stage in stages for cell in stage for step in cell)
         if added is not None:
             before = load_rows(out)
-            there, told = avatars_of(before, added), labelled(rows)
-            cells = zip(told["subject"], told["label"], told["seed"], strict=True)
+            there, cells = avatars_of(before, added), labelled(rows)[list(CELL)].itertuples(False, None)
             rows = pd.concat([before, rows[[cell not in there for cell in cells]]], ignore_index=True)
     except RafError as error:
         print(f"paper: {error}", file=sys.stderr)

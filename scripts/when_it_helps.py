@@ -11,8 +11,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+
+import pandas as pd
 
 from raflib import report
 from raflib.errors import RafError
@@ -44,22 +47,27 @@ def main(arguments: list[str] | None = None) -> int:
         there = list(dict.fromkeys(part["label"]))
         labels = options.labels or [name for name in METHODS if name in there and name != "vanilla"]
         placed = with_outside(part, cache(recordings.open), cache(recordings.driver))
-        table = report.gains_by_distance(placed, labels, metric=options.metric)
-        rise = report.rise_with_distance(placed, labels, metric=options.metric)
+        print(title(chosen))
+        tell(placed, labels, out, options.metric)
     except RafError as error:
         print(f"when_it_helps: {error}", file=sys.stderr)
         return 1
+    print(f"wrote {relative(out / 'when_it_helps.png')}")
+    return 0
+
+
+def tell(placed: pd.DataFrame, labels: Sequence[str], out: Path, metric: str = "psnr/face") -> None:
+    """Write and print the gains of `labels` by distance and how they rise, from rows of `with_outside`."""
+    table = report.gains_by_distance(placed, labels, metric=metric)
+    rise = report.rise_with_distance(placed, labels, metric=metric)
     for name, made in (("when_it_helps", table), ("rise_with_distance", rise)):
         with atomic_write(out / f"{name}.csv") as path:
             made.to_csv(path, index=False, lineterminator="\n")
-    named = {} if options.metric == "psnr/face" else {"unit": options.metric}
+    named = {} if metric == "psnr/face" else {"unit": metric}
     report.outside_figure(table, out / "when_it_helps.png", **named)
-    print(title(chosen))
     print(table.round(3).to_string(index=False))
     print("Rise of the gain with each unit of distance:")
     print(rise.round(3).to_string(index=False))
-    print(f"wrote {relative(out / 'when_it_helps.png')}")
-    return 0
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from PIL import Image
 
 from raflib.errors import RafError
 from raflib.report._style import PALETTE, QUERIES, QUIET, STYLE, as_image, plain_axes
+from raflib.report.grid_tables import PROTOCOLS
 from raflib.report.tables import require_columns
 
 NAMES = {
@@ -22,7 +23,6 @@ NAMES = {
 """Labels of the horizontal axes; a quantity without one is labelled by its own name."""
 RATIOS = ("steps", "top_k")
 """Quantities on a logarithmic axis."""
-PROTOCOLS = {"cross": "cross-driving", "self": "self-driving"}
 
 
 def dose_figure(table: pd.DataFrame, path: str | Path | None = None, unit: str = "PSNR of the face, dB") -> Image.Image:
@@ -40,7 +40,7 @@ def dose_figure(table: pd.DataFrame, path: str | Path | None = None, unit: str =
         raise RafError("dose_figure: the table has no rows")
     quantities = [name for name in NAMES if name in set(table.quantity)]
     quantities += [name for name in table.quantity.unique() if name not in quantities]
-    protocols = [name for name in PROTOCOLS if name in set(table.protocol)]
+    protocols = sorted(set(PROTOCOLS) & set(table.protocol))
     colours = dict(zip(table.method.unique(), (PALETTE["raf"], *QUERIES), strict=False))
     with rc_context(STYLE):
         figure = Figure(figsize=(2.5 * len(quantities) + 0.6, 2.2 * len(protocols) + 0.7))
