@@ -6,6 +6,8 @@ fit here: on Windows it locks the first byte, which no other program can then re
 
 Windows neither renames nor removes a file that any process has open. So the order of closing and renaming differs
 (`let_go`), and an open file is safe from `remove_unless_held`.
+
+What child processes get from this one is here, too: `environment`.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -77,6 +79,25 @@ def lock(file: IO[Any], wait: bool = False) -> None:
     Programs that do not ask for the lock can read and write the file all the same.
     """
     _lock(file.fileno(), wait)
+
+
+@contextmanager
+def environment(values: Mapping[str, str]) -> Iterator[None]:
+    """In this block environment variables have these values, for child processes that start in it; then as before.
+
+    A value that stayed would change this process, too: numba reads its number of threads anew at every compilation,
+    and refuses another one once its threads run.
+    """
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 @contextmanager

@@ -11,7 +11,6 @@ metric differs by more than the tolerance. On the machine and versions that made
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -28,6 +27,7 @@ from raflib.lab.cells import labelled, recipes
 from raflib.lab.rows import gather, load_rows
 from raflib.lab.sweep import sweep
 from raflib.runs import project_root, runs_root
+from raflib.system import environment
 
 Cell = tuple[str, str, int]
 LEFT_OUT = ("rendered/", "target/")
@@ -52,15 +52,8 @@ def of_cell(rows: pd.DataFrame, cell: Cell) -> pd.DataFrame:
 @contextmanager
 def temporary_runs() -> Iterator[None]:
     """In this block `runs_root()` is a temporary folder."""
-    before = os.environ.get("RAF_RUNS")
-    with tempfile.TemporaryDirectory(prefix="verify-rows-") as folder:
-        os.environ["RAF_RUNS"] = folder
-        try:
-            yield
-        finally:
-            os.environ.pop("RAF_RUNS")
-            if before is not None:
-                os.environ["RAF_RUNS"] = before
+    with tempfile.TemporaryDirectory(prefix="verify-rows-") as folder, environment({"RAF_RUNS": folder}):
+        yield
 
 
 def made_again(cell: Cell, recipe: dict[str, str], threads: int) -> pd.DataFrame:

@@ -95,6 +95,16 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.skip(reason=f"video clips not found in {CLIPS} (set RAF_CLIPS)"))
 
 
+@pytest.fixture(autouse=True)
+def _environment_stays() -> Iterator[None]:
+    """No test, and nothing that it calls, leaves another value in an environment variable: later tests would see it."""
+    before = dict(os.environ)
+    yield
+    changed = {name: (value, os.environ.get(name)) for name, value in before.items() if os.environ.get(name) != value}
+    changed.pop("PYTEST_CURRENT_TEST", None)
+    assert not changed, f"changed and not set back: {changed}"
+
+
 def _why_no_gpu() -> str | None:
     import torch
 

@@ -1,6 +1,7 @@
 """Doses of `raflib.lab.dose` and the program that tries them, `scripts/dose.py`, on small balls."""
 
 import argparse
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -156,7 +157,9 @@ def test_the_program_trains_each_avatar_once_and_goes_on(tmp_path, monkeypatch, 
     for one in avatars:
         short_avatars.make(one)
     assert trained == [("vanilla", 12, 7), ("raf", 12, 7), ("vanilla", 3, 7), ("raf", 3, 7), ("raf", 12, 7)]
+    before = dict(os.environ)
     assert short_avatars.make_all(avatars) == avatars and len(trained) == 5, "finished avatars are kept"
+    assert {name: os.environ.get(name) for name in before} == before, "limits of the workers are theirs only"
     program.tell(program.gathered(avatars), tmp_path / "dose")
     assert "sequences" in capsys.readouterr().out
     table = pd.read_csv(tmp_path / "dose" / "gains.csv")

@@ -204,6 +204,18 @@ def test_paths_are_shown_with_slashes_and_whole_on_another_drive(monkeypatch, tm
     assert system.relative(tmp_path / "a") == (tmp_path / "a").as_posix()
 
 
+def test_environment_variables_are_as_before_after_their_block(monkeypatch):
+    monkeypatch.setenv("RAF_TEST_KEPT", "old")
+    monkeypatch.delenv("RAF_TEST_NEW", raising=False)
+    shown = "import os; print(os.environ['RAF_TEST_KEPT'], os.environ['RAF_TEST_NEW'])"
+    values = {"RAF_TEST_KEPT": "changed", "RAF_TEST_NEW": "1"}
+    with pytest.raises(ValueError, match="inside"), system.environment(values):
+        child = subprocess.run([sys.executable, "-c", shown], capture_output=True, text=True, check=True)
+        raise ValueError("inside")
+    assert child.stdout.split() == ["changed", "1"]
+    assert os.environ["RAF_TEST_KEPT"] == "old" and "RAF_TEST_NEW" not in os.environ
+
+
 def test_a_log_that_cannot_show_a_character_gets_an_escape(monkeypatch):
     data = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(data, encoding="cp1252"))

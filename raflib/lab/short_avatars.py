@@ -25,6 +25,7 @@ from raflib.lab.driver import thread_limits
 from raflib.lab.recordings import Recordings
 from raflib.lab.rows import load_rows, save_rows
 from raflib.runs import runs_root
+from raflib.system import environment
 from raflib.training import fit
 
 IMAGE = ("psnr/face", "lpips/stlpips-alex/face")
@@ -101,8 +102,8 @@ def make_all(avatars: Sequence[ShortAvatar], workers: int | None = None) -> list
     Shows progress with the time that is left. Returns the avatars that are done, in their order.
     """
     left = [one for one in avatars if not one.done]
-    os.environ.update(thread_limits(1))  # of each worker
-    with ProcessPoolExecutor(workers or os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
+    context = multiprocessing.get_context("spawn")
+    with environment(thread_limits(1)), ProcessPoolExecutor(workers or os.cpu_count(), context) as pool:
         jobs = {pool.submit(make, one): one for one in left}
         for job in tqdm(as_completed(jobs), "avatars", total=len(jobs), unit="avatar"):
             try:
