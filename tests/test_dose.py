@@ -2,12 +2,14 @@
 
 import argparse
 import os
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 from synthetic import ball_capture
 
@@ -169,3 +171,28 @@ def test_the_program_trains_each_avatar_once_and_goes_on(tmp_path, monkeypatch, 
     assert program.main(["--rows", str(tmp_path / "dose" / "dose.npz"), "--out", str(tmp_path / "again")]) == 0
     assert (tmp_path / "again" / "gains.csv").read_bytes() == (tmp_path / "dose" / "gains.csv").read_bytes()
     assert program.main(["--rows", str(tmp_path / "none.npz")]) == 1 and "none.npz" in capsys.readouterr().err
+
+
+SLOW = """
+import os
+import time
+
+from raflib.lab import short_avatars
+
+def slow(one):
+    print(os.getpid(), flush=True)
+    time.sleep(60)
+
+if __name__ == "__main__":
+    short_avatars.make = slow
+    short_avatars.make_all([short_avatars.ShortAvatar("dose", "900", "raf", 0, "tiny", 7)], 1)
+"""
+
+
+def test_a_killed_program_leaves_no_training_behind(tmp_path):
+    (tmp_path / "slow.py").write_text(SLOW)
+    command = [sys.executable, tmp_path / "slow.py"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=tmp_path) as killed:
+        worker = psutil.Process(int(killed.stdout.readline()))
+        killed.kill()
+        worker.wait(10)  # TimeoutExpired where it goes on

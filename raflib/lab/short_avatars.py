@@ -1,7 +1,8 @@
 """Many avatars that are trained shortly and measured on few frames, for questions that need more avatars than a table.
 
-An avatar is trained and measured in a process of its own, which has one thread. Its rows are kept, so a program that
-was stopped goes on with the other avatars, and a training with its last checkpoint.
+An avatar is trained and measured in a process of its own, which has one thread and ends with the program, however that
+ends. Its rows are kept, so a program that was stopped goes on with the other avatars, and a training with its last
+checkpoint.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from raflib.errors import RafError
 from raflib.evaluation import EvaluateOptions, evaluate
 from raflib.lab.dose import NOTHING_CHANGED, Dose, World, changed, sampler_at
 from raflib.lab.driver import thread_limits
+from raflib.lab.launch import end_with
 from raflib.lab.recordings import Recordings
 from raflib.lab.rows import load_rows, save_rows
 from raflib.runs import runs_root
@@ -102,8 +104,8 @@ def make_all(avatars: Sequence[ShortAvatar], workers: int | None = None) -> list
     Shows progress with the time that is left. Returns the avatars that are done, in their order.
     """
     left = [one for one in avatars if not one.done]
-    context = multiprocessing.get_context("spawn")
-    with environment(thread_limits(1)), ProcessPoolExecutor(workers or os.cpu_count(), context) as pool:
+    started = {"mp_context": multiprocessing.get_context("spawn"), "initializer": end_with, "initargs": (os.getpid(),)}
+    with environment(thread_limits(1)), ProcessPoolExecutor(workers or os.cpu_count(), **started) as pool:
         jobs = {pool.submit(make, one): one for one in left}
         for job in tqdm(as_completed(jobs), "avatars", total=len(jobs), unit="avatar"):
             try:
