@@ -39,7 +39,7 @@ def planned(options: argparse.Namespace) -> list[ShortAvatar]:
                     if dose.quantity in OF_RAF and not dose.usual and dose.quantity not in known:
                         continue
                     plain = NOTHING_CHANGED if dose.usual else dose
-                    found[ShortAvatar("dose", subject, method, seed, options.profile, options.steps, plain)] = None
+                    found[ShortAvatar(subject, method, seed, options.profile, options.steps, plain)] = None
     return list(found)
 
 

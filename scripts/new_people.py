@@ -54,7 +54,7 @@ def planned(
         about = METHODS[label]
         drives[about["method"]] = (*drives.get(about["method"], ()), about.get("drive", "direct"))
     return [
-        ShortAvatar(STUDY, subject, method, seed, profile, steps, drives=maps)
+        ShortAvatar(subject, method, seed, profile, steps, drives=maps)
         for seed in seeds
         for start in range(0, len(subjects), together)
         for method, maps in drives.items()

@@ -115,7 +115,7 @@ def test_gains_are_differences_on_the_same_frames_at_the_same_dose(tmp_path):
 
 def test_the_program_trains_each_avatar_once_and_goes_on(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("RAF_RUNS", str(tmp_path))
-    trained, there = [], world()
+    trained, measured, there = [], [], world()
 
     class Balls:
         def __init__(self, profile):
@@ -138,6 +138,7 @@ def test_the_program_trains_each_avatar_once_and_goes_on(tmp_path, monkeypatch, 
         return sampler.name
 
     def evaluate(avatar, protocol, capture, drivers, metrics, how, progress):
+        measured.append((protocol, how.drive))
         assert len(drivers) == (protocol == "cross") and metrics == ("psnr/face",)
         score = {"vanilla": 20.0, "raf": 21.0 if protocol == "cross" else 19.5}[avatar] + capture.train.sum() / 12
         rows = rows_of(avatar, "", 0, [score]).drop(columns=["quantity", "value"])
@@ -162,6 +163,10 @@ def test_the_program_trains_each_avatar_once_and_goes_on(tmp_path, monkeypatch, 
     before = dict(os.environ)
     assert short_avatars.make_all(avatars) == avatars and len(trained) == 5, "finished avatars are kept"
     assert {name: os.environ.get(name) for name in before} == before, "limits of the workers are theirs only"
+    more = replace(avatars[0], drives=("direct", "fitted"))
+    short_avatars.make(more)
+    assert more.folder == avatars[0].folder and len(trained) == 6, "the rest is measured, and only that"
+    assert len(more.rows()) == len(avatars[0].rows()) + 1 and measured[-1] == ("cross", "fitted")
     program.tell(program.gathered(avatars), tmp_path / "dose")
     assert "sequences" in capsys.readouterr().out
     table = pd.read_csv(tmp_path / "dose" / "gains.csv")
@@ -185,7 +190,7 @@ def slow(one):
 
 if __name__ == "__main__":
     short_avatars.make = slow
-    short_avatars.make_all([short_avatars.ShortAvatar("dose", "900", "raf", 0, "tiny", 7)], 1)
+    short_avatars.make_all([short_avatars.ShortAvatar("900", "raf", 0, "tiny", 7)], 1)
 """
 
 

@@ -15,7 +15,6 @@ from raflib.lab.cells import labelled
 from raflib.lab.outside import OUTSIDE
 from raflib.lab.protocol import BENCHMARK, EXTERNAL
 from raflib.lab.rows import load_rows, save_rows
-from raflib.lab.short_avatars import ROWS
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 import new_people
@@ -43,10 +42,10 @@ def finished(tmp_path, monkeypatch):
     people = ["N01", "N02", "N03"]
     rows = labelled(grid_rows(people, new_people.LABELS, [0], {"raf": 1.0}, frames=2, extra=False))
     for one in new_people.planned(people[:2], [0], "tiny", 7):
-        part = rows[(rows["subject"] == one.subject) & (rows["method"] == one.method)]
-        part = part[(part["protocol"] == "cross") | (part["drive"] == "direct")]
-        kept = [name for name in part if name not in ("part", "label", "profile", "steps")]
-        save_rows(part[kept], one.folder / ROWS)
+        of_one = rows[(rows["subject"] == one.subject) & (rows["method"] == one.method)]
+        kept = [name for name in rows if name not in ("part", "label", "profile", "steps")]
+        for path, (protocol, drive) in one.parts.items():
+            save_rows(of_one.loc[(of_one["protocol"] == protocol) & (of_one["drive"] == drive), kept], path)
 
     def placed(rows, target_of, driver_of):
         cross = rows[rows["protocol"] == "cross"]

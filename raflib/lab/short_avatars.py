@@ -2,7 +2,7 @@
 
 An avatar is trained and measured in a process of its own, which has one thread and ends with the program, however that
 ends. Its rows are kept, so a program that was stopped goes on with the other avatars, and a training with its last
-checkpoint.
+checkpoint. Studies share the avatars that they have in common.
 """
 
 from __future__ import annotations
@@ -31,26 +31,25 @@ from raflib.system import environment
 from raflib.training import fit
 
 IMAGE = ("psnr/face", "lpips/stlpips-alex/face")
+FOLDER = "short_avatars"
+"""Folder of their runs."""
 METRICS = {"cross": (*IMAGE, "aed/arkit52/l1/truth"), "self": (*IMAGE, "aed/arkit52/l1")}
 """What is measured in each protocol."""
 FRAMES = {"cross": 5, "self": 20}
 """Frames that are compared: of each driver, from one camera, and of the subject's own, from three."""
-ROWS = "rows.npz"
 
 
 @dataclass(frozen=True)
 class ShortAvatar:
-    """One avatar of a study: subject, method and seed, how long it is trained, and how it is driven.
+    """One avatar: subject, method and seed, how long it is trained, and how it is driven.
 
     Attributes:
-        study: the folder of runs that holds the avatar's own.
         subject, method, seed, profile: as in the notebooks.
         steps: of the training at its usual dose; 0 for the profile's own.
         dose: what is different from the usual training.
         drives: driving maps of cross-driving; in self-driving there is none.
     """
 
-    study: str
     subject: str
     method: str
     seed: int
@@ -61,23 +60,30 @@ class ShortAvatar:
 
     @property
     def folder(self) -> Path:
-        """Where it is trained, and where its rows are."""
+        """Where it is trained, and where its rows are. It does not depend on how the avatar is driven."""
         length = f"_steps{self.steps}" if self.steps else ""
         name = f"{self.subject}_{self.method}_{self.dose.name}_{self.profile}{length}_{self.seed}"
-        return runs_root() / self.study / name
+        return runs_root() / FOLDER / name
+
+    @property
+    def parts(self) -> dict[Path, tuple[str, str]]:
+        """What is measured: the file of each part's rows, with its protocol and driving map."""
+        cross = {self.folder / f"cross_{drive}.npz": ("cross", drive) for drive in self.drives}
+        return {self.folder / "self.npz": ("self", "direct"), **cross}
 
     @property
     def done(self) -> bool:
         """Whether it is trained and measured."""
-        return (self.folder / ROWS).is_file()
+        return all(path.is_file() for path in self.parts)
 
     def rows(self) -> pd.DataFrame:
         """What was measured, with the columns `profile` and `steps`."""
-        return load_rows(self.folder / ROWS).assign(steps=self.steps, profile=self.profile)
+        rows = pd.concat([load_rows(path) for path in self.parts], ignore_index=True)
+        return rows.assign(steps=self.steps, profile=self.profile)
 
 
 def make(one: ShortAvatar) -> None:
-    """Train and measure an avatar, unless it is done. RafError as `raflib.fit` and `raflib.evaluate`."""
+    """Train and measure an avatar, as far as it is not done. RafError as `raflib.fit` and `raflib.evaluate`."""
     if one.done:
         return
     recordings = Recordings(profile=one.profile)
@@ -88,14 +94,14 @@ def make(one: ShortAvatar) -> None:
     world, config = changed(one.dose, world, config)
     sampler = sampler_at(one.dose, one.method, world.bank)
     avatar = fit(world.capture, sampler, config, one.folder / "run", progress=False)
-    parts = []
-    for protocol, drive in [("self", "direct"), *(("cross", name) for name in one.drives)]:
+    for path, (protocol, drive) in one.parts.items():
+        if path.is_file():
+            continue
         how = EvaluateOptions(frames=FRAMES[protocol], drive=drive, conditions=("avatar",))
         people = world.drivers if protocol == "cross" else ()
-        parts.append(evaluate(avatar, protocol, world.capture, people, METRICS[protocol], how, progress=False))
-    rows = pd.concat(parts, ignore_index=True)
-    kept = [name for name in rows if not name.startswith(("rendered/", "target/"))]
-    save_rows(rows[kept], one.folder / ROWS)
+        rows = evaluate(avatar, protocol, world.capture, people, METRICS[protocol], how, progress=False)
+        kept = [name for name in rows if not name.startswith(("rendered/", "target/"))]
+        save_rows(rows[kept], path)
 
 
 def make_all(avatars: Sequence[ShortAvatar], workers: int | None = None) -> list[ShortAvatar]:
@@ -104,14 +110,17 @@ def make_all(avatars: Sequence[ShortAvatar], workers: int | None = None) -> list
     Shows progress with the time that is left. Returns the avatars that are done, in their order.
     """
     left = [one for one in avatars if not one.done]
-    started = {"mp_context": multiprocessing.get_context("spawn"), "initializer": end_with, "initargs": (os.getpid(),)}
-    with environment(thread_limits(1)), ProcessPoolExecutor(workers or os.cpu_count(), **started) as pool:
+    context = multiprocessing.get_context("spawn")
+    with (
+        environment(thread_limits(1)),
+        ProcessPoolExecutor(workers or os.cpu_count(), context, end_with, (os.getpid(),)) as pool,
+    ):
         jobs = {pool.submit(make, one): one for one in left}
         for job in tqdm(as_completed(jobs), "avatars", total=len(jobs), unit="avatar"):
             try:
                 job.result()
             except RafError as error:
-                tqdm.write(f"{jobs[job].study}: {jobs[job].folder.name}: {error}", file=sys.stderr)
+                tqdm.write(f"{jobs[job].folder.name}: {error}", file=sys.stderr)
     done = [one for one in avatars if one.done]
     print(f"{len(done)} of {len(avatars)} avatars done")
     return done
