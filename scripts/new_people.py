@@ -26,6 +26,7 @@ from raflib.config import PROFILES
 from raflib.errors import RafError
 from raflib.lab.cells import METHODS
 from raflib.lab.outside import with_outside
+from raflib.lab.protocol import NEW_PEOPLE
 from raflib.lab.recordings import Recordings
 from raflib.lab.rows import load_rows, save_rows
 from raflib.lab.short_avatars import FRAMES, ShortAvatar, make_all
@@ -34,8 +35,6 @@ from raflib.runs import atomic_write, runs_root
 from raflib.system import print_any_text
 
 STUDY = "new_people"
-SUBJECTS = tuple(f"N{number:02d}" for number in range(1, 13))
-"""People of the studio that nothing else uses. They were named before any of them was filmed."""
 LABELS = ("vanilla", "raf", "noise-matched", "vanilla-fitted")
 """What is compared (`raflib.lab.cells.METHODS`): a method, or an avatar that is driven through a map."""
 PARTS = {"self": "held-out FREE", "cross": "cross-driving"}
@@ -106,7 +105,7 @@ def tell(rows: pd.DataFrame, out: Path) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Command line: see --help."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--subjects", nargs="+", default=list(SUBJECTS))
+    parser.add_argument("--subjects", nargs="+", default=list(NEW_PEOPLE))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--profile", default="demo", choices=PROFILES)
     parser.add_argument("--steps", type=int, default=2500, help="steps of a training (0: the profile's own)")

@@ -21,7 +21,7 @@ from new_people import STUDY, compared
 from raflib.errors import RafError
 from raflib.lab.cells import shipped_rows
 from raflib.lab.rows import load_rows
-from raflib.report import markdown, paper_tables, verdict_sheet
+from raflib.report import dose_sheets, markdown, paper_tables, verdict_sheet
 from raflib.runs import atomic_write, data_root, project_root
 
 PAGES = ("notebooks/RESULTS.md", "notebooks/VERDICT.md")
@@ -46,11 +46,14 @@ def blocks(rows: pd.DataFrame | None) -> dict[str, str]:
     }
 
 
-def of_new_people() -> dict[str, str]:
-    """The text of each table of the people in `data/results/new_people.npz`, by its name; none without this file."""
-    path = data_root() / "results" / f"{STUDY}.npz"
-    sheets = compared(load_rows(path))[0] if path.is_file() else []
-    return {f"{STUDY}_{sheet.name}": f"\n{markdown(sheet)}\n" for sheet in sheets}
+def of_short_avatars() -> dict[str, str]:
+    """The text of each table of the new people and of the doses, by its name; none without their files of rows."""
+    texts = {}
+    if (path := data_root() / "results" / f"{STUDY}.npz").is_file():
+        texts = {f"{STUDY}_{sheet.name}": markdown(sheet) for sheet in compared(load_rows(path))[0]}
+    if (path := data_root() / "results" / "dose.npz").is_file():
+        texts |= {sheet.name: markdown(sheet) for sheet in dose_sheets(load_rows(path))}
+    return {name: f"\n{text}\n" for name, text in texts.items()}
 
 
 def filled(page: str, texts: Mapping[str, str], where: str) -> str:
@@ -76,7 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     stale = []
     try:
-        texts = blocks(load_rows(options.rows) if options.rows else shipped_rows()) | of_new_people()
+        texts = blocks(load_rows(options.rows) if options.rows else shipped_rows()) | of_short_avatars()
         for name in PAGES:
             path = project_root() / name
             before = path.read_text(encoding="utf-8")

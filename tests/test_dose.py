@@ -18,7 +18,21 @@ from raflib.bank import ExpressionBank
 from raflib.config import train_config
 from raflib.errors import RafError
 from raflib.lab import short_avatars
-from raflib.lab.dose import DOSES, OF_RAF, USUAL, Dose, World, changed, gains, sampler_at, with_bias, with_sequences
+from raflib.lab.dose import (
+    DOSES,
+    OF_RAF,
+    USUAL,
+    Dose,
+    World,
+    changed,
+    changes,
+    dose_named,
+    frame_gains,
+    mean_gains,
+    sampler_at,
+    with_bias,
+    with_sequences,
+)
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 try:
@@ -86,31 +100,72 @@ def test_bias_moves_each_person_by_an_offset_of_their_own():
 
 def rows_of(method, quantity, value, scores, subject="900"):
     frame = {"driver": "E01", "sequence": "FREE", "frame": range(len(scores)), "camera": "1"}
-    about = {
-        "protocol": "cross",
-        "method": method,
-        "quantity": quantity,
-        "value": float(value),
-        "subject": subject,
-        "seed": 0,
-    }
-    return pd.DataFrame({**frame, "psnr/face": scores}).assign(**about)
+    about = {"protocol": "cross", "method": method, "subject": subject, "seed": 0, "steps": 7, "profile": "tiny"}
+    return pd.DataFrame({**frame, "psnr/face": scores}).assign(**about, dose=Dose(quantity, value).name)
+
+
+def usual(method, scores, subject="900"):
+    return rows_of(method, "steps", 1, scores, subject)
 
 
 def test_gains_are_differences_on_the_same_frames_at_the_same_dose(tmp_path):
-    rows = [rows_of("vanilla", "bias", 0, [20.0, 22.0]), rows_of("vanilla", "bias", 0.4, [10.0, 12.0])]
-    rows += [rows_of("raf", "bias", 0, [21.0, 22.0]), rows_of("raf", "bias", 0.4, [13.0, 13.0, 99.0])]
-    rows += [rows_of("vanilla", "p", 0.5, [20.0, 22.0]), rows_of("raf", "p", 1.0, [20.5, 21.5])]
-    rows += [rows_of("raf", "top_k", 5, [1.0])]
-    table = gains(pd.concat(rows), "psnr/face").set_index(["quantity", "value"])["gain"]
-    assert table.to_dict() == {("bias", 0.0): 0.5, ("bias", 0.4): 2.0, ("p", 1.0): 0.0}, "without a baseline: left out"
-    shown = table.reset_index().assign(method="raf", protocol="cross", subject="900")
+    rows = [usual("vanilla", [20.0, 22.0]), rows_of("vanilla", "bias", 0.4, [10.0, 12.0])]
+    rows += [usual("raf", [21.0, 22.0]), rows_of("raf", "bias", 0.4, [13.0, 13.0, 99.0])]
+    rows += [rows_of("raf", "p", 1.0, [20.5, 21.5]), rows_of("raf", "sequences", 4, [1.0])]
+    frames = frame_gains(pd.concat(rows), ["psnr/face"])
+    assert [*zip(frames["dose"], frames["frame"], frames["psnr/face"], strict=True)] == [
+        ("usual", 0, 1.0), ("usual", 1, 0.0), ("bias-0.4", 0, 3.0), ("bias-0.4", 1, 1.0), ("p-1", 0, 0.5),
+        ("p-1", 1, -0.5),
+    ], "p has no baseline of its own; what has no baseline is left out"  # fmt: skip
+    more = changes(frames, ["psnr/face"])
+    assert [*zip(more["dose"], more["psnr/face"], strict=True)] == [
+        ("bias-0.4", 2.0), ("bias-0.4", 1.0), ("p-1", -0.5), ("p-1", -0.5)
+    ]  # fmt: skip
+    table = mean_gains(frames, "psnr/face")
+    means = table.set_index(["quantity", "value"])["gain"].to_dict()
+    assert means == {("bias", 0.0): 0.5, ("bias", 0.4): 2.0, ("p", 0.5): 0.5, ("p", 1.0): 0.0}
+    shown = table.assign(method="raf", protocol="cross")
     figure = report.dose_figure(shown, tmp_path / "dose.png")
     assert figure.width > figure.height and (tmp_path / "dose.png").stat().st_size > 5000
     both = report.dose_figure(pd.concat([shown, shown.assign(protocol="self")]))
     assert both.width == figure.width and both.height > 1.5 * figure.height, "a row of panels for each protocol"
     with pytest.raises(RafError, match="no rows"):
         report.dose_figure(shown[:0])
+
+
+def test_tables_of_doses_have_the_intervals_of_new_people():
+    rng, rows = np.random.default_rng(0), []
+    for subject in ("900", "901", "902"):
+        vanilla = rng.normal(20, 3, 50)
+        at_4 = vanilla - 5
+        rows += [usual("vanilla", vanilla, subject), usual("raf", vanilla + rng.normal(1, 0.1, 50), subject)]
+        rows += [rows_of("vanilla", "sequences", 4, at_4, subject), rows_of("raf", "sequences", 4, at_4 + 1.5, subject)]
+    rows.append(rows_of("raf", "p", 1, vanilla - 2, "902"))
+    rows = pd.concat(rows, ignore_index=True)
+    gain, more = report.dose_sheets(rows)
+    assert (gain.name, more.name) == ("dose_cross", "dose_change_cross")
+    assert [line[:2] for line in gain.rows] == [["raf", "usual"], ["raf", "p-1"], ["raf", "sequences-4"]]
+    assert [line[1] for line in more.rows] == ["p-1", "sequences-4"] and [line[3] for line in more.rows] == [1, 3]
+    labelled = rows.assign(condition="avatar")[rows["dose"] == "usual"]
+    same = report.hierarchical(labelled, "vanilla", "method", ["psnr/face"]).loc["raf − vanilla"]["psnr/face"]
+    assert gain.rows[0][2][:3] == pytest.approx(same[["mean", "low", "high"]].tolist(), abs=1e-12)
+    assert gain.rows[2][2].mean == pytest.approx(1.5) and more.rows[1][2].mean == pytest.approx(0.5, abs=0.05)
+    assert more.rows[1][2].mark == "*" and more.rows[0][2].mean == pytest.approx(-3, abs=0.1)
+    assert "7 steps" in gain.caption and "subjects (up to 3)" in more.caption and "Comparisons: 3;" in gain.caption
+    with pytest.raises(RafError, match="vanilla and another method"):
+        report.dose_sheets(rows[rows["method"] == "raf"])
+    with pytest.raises(RafError, match="'dose'"):
+        report.dose_sheets(rows.drop(columns="dose"))
+
+
+def test_a_dose_is_found_by_its_name(capsys):
+    for dose in (Dose("p", 0.25), Dose("top_k", 5), Dose("bias", 1.2), Dose("sequences", 4)):
+        assert dose_named(dose.name) == dose
+    assert dose_named(Dose("p", 0.5).name).usual
+    for name, word in (("p", "such as p-0.25"), ("p-high", "such as p-0.25"), ("k-5", "quantity"), ("p-2", "p is 2"),
+                       ("top_k-0.5", "top_k")):  # fmt: skip
+        assert program.main(["--doses", name]) == 1
+        assert word in capsys.readouterr().err
 
 
 def test_the_program_trains_each_avatar_once_and_goes_on(tmp_path, monkeypatch, capsys):
@@ -141,17 +196,16 @@ def test_the_program_trains_each_avatar_once_and_goes_on(tmp_path, monkeypatch, 
         measured.append((protocol, how.drive))
         assert len(drivers) == (protocol == "cross") and metrics == ("psnr/face",)
         score = {"vanilla": 20.0, "raf": 21.0 if protocol == "cross" else 19.5}[avatar] + capture.train.sum() / 12
-        rows = rows_of(avatar, "", 0, [score]).drop(columns=["quantity", "value"])
+        rows = usual(avatar, [score]).drop(columns="dose")
         return rows.assign(**{"rendered/jawOpen": 1.0, "protocol": protocol})
 
     monkeypatch.setattr(short_avatars, "Recordings", Balls)
     monkeypatch.setattr(short_avatars, "fit", fit)
     monkeypatch.setattr(short_avatars, "evaluate", evaluate)
-    for module in (program, short_avatars):
-        monkeypatch.setattr(module, "METRICS", {"cross": ("psnr/face",), "self": ("psnr/face",)})
-    monkeypatch.setattr(program, "DOSES", {"sequences": (1, 22), "p": (0.5, 0.7)})
-    options = argparse.Namespace(subjects=["900"], methods=["vanilla", "raf"], quantities=["sequences", "p"], seeds=[0],
-                                 profile="tiny", steps=7)  # fmt: skip
+    monkeypatch.setattr(short_avatars, "METRICS", {"cross": ("psnr/face",), "self": ("psnr/face",)})
+    doses = ["sequences-1", "sequences-22", "p-0.5", "p-0.7"]
+    options = argparse.Namespace(subjects=["900"], methods=["vanilla", "raf"], doses=doses, seeds=[0], profile="tiny",
+                                 steps=7)  # fmt: skip
     avatars = program.planned(options)
     assert [(one.method, one.dose.name) for one in avatars] == [
         ("vanilla", "usual"), ("raf", "usual"), ("vanilla", "sequences-1"), ("raf", "sequences-1"), ("raf", "p-0.7"),
@@ -167,8 +221,9 @@ def test_the_program_trains_each_avatar_once_and_goes_on(tmp_path, monkeypatch, 
     short_avatars.make(more)
     assert more.folder == avatars[0].folder and len(trained) == 6, "the rest is measured, and only that"
     assert len(more.rows()) == len(avatars[0].rows()) + 1 and measured[-1] == ("cross", "fitted")
+    short_avatars.save_rows(program.gathered(avatars), tmp_path / "dose" / "dose.npz")
     program.tell(program.gathered(avatars), tmp_path / "dose")
-    assert "sequences" in capsys.readouterr().out
+    assert "| raf | sequences-1 |" in capsys.readouterr().out
     table = pd.read_csv(tmp_path / "dose" / "gains.csv")
     assert table[table.protocol == "cross"].gain.tolist() == pytest.approx([1.0] * 4)
     assert table[table.protocol == "self"].gain.tolist() == pytest.approx([-0.5] * 4)

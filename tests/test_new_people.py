@@ -13,7 +13,7 @@ from PIL import Image
 
 from raflib.lab.cells import labelled
 from raflib.lab.outside import OUTSIDE
-from raflib.lab.protocol import BENCHMARK, EXTERNAL
+from raflib.lab.protocol import BENCHMARK, EXTERNAL, NEW_PEOPLE
 from raflib.lab.rows import load_rows, save_rows
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
@@ -31,8 +31,8 @@ def test_an_avatar_is_trained_once_for_all_its_maps_and_nobody_is_used_twice():
     turns = new_people.planned(["N01", "N02", "N03"], [0], "tiny", 7, 2)
     assert [one.subject for one in turns] == ["N01", "N02"] * 3 + ["N03"] * 3, "two processes film two people"
     assert set(turns[:6]) == set(avatars)
-    assert not set(new_people.SUBJECTS) & {*BENCHMARK, *EXTERNAL}
-    assert all(not name.startswith("B") for name in new_people.SUBJECTS), "these names are the bank's"
+    assert not set(NEW_PEOPLE) & {*BENCHMARK, *EXTERNAL}
+    assert all(not name.startswith("B") for name in NEW_PEOPLE), "these names are the bank's"
 
 
 @pytest.fixture

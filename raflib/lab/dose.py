@@ -65,12 +65,29 @@ class Dose:
 
     @property
     def name(self) -> str:
-        """A name for files, such as "bias-0.4"; "usual" where nothing changes."""
+        """Its name, such as "bias-0.4"; "usual" where nothing changes."""
         return "usual" if self.usual else f"{self.quantity}-{self.value:g}"
 
 
 NOTHING_CHANGED = Dose("steps", USUAL["steps"])
 """The dose of the other tables."""
+
+
+def dose_named(name: str) -> Dose:
+    """The dose with this name; `NOTHING_CHANGED` where it is the usual one. RafError for other texts."""
+    if name == NOTHING_CHANGED.name:
+        return NOTHING_CHANGED
+    quantity, _, text = name.partition("-")
+    try:
+        value = float(text)
+    except ValueError:
+        raise RafError(f"dose: {name!r}, expected a quantity and its value, such as p-0.25") from None
+    dose = Dose(quantity, int(value) if value.is_integer() else value)
+    return NOTHING_CHANGED if dose.usual else dose
+
+
+FRAME = ["subject", "seed", "driver", "sequence", "frame", "camera"]
+"""Columns that name a frame of an avatar."""
 
 
 @dataclass(frozen=True)
@@ -145,22 +162,48 @@ def with_bias(world: World, size: float, seed: int = 0) -> World:
     return World(seen(world.capture), [seen(driver) for driver in world.drivers], bank)
 
 
-def gains(rows: pd.DataFrame, metric: str, method: str = "raf", baseline: str = "vanilla") -> pd.DataFrame:
-    """Gain of `method` over `baseline` for each quantity, value, subject and seed, as means over the same frames.
+def frame_gains(
+    rows: pd.DataFrame, metrics: Sequence[str], method: str = "raf", baseline: str = "vanilla"
+) -> pd.DataFrame:
+    """Gain of `method` over `baseline` on each frame that both have at the same dose.
 
-    `rows` have the columns quantity, value, subject, seed, method, driver, frame and `metric`. Quantities of `OF_RAF`
-    are compared with the baseline at its usual dose. Returns columns quantity, value, subject, seed and gain.
+    Args:
+        rows: result rows of one protocol, with the columns `dose` (`Dose.name`), method and `FRAME`.
+        metrics: the columns to compare.
+
+    Quantities of `OF_RAF` are compared with the baseline at its usual dose. Returns the columns dose, `FRAME` and
+    `metrics`.
     """
-    frames = ["driver", "sequence", "frame", "camera"]
-    records = []
-    for (quantity, value, subject, seed), part in rows[rows.method == method].groupby(
-        ["quantity", "value", "subject", "seed"]
-    ):
-        same = rows[(rows.method == baseline) & (rows.subject == subject) & (rows.seed == seed)]
-        at = USUAL[quantity] if quantity in OF_RAF else value
-        same = same[(same.value == at) & (same.quantity == quantity)]
-        both = part.merge(same, on=frames, suffixes=("", " of the baseline"))
-        if len(both):
-            gain = (both[metric] - both[f"{metric} of the baseline"]).mean()
-            records.append({"quantity": quantity, "value": value, "subject": subject, "seed": seed, "gain": gain})
-    return pd.DataFrame(records, columns=["quantity", "value", "subject", "seed", "gain"])
+    columns = ["dose", *FRAME, *metrics]
+    left, right = (rows.loc[rows["method"] == name, columns] for name in (method, baseline))
+    of_raf = [name for name in left["dose"].unique() if dose_named(name).quantity in OF_RAF]
+    left = left.assign(at=left["dose"].mask(left["dose"].isin(of_raf), NOTHING_CHANGED.name))
+    both = left.merge(right.rename(columns={"dose": "at"}), on=["at", *FRAME], suffixes=("", " of the baseline"))
+    for name in metrics:
+        both[name] -= both[f"{name} of the baseline"]
+    return both[columns]
+
+
+def changes(gains: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
+    """How much larger the gain of each frame of `frame_gains` is at each dose than at the usual one."""
+    usual = gains["dose"] == NOTHING_CHANGED.name
+    both = gains[~usual].merge(gains.loc[usual, [*FRAME, *metrics]], on=FRAME, suffixes=("", " as usual"))
+    for name in metrics:
+        both[name] -= both[f"{name} as usual"]
+    return both[list(gains.columns)]
+
+
+def mean_gains(gains: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Means of `frame_gains` by quantity, value, subject and seed, in the column `gain`.
+
+    The usual dose stands among the values of each quantity.
+    """
+    per_avatar = gains.groupby(["dose", "subject", "seed"])[metric].mean().rename("gain").reset_index()
+    doses = [dose_named(name) for name in per_avatar["dose"].unique() if name != NOTHING_CHANGED.name]
+    doses += [Dose(name, USUAL[name]) for name in dict.fromkeys(dose.quantity for dose in doses)]
+    parts = [
+        per_avatar[per_avatar["dose"] == dose.name].assign(quantity=dose.quantity, value=float(dose.value))
+        for dose in doses
+    ]
+    columns = ["quantity", "value", "subject", "seed", "gain"]
+    return pd.concat([pd.DataFrame(columns=columns), *parts])[columns].sort_values(columns, ignore_index=True)

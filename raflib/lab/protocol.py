@@ -8,6 +8,8 @@ from dataclasses import dataclass
 BENCHMARK = ("388", "422", "443", "445", "475")
 EXTERNAL = tuple(f"E{number:02d}" for number in range(1, 11))
 """Subjects of the NeRSemble benchmark (paper, Appendix 0.C), and the external drivers as the studio names them."""
+NEW_PEOPLE = tuple(f"N{number:02d}" for number in range(1, 13))
+"""People of the studio who were named before any of them was filmed, and who are in no bank, table or choice."""
 
 FOLDERS = ("gha", "nersemble")
 """Sources that read a folder, which holds the folders of people."""

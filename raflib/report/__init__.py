@@ -11,6 +11,7 @@ from raflib.report.coverage_figures import (
     sequence_figure,
 )
 from raflib.report.dose_figure import dose_figure
+from raflib.report.dose_table import dose_sheets
 from raflib.report.driving_figure import driving_figure
 from raflib.report.error_budget_figure import error_budget_figure
 from raflib.report.figures import differences_figure, joined, manifest, strip, training_curves
@@ -58,6 +59,7 @@ __all__ = [
     "different",
     "dimension_figure",
     "dose_figure",
+    "dose_sheets",
     "driving_figure",
     "error_budget_figure",
     "evenly",

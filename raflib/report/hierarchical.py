@@ -7,7 +7,7 @@ bootstrap here resamples whole subjects, drivers and seeds, and then blocks of f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -75,7 +75,7 @@ def hierarchical(
         )
     columns = pd.MultiIndex.from_tuples(records[0])
     summary = pd.DataFrame(records, columns=columns, index=pd.Index(list(differences), name=column))
-    summary.attrs |= {"paired": True, "unranked": blind, "caption": _told(resampled, block, resamples)}
+    summary.attrs |= {"paired": True, "unranked": blind, "caption": told(resampled, block, resamples)}
     return summary
 
 
@@ -193,15 +193,15 @@ def _spread(samples: Float[np.ndarray, "M B"]) -> Float[np.ndarray, " M"]:
     return np.array([row.std(ddof=1) if len(row) > 1 else np.nan for row in known])
 
 
-def _told(resampled: dict[str, int], block: int, resamples: int) -> str:
-    """The caption: what was resampled in at least one row of the table."""
-    levels = [f"{name} (up to {resampled[name]})" for name in LEVELS if resampled[name]]
+def told(resampled: Mapping[str, int], block: int, resamples: int) -> str:
+    """The caption: which levels, with how many members, were resampled in at least one row of the table."""
+    levels = [f"{name} (up to {resampled[name]})" for name in LEVELS if resampled.get(name)]
     if not levels:
         return "Paired differences on the same frames. " + _caption(block, resamples)
-    frames = [f"blocks of {block} frames"] if resampled["blocks"] else []
+    frames = [f"blocks of {block} frames"] if resampled.get("blocks") else []
     *first, last = [*levels, *frames]
     names = f"{', '.join(first)} and {last}" if first else last
-    single = [name for name in LEVELS if not resampled[name]]
+    single = [name for name in LEVELS if not resampled.get(name)]
     rest = f" Single members, not resampled: {', '.join(single)}." if single else ""
     return (
         "Paired differences on the same frames, averaged over subjects [95 % interval of a hierarchical bootstrap that "

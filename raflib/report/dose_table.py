@@ -1,0 +1,77 @@
+"""Gains over vanilla at each dose (`raflib.lab.dose`), with intervals for new people."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import pandas as pd
+
+from raflib.errors import RafError
+from raflib.lab.dose import changes, dose_named, frame_gains
+from raflib.report.grid_tables import COMPARED, PROTOCOLS, STAR
+from raflib.report.hierarchical import bootstrap, counted, told
+from raflib.report.paper_layout import digits
+from raflib.report.sheet import Entry, Sheet, Value
+from raflib.report.tables import arrow, require_columns
+
+BLOCK, RESAMPLES = 25, 1000
+
+
+def dose_sheets(rows: pd.DataFrame, baseline: str = "vanilla") -> list[Sheet]:
+    """Two tables for each protocol: gains over `baseline` at each dose, and how much they differ from the usual one.
+
+    Args:
+        rows: those of `scripts/dose.py`: an evaluation's, with the columns dose (`Dose.name`), steps and profile.
+        baseline: the method that gains are over, which has a row at each dose.
+
+    Intervals are those of `raflib.report.hierarchical`. Raises RafError where nothing can be compared.
+    """
+    require_columns(rows, ["dose", "method", "protocol", "steps", "profile"])
+    sheets = []
+    for protocol in PROTOCOLS:
+        part = rows[rows["protocol"] == protocol]
+        metrics = [tag for tag in COMPARED[protocol] if tag in part and part[tag].notna().any()]
+        methods = [name for name in part["method"].unique() if name != baseline]
+        found = {name: frame_gains(part, metrics, name, baseline) for name in methods} if metrics else {}
+        changed = {name: changes(table, metrics) for name, table in found.items()}
+        begin = f"{PROTOCOLS[protocol].capitalize()}. {_setting(rows)}"
+        what = f"Gains over {baseline} at the same dose."
+        sheets += _sheet(f"dose_{protocol}", found, metrics, f"{begin} {what}")
+        what = (
+            f"How much larger the gain over {baseline} is than at the usual dose; for p and top_k, what a method gains."
+        )
+        sheets += _sheet(f"dose_change_{protocol}", changed, metrics, f"{begin} {what}")
+    if not sheets:
+        raise RafError(f"dose_sheets: the rows hold no frame that {baseline} and another method have at the same dose")
+    return sheets
+
+
+def _sheet(name: str, tables: dict[str, pd.DataFrame], metrics: Sequence[str], about: str) -> list[Sheet]:
+    """A line for each method and dose, the usual one first; no sheet without lines."""
+    lines: list[list[Entry]] = []
+    intervals, resampled = [], Counter[str]()
+    for method, frames in tables.items():
+        doses = [dose_named(name) for name in frames["dose"].unique()]
+        for dose in sorted(doses, key=lambda dose: (not dose.usual, dose.quantity, dose.value)):
+            part = frames[frames["dose"] == dose.name]
+            found, members = bootstrap(part, metrics, BLOCK, RESAMPLES)
+            resampled |= Counter(members)
+            table = pd.DataFrame(found, index=list(metrics))[["mean", "low", "high"]]
+            values = [_value(tag, *numbers) for tag, *numbers in table.itertuples()]
+            lines.append([method, dose.name, *values, part["subject"].nunique(), part["seed"].nunique(), len(part)])
+            intervals.append(table)
+    if not lines:
+        return []
+    head = ["method", "dose", *(f"{tag} {arrow(tag)}".strip() for tag in metrics), "subjects", "seeds", "frames"]
+    end = f"{STAR} The interval excludes 0. {counted(pd.concat(intervals))}"
+    return [Sheet(name, head, lines, f"{about} {told(resampled, BLOCK, RESAMPLES)} {end}")]
+
+
+def _value(tag: str, mean: float, low: float, high: float) -> Value:
+    return Value(mean, low, high, digits(tag), mark=STAR if low > 0 or high < 0 else "")
+
+
+def _setting(rows: pd.DataFrame) -> str:
+    steps = ", ".join(f"{steps:,}" for steps in sorted(rows["steps"].unique()))
+    return f"Profile {', '.join(sorted(rows['profile'].unique()))}, {steps} steps."
