@@ -18,6 +18,8 @@ from pathlib import Path
 import torch
 
 from raflib.avatar import GaussianAvatar
+from raflib.avatar.axes import turned
+from raflib.avatar.interop import sizes
 from raflib.config import AvatarConfig
 from raflib.geometry import quaternion_to_matrix
 
@@ -144,7 +146,8 @@ def main():
     for points, batch in QUICK if options.quick else CASES:
         name = f"{points // 1000}k" + (f"_{batch}_frames" if batch > 1 else "")
         state, inputs = checkpoint(points), frames(batch)
-        ours = GaussianAvatar.from_official(state, AvatarConfig())
+        # Turned into the axes of the public code, so that reading turns it back: both have the same axes.
+        ours = GaussianAvatar.from_official(turned(state, sizes(state)), AvatarConfig())
         plain = plain_module().PlainAvatar(state, WIDTHS)
         times = {"ours": [], "plain": []}
         for round_ in range(ROUNDS + 1):

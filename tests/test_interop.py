@@ -10,15 +10,19 @@ import numpy as np
 import pytest
 import torch
 from plyfile import PlyData
+from synthetic import ball_capture
 
-from raflib.avatar import GaussianAvatar, Upsampler
+from raflib import export_gha
+from raflib.avatar import GaussianAvatar, Upsampler, interop
+from raflib.avatar.axes import turned
 from raflib.avatar.interop import NETWORKS, POINTS
 from raflib.avatar.official import check_tensors, read_official
 from raflib.avatar.ply import write_ply
 from raflib.config import AvatarConfig, train_config
 from raflib.errors import RafError
-from raflib.geometry import Camera, quaternion_to_matrix
+from raflib.geometry import Camera, matrix_to_quaternion, quaternion_to_matrix
 from raflib.render import Gaussians, rasterize
+from raflib.sources import gha
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 OUTPUTS = ("means", "quaternions", "scales", "opacities", "features")
@@ -86,24 +90,27 @@ def test_a_checkpoint_goes_in_and_out_bit_by_bit():
 
 @pytest.mark.parametrize("sizes", [{}, {"expression": 10, "feature": 16, "channels": 3, "octaves": 2}])
 def test_a_checkpoint_means_what_it_meant_there(sizes):
+    """In its own axes, which are turned by half a circle about x."""
     state = official(**sizes)
     plain = plain_module().PlainAvatar(state, {n: widths(n, **sizes) for n in NETWORKS}, sizes.get("octaves", 4))
     avatar = GaussianAvatar.from_official(state)
-    inputs = frames(expression=sizes.get("expression", 64))
-    means, rotations, scales, opacities, features = plain(*inputs)
-    ours = avatar(*inputs)
+    expression, pose, scale = frames(expression=sizes.get("expression", 64))
+    half_turn = torch.tensor([1.0, -1.0, -1.0])
+    means, rotations, scales, opacities, features = plain(expression, pose, scale)
+    ours = avatar(expression, pose * half_turn.repeat(2), scale)
     assert 0 < len(avatar.blend(avatar.xyz).near) < 400 and 0 < len(avatar.blend(avatar.xyz).far) < 400
-    turned = quaternion_to_matrix(torch.nn.functional.normalize(ours.quaternions, dim=-1))
-    pairs = [(means, ours.means), (rotations, turned), (scales, ours.scales), (opacities, ours.opacities)]
-    for theirs, mine in [*pairs, (features, ours.features)]:
+    own_rotations = quaternion_to_matrix(torch.nn.functional.normalize(ours.quaternions, dim=-1))
+    back = half_turn[:, None] * own_rotations * half_turn
+    pairs = [(means, ours.means * half_turn), (rotations, back), (scales, ours.scales), (opacities, ours.opacities)]
+    pairs.append((features, ours.features))
+    for theirs, mine in pairs:
         torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-5)
 
     generator = torch.Generator().manual_seed(2)
-    weights = [torch.randn(value.shape, generator=generator) for value, _ in pairs] + [torch.randn_like(features)]
-    sum((w * v).sum() for w, v in zip(weights, (means, rotations, scales, opacities, features), strict=True)).backward()
-    mine = (ours.means, turned, ours.scales, ours.opacities, ours.features)
-    sum((w * v).sum() for w, v in zip(weights, mine, strict=True)).backward()
-    theirs = {name: p.grad for name, p in plain.named_parameters()}
+    weights = [torch.randn(value.shape, generator=generator) for value, _ in pairs]
+    for side in (0, 1):
+        sum((w * pair[side]).sum() for w, pair in zip(weights, pairs, strict=True)).backward()
+    theirs = turned({name: p.grad for name, p in plain.named_parameters()}, interop.sizes(state))
     for name, own in POINTS.items():
         gradient = getattr(avatar, own).grad
         assert (gradient - theirs[name]).norm() <= 1e-4 * theirs[name].norm(), name
@@ -111,6 +118,31 @@ def test_a_checkpoint_means_what_it_meant_there(sizes):
         gradient = getattr(avatar, name).point_in.weight.grad
         expected = theirs[f"{name}_mlp.conv0.weight"][:, : gradient.shape[1], 0]
         assert (gradient - expected).norm() <= 1e-4 * expected.norm(), name
+
+
+def test_an_avatar_of_the_public_code_fits_a_folder_of_its_preprocessing(tmp_path):
+    """What the folder's own files show with the public avatar is what `raflib` shows after reading both."""
+    state = official(expression=52)
+    folder = export_gha(ball_capture("422", frames=3), tmp_path / "422")
+    capture = gha.open("422", root=tmp_path)
+    name = sorted(path.name for path in (folder / "params").iterdir())[0]
+    params = np.load(folder / "params" / name / "params.npz")
+    camera = np.load(folder / "cameras" / name / f"camera_{capture.cameras[0].name}.npz")
+    plain = plain_module().PlainAvatar(state, {n: widths(n, expression=52) for n in NETWORKS})
+    given = (torch.from_numpy(params[key]) for key in ("exp_coeff", "pose", "scale"))
+    with torch.no_grad():
+        means, rotations, *rest = plain(*given)
+        theirs = Gaussians(means, matrix_to_quaternion(rotations), *rest)
+        ours = GaussianAvatar.from_official(state)(*(
+            torch.from_numpy(values[:1]) for values in (capture.expression, capture.pose, capture.scale)
+        ))  # fmt: skip
+        extrinsic, intrinsic = torch.eye(4)[None], torch.from_numpy(camera["intrinsic"])[None].float()
+        extrinsic[0, :3] = torch.from_numpy(camera["extrinsic"])
+        expected = rasterize(theirs, (extrinsic, intrinsic), capture.cameras[0].width)
+        shown = rasterize(ours, capture.cameras[:1], capture.cameras[0].width)
+    assert expected[1].max() > 0.5, "the head is in the image"
+    for mine, other in zip(shown, expected, strict=True):
+        torch.testing.assert_close(mine, other, atol=1e-4, rtol=1e-4)
 
 
 def test_bad_checkpoints_are_named_with_everything_that_is_wrong():

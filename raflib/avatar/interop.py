@@ -2,8 +2,12 @@
 
 The public code (Xu et al. 2024) keeps a trained head as a plain state dict: the canonical Gaussians, the neutral
 landmarks and six stacks of 1×1 convolutions whose first layer, and the one in the middle, take point and code joined
-(`exp_color_mlp.conv0.weight` [out, point + code, 1]). Here those layers are kept in two parts. Reading splits
-them, writing joins them, and no number changes. The upsampler's dict is read by `raflib.avatar.upsampler`.
+(`exp_color_mlp.conv0.weight` [out, point + code, 1]). Here those layers are kept in two parts: reading splits them,
+and writing joins them.
+
+Its axes are others; `raflib.avatar.axes` turns them. So an avatar that was read is driven by captures of `raflib`, and
+one that was written by the folders of `raflib.export_gha`. Reading and writing gives the same bits. The upsampler has
+no axes; `raflib.avatar.upsampler` reads its dict.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from raflib.avatar.axes import turned
 from raflib.avatar.networks import ConditionedMLP
 from raflib.avatar.official import WHAT, listed
 from raflib.config import NETWORKS, AvatarConfig
@@ -32,7 +37,7 @@ POINTS = {
 
 
 def avatar_to_official(avatar: GaussianAvatar) -> dict[str, Tensor]:
-    """The avatar as a state dict of the public code (copies).
+    """The avatar as a state dict of the public code (copies), in its axes.
 
     Raises RafError naming the settings by which this avatar departs from the published one.
     """
@@ -50,7 +55,7 @@ def avatar_to_official(avatar: GaussianAvatar) -> dict[str, Tensor]:
     state["landmarks_3d_neutral"] = avatar.landmarks_neutral.clone()
     for name in NETWORKS:
         state |= {f"{name}_mlp.{key}": value for key, value in _joined(getattr(avatar, name)).items()}
-    return state
+    return turned(state, sizes(state))
 
 
 def config_of(state: Mapping[str, Tensor], base: AvatarConfig) -> AvatarConfig:
@@ -60,22 +65,26 @@ def config_of(state: Mapping[str, Tensor], base: AvatarConfig) -> AvatarConfig:
     """
     _check_keys(state)
     _check_layers(state)
-    sizes = _sizes(state)
+    found = sizes(state)
     return replace(
-        base, **sizes, mouth_points=min(base.mouth_points, sizes["points"]), exp_linear=False, body="rigid",
+        base, **found, mouth_points=min(base.mouth_points, found["points"]), exp_linear=False, body="rigid",
         canonical_colour=False, expression_norm=0.0, pose_gain=1.0, live_blend=True,
     )  # fmt: skip
 
 
 @torch.no_grad()
 def copy_official(state: Mapping[str, Tensor], avatar: GaussianAvatar) -> None:
-    """Give an avatar of `config_of(state)` the numbers of a public state dict; RafError listing wrong shapes."""
+    """Give an avatar of `config_of(state)` the numbers of a public state dict, in the axes used here.
+
+    RafError listing wrong shapes.
+    """
     value = {key: tensor.detach().to("cpu", torch.float32) for key, tensor in state.items()}
     wanted = {key: tuple(tensor.shape) for key, tensor in avatar_to_official(avatar).items()}
     odd = [f"{key} is {list(value[key].shape)}, expected {list(shape)}" for key, shape in wanted.items()
            if tuple(value[key].shape) != shape]  # fmt: skip
     if odd:
         raise RafError(f"{WHAT}: shapes do not fit together: {'; '.join(odd)}")
+    value = turned(value, sizes(value))
     avatar.landmarks_neutral.copy_(value["landmarks_3d_neutral"])
     for name, own in POINTS.items():
         getattr(avatar, own).copy_(value[name])
@@ -154,7 +163,7 @@ def _layer_count(state: Mapping[str, Tensor], name: str) -> int:
     return 1 + max((int(match.group(1)) for match in numbers if match), default=-1)
 
 
-def _sizes(state: Mapping[str, Tensor]) -> dict[str, Any]:
+def sizes(state: Mapping[str, Tensor]) -> dict[str, Any]:
     """The AvatarConfig fields that follow from the tensors' shapes."""
     points, feature = state["feature"].shape
     first = {name: state[f"{name}_mlp.conv0.weight"].shape[1] for name in NETWORKS}

@@ -235,10 +235,11 @@ class GaussianAvatar(nn.Module):
     ) -> GaussianAvatar:
         """An avatar with the weights of a checkpoint of the public code: its state dict, or the path of its file.
 
-        Sizes follow from the tensors. Settings that a state dict does not hold (`near`, `far`, `deform_scale`,
-        `attribute_scale`, `blur`) is taken from `config`, by default the published values. Raises RafError listing keys
-        that are missing, unknown or of the wrong shape, and for tensors that hold NaN or fewer numbers than their shape
-        declares.
+        It is turned into the axes used here (`raflib.avatar.axes`), so captures that `raflib` reads drive it. Sizes
+        follow from the tensors. Settings that a state dict does not hold (`near`, `far`, `deform_scale`,
+        `attribute_scale`, `blur`) are taken from `config`, by default the published values. Raises RafError listing
+        keys that are missing, unknown or of the wrong shape, and for tensors that hold NaN or fewer numbers than their
+        shape declares.
         """
         with official_state(state_dict) as state:
             config = config_of(state, config or AvatarConfig())
