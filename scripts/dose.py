@@ -22,7 +22,7 @@ import pandas as pd
 from raflib import report
 from raflib.config import PROFILES
 from raflib.errors import RafError
-from raflib.lab.dose import DOSES, NOTHING_CHANGED, OF_RAF, Dose, dose_named, frame_gains, mean_gains
+from raflib.lab.dose import DOSES, NOTHING_CHANGED, Dose, dose_named, exists, frame_gains, mean_gains
 from raflib.lab.protocol import NEW_PEOPLE
 from raflib.lab.rows import load_rows, save_rows
 from raflib.lab.short_avatars import IMAGE, ShortAvatar, make_all
@@ -42,7 +42,7 @@ def planned(options: argparse.Namespace) -> list[ShortAvatar]:
         for seed in options.seeds
         for subject in options.subjects
         for method in options.methods
-        if dose.usual or dose.quantity not in OF_RAF or dose.quantity in SAMPLERS[method].options()
+        if exists(dose, method)
     ]
 
 

@@ -18,15 +18,16 @@ from raflib.bank import ExpressionBank
 from raflib.config import train_config
 from raflib.errors import RafError
 from raflib.lab import short_avatars
+from raflib.lab.banks import bank_variant
 from raflib.lab.dose import (
     DOSES,
-    OF_RAF,
     USUAL,
     Dose,
     World,
     changed,
     changes,
     dose_named,
+    exists,
     frame_gains,
     mean_gains,
     sampler_at,
@@ -52,11 +53,14 @@ def world(subject="900"):
 
 def test_wrong_doses_are_errors_that_name_them():
     for quantity, value, word in (("k", 1, "quantity"), ("p", 1.5, "p is 1.5"), ("bias", -1, "bias"),
-                                  ("sequences", 2.5, "sequences"), ("top_k", 0, "top_k")):  # fmt: skip
+                                  ("sequences", 2.5, "sequences"), ("top_k", 0, "top_k"),
+                                  ("half", 3, "half is 3")):  # fmt: skip
         with pytest.raises(RafError, match=word):
             Dose(quantity, value)
-    with pytest.raises(RafError, match="vanilla has no p"):
-        sampler_at(Dose("p", 0.25), "vanilla", world().bank)
+    for dose in (Dose("p", 0.25), Dose("half", 1)):
+        assert not exists(dose, "vanilla") and exists(dose, "raf")
+        with pytest.raises(RafError, match=f"vanilla has no {dose.quantity}"):
+            sampler_at(dose, "vanilla", world().bank)
     with pytest.raises(RafError, match="5 training sequences wanted, it has 4"):
         with_sequences(world().capture, 5)
 
@@ -68,12 +72,16 @@ def test_a_dose_changes_its_quantity_and_nothing_else():
     for name, value in USUAL.items():
         assert changed(Dose(name, value), there, config) == (there, config)
     assert changed(Dose("steps", 0.5), there, config) == (there, replace(config, steps=round(config.steps / 2)))
-    for name in OF_RAF:
+    for name in ("p", "top_k", "half"):
         assert changed(Dose(name, 1), there, config) == (there, config)
     assert sampler_at(Dose("p", 0.25), "raf", there.bank).describe()["p"] == 0.25
     raf = sampler_at(Dose("top_k", 2), "raf", there.bank).describe()
     assert raf["top_k"] == 2 and raf["p"] == 0.5
     assert sampler_at(Dose("bias", 1), "vanilla", there.bank).name == "vanilla"
+    for half in (1, 2):
+        bank = sampler_at(Dose("half", half), "raf", there.bank).bank
+        assert np.array_equal(bank.features, bank_variant(there.bank, f"half{half}").features)
+    assert sampler_at(Dose("half", 0), "raf", there.bank).bank.people == there.bank.people
 
 
 def test_fewer_sequences_are_contained_in_more_and_free_stays():

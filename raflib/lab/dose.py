@@ -10,9 +10,10 @@ may decide whether retrieval helps:
 | `bias` | length of the offsets (features' units) | every person's features move by an offset of their own |
 | `p` | probability | how often RAF replaces a vector |
 | `top_k` | number of neighbours | among how many RAF chooses |
+| `half` | 0, 1 or 2 | the whole bank, or `half1` or `half2` of it (`raflib.lab.banks`) |
 
 `changed` gives the world and the settings of a dose. The avatar of each dose is compared with the one of another method
-at the same dose, except that `p` and `top_k` do not exist for other methods.
+at the same dose, except that `p`, `top_k` and `half` do not exist for methods without a bank.
 """
 
 from __future__ import annotations
@@ -28,17 +29,18 @@ from raflib.capture import Capture
 from raflib.config import TrainConfig
 from raflib.coverage.sensitivity import moved
 from raflib.errors import RafError, finite, whole
+from raflib.lab.banks import bank_variant
 from raflib.sampler import SAMPLERS, Sampler, sampler_from_name
 
-USUAL: dict[str, float | int] = {"steps": 1.0, "sequences": 22, "bias": 0.0, "p": 0.5, "top_k": 1}
+USUAL: dict[str, float | int] = {"steps": 1.0, "sequences": 22, "bias": 0.0, "p": 0.5, "top_k": 1, "half": 0}
 """Every quantity with its value in the other tables."""
-OF_RAF = ("p", "top_k")
+OF_RAF = ("p", "top_k", "half")
 """Quantities that only samplers with a bank have."""
-COUNTS = ("sequences", "top_k")
-"""Quantities that are whole numbers."""
+COUNTS = {"sequences": 1, "top_k": 1, "half": 0}
+"""Quantities that are whole numbers, with their smallest value."""
 DOSES: dict[str, tuple[float | int, ...]] = {
     "steps": (0.5, 1.0, 3.0), "sequences": (4, 10, 22), "bias": (0.0, 0.4, 0.8, 1.2), "p": (0.25, 0.5, 0.75, 1.0),
-    "top_k": (1, 5, 20, 100),
+    "top_k": (1, 5, 20, 100), "half": (0, 1, 2),
 }  # fmt: skip
 """The values that `scripts/dose.py` tries."""
 
@@ -54,7 +56,9 @@ class Dose:
         if self.quantity not in USUAL:
             raise RafError(f"dose: quantity is {self.quantity!r}, expected one of {', '.join(USUAL)}")
         if self.quantity in COUNTS:
-            object.__setattr__(self, "value", whole(f"dose: {self.quantity}", self.value, 1))
+            object.__setattr__(self, "value", whole(f"dose: {self.quantity}", self.value, COUNTS[self.quantity]))
+            if self.quantity == "half" and self.value > 2:
+                raise RafError(f"dose: half is {self.value}, expected 0 (the whole bank), 1 or 2")
         elif finite(f"dose: {self.quantity}", self.value, 0) > 1 and self.quantity == "p":
             raise RafError(f"dose: p is {self.value}, expected a probability")
 
@@ -114,14 +118,23 @@ def changed(dose: Dose, world: World, config: TrainConfig, seed: int = 0) -> tup
     return with_bias(world, dose.value, seed), config
 
 
+def exists(dose: Dose, method: str) -> bool:
+    """Whether the sampler called `method` has the quantity of this dose; the usual dose exists for all."""
+    wanted = SAMPLERS[method]
+    of_bank = dose.quantity == "half" and wanted.needs_bank()
+    return dose.usual or dose.quantity not in OF_RAF or of_bank or dose.quantity in wanted.options()
+
+
 def sampler_at(dose: Dose, method: str, bank: ExpressionBank) -> Sampler:
     """The sampler called `method` at this dose. RafError for a quantity that it does not have."""
     wanted = SAMPLERS[method]
+    if not exists(dose, method):
+        raise RafError(f"dose: {method} has no {dose.quantity}; choose a sampler with a bank, such as raf")
     options = {name: USUAL[name] for name in OF_RAF if name in wanted.options()}
-    if dose.quantity in OF_RAF and not dose.usual:
-        if dose.quantity not in options:
-            raise RafError(f"dose: {method} has no {dose.quantity}; choose a sampler with a bank, such as raf")
+    if dose.quantity in options:
         options[dose.quantity] = dose.value
+    if dose.quantity == "half" and not dose.usual:
+        bank = bank_variant(bank, f"half{dose.value}")
     return sampler_from_name(method, bank if wanted.needs_bank() else None, **options)
 
 

@@ -18,7 +18,7 @@ from raflib.report.tables import require_columns
 NAMES = {
     "steps": "training steps,\nshare of the usual", "sequences": "training sequences\nof the subject",
     "bias": "added tracker bias\n(length of offsets)", "p": "probability p\nof a neighbour",
-    "top_k": "nearest neighbours k\nto choose from",
+    "top_k": "nearest neighbours k\nto choose from", "half": "whole bank (0),\nhalf #1, half #2",
 }  # fmt: skip
 """Labels of the horizontal axes; a quantity without one is labelled by its own name."""
 RATIOS = ("steps", "top_k")
