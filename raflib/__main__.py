@@ -139,9 +139,7 @@ def _driving(subject: str, info: dict, options: argparse.Namespace) -> tuple[tup
 
     told = {name: str(info.get(name, default)) for name, default in (("source", "studio"), ("profile", "demo"))}
     if told["source"] == "video":
-        raise RafError(
-            "this avatar is of a video; export it where it is driven, with raflib.export_html in notebook 08"
-        )
+        raise RafError("this avatar is of a video; notebook 08, which drives it, writes its page beside the film")
     recordings = Recordings(**told, root=options.root, features=str(info.get("features", "")))
     target = recordings.open(subject)
     driver = recordings.driver(options.driver) if options.driver else target

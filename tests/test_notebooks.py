@@ -225,7 +225,7 @@ ROWS = {
     "08_your_video": Row(
         "08_your_video",
         {"seconds": 1.0, "threads": 1},
-        writes=("self.png", "me_driven_by_you_*_1s.mp4", "me_driven_by_you_*_1s.png", "coverage.png"),
+        writes=("self.png", *(f"me_driven_by_you_*_1s.{kind}" for kind in ("mp4", "png", "html")), "coverage.png"),
         line="papermill notebooks/08_your_video.ipynb",
     ),
     "05_evaluate relative": Row(

@@ -219,7 +219,7 @@ def test_methods_without_a_shared_avatar_are_not_compared():
     assert differences(labelled(apart), "noise-matched", "cross") is None
     claims = {row[0]: row[-1] for row in verdict_sheet(apart).rows}
     assert "not measured" not in claims["RAF improves expressions in cross-driving over noise"]
-    assert "not measured yet" in claims["Neighbours beat noise of the same length"]
+    assert "not measured yet" in claims["Neighbours beat matched noise"]
 
 
 def test_a_metric_that_cannot_rank_decides_nothing(rows):

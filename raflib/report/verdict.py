@@ -99,7 +99,7 @@ OURS = (
     Claim("RAF's images are nearer to the truth in cross-driving", "ours", "raf", "vanilla", "cross", "psnr", "better"),
     Claim("`raf_aligned` beats vanilla on the truth", "ours", "raf-aligned", "vanilla", "cross", "psnr", "better"),
     Claim("`raf_aligned` beats RAF on the truth", "ours", "raf-aligned", "raf", "cross", "psnr", "better"),
-    Claim("Neighbours beat noise of the same length", "ours", "raf", "noise-matched", "cross", "psnr", "better"),
+    Claim("Neighbours beat matched noise", "ours", "raf", "noise-matched", "cross", "psnr", "better"),
     Claim("Neighbours among true actions beat RAF", "ours", "oracle", "raf", "cross", "psnr", "better"),
     Claim("The driving map `fitted` helps vanilla", "ours", "vanilla-fitted", "vanilla", "cross", "psnr", "better"),
     Claim("The driving map `fitted` helps RAF", "ours", "raf-fitted", "raf", "cross", "psnr", "better"),

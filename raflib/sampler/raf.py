@@ -59,8 +59,8 @@ class Vanilla(Sampler):
 class RandomNoise(Sampler):
     """The paper's baseline: Gaussian noise of standard deviation `sigma` on each coefficient (Appendix 0.C).
 
-    The paper uses 0.08 and tried 0.5, for features whose average norm is near 0.08. In another feature space the same
-    sigma is another amount of noise. Raises RafError for a negative or infinite sigma.
+    The paper uses 0.08 and tried 0.5, for coefficients of a face model. In another feature space the same sigma is
+    another amount of noise. Raises RafError for a negative or infinite sigma.
     """
 
     sigma: SupportsFloat = 0.08
