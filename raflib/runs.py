@@ -23,9 +23,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+import numpy as np
+
 from raflib import system
 from raflib.errors import RafError
+from raflib.reading import pack_arrays
 from raflib.reading import read_json as read_json  # beside write_json, where one looks for it
+from raflib.reading.files import MOST_BYTES
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -237,6 +241,23 @@ def write_json(path: str | Path, value: object) -> None:
     text = json_text(value)
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_arrays(
+    path: str | Path, arrays: Mapping[str, np.ndarray], what: str, remedy: str, most: int = MOST_BYTES
+) -> None:
+    """Write arrays as a compressed .npz that `read_arrays` reads back, atomically and without pickle.
+
+    `most` is the limit of `read_arrays` for the file and for its content. Raises RafError ("…: the <what> takes more
+    than …; <remedy>") where they would be larger; the old file stays as it was. Arrays that are too large by themselves
+    are refused before anything is written.
+    """
+    refused = f"{path}: the {what} takes more than {most} bytes, which would not be read again; {remedy}"
+    if sum(np.asarray(array).nbytes for array in arrays.values()) > most:
+        raise RafError(refused)
+    with atomic_write(path) as temporary:
+        if pack_arrays(temporary, arrays) > most:
+            raise RafError(refused)
 
 
 def provenance() -> dict[str, object]:

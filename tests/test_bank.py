@@ -10,8 +10,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from raflib.bank import ExpressionBank
+from raflib.bank import ExpressionBank, files
 from raflib.errors import RafError
+from raflib.reading import files as limits
 
 
 def make_bank(people=6, rows=30, width=8, seed=0, space="arkit52", prefix="B"):
@@ -336,6 +337,24 @@ def test_half_precision_halves_the_file_and_keeps_its_checksum(tmp_path):
     with pytest.raises(RafError, match="row 0"):
         ExpressionBank(np.array([[1e6]]), ["A"], ["S"], [0], "x").save(tmp_path / "half.npz", half=True)
     assert_same_bank(ExpressionBank.load(tmp_path / "half.npz"), loaded)  # a refused save leaves the old file
+
+
+def test_a_bank_of_frames_that_hardly_differ_is_read_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(limits, "FREE_BYTES", 2**14)
+    still = np.random.default_rng(0).integers(0, 2, (40, 35)).repeat(100, axis=0)  # action units, on or off
+    names = np.full(len(still), "A")
+    bank = ExpressionBank(still.astype(np.float32), names, names, np.arange(len(still)), "au35")
+    bank.save(tmp_path / "bank.npz")
+    assert_same_bank(ExpressionBank.load(tmp_path / "bank.npz"), bank)
+    assert (tmp_path / "bank.npz").stat().st_size < bank.features.nbytes / 5
+
+
+def test_a_bank_that_is_too_large_to_load_is_not_saved(tmp_path, monkeypatch):
+    bank, path = make_bank(), tmp_path / "bank.npz"
+    monkeypatch.setattr(files, "MOST_BYTES", bank.features.nbytes)
+    with pytest.raises(RafError, match=r"bank\.npz: the expression bank takes more than .*write_mapped"):
+        bank.save(path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_every_damaged_file_is_refused_or_harmless(tmp_path):

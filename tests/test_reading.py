@@ -17,6 +17,8 @@ from raflib.reading import (
     FileError,
     checked_file,
     damage_named,
+    files,
+    pack_arrays,
     read_arrays,
     read_bytes,
     read_hdf5,
@@ -158,6 +160,25 @@ def test_a_small_file_does_not_unpack_to_a_large_one(tmp_path):
     refused(path, "at most 1000", wanted={"points": Array("f", "N 3")}, most=1000)
     np.savez_compressed(path, points=np.ones((1000, 3)))
     refused(path, "would unpack", wanted={"points": Array("f", "N 3")}, most=20_000)
+
+
+def test_what_is_packed_can_be_read(tmp_path, monkeypatch):
+    path, wanted = tmp_path / "a.npz", {"still": Array("f", "N 40"), "index": Array("iu", "N"), "name": Array("U", "")}
+    content = {"still": np.zeros((4_000, 40)), "index": np.arange(4_000), "name": np.array("äé")}
+    numpys = io.BytesIO()
+    np.savez_compressed(numpys, **content)
+    assert pack_arrays(path, content) > 41 * 8 * 4_000
+    assert path.read_bytes() == numpys.getvalue()
+    assert len(arrays(path, wanted)) == 3
+    monkeypatch.setattr(files, "FREE_BYTES", 10_000)
+    refused(path, "would unpack to", wanted=wanted)
+    pack_arrays(path, content)
+    found = arrays(path, wanted)
+    for name, value in content.items():
+        np.testing.assert_array_equal(found[name], value)
+    assert path.stat().st_size < 2 * 8 * 4_000, "only small arrays are stored as they are"
+    with pytest.raises(ValueError, match="allow_pickle"):
+        pack_arrays(path, {"odd": np.array([None])})
 
 
 def test_whatever_is_not_a_file_is_refused(tmp_path):

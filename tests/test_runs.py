@@ -53,6 +53,16 @@ def test_nan_becomes_null_and_infinity_is_refused_by_name(tmp_path):
     assert read_json(path)["c"] is None
 
 
+def test_arrays_that_could_not_be_read_again_are_not_written(tmp_path):
+    path, noise = tmp_path / "a.npz", np.random.default_rng(0).bytes(1000)
+    runs.write_arrays(path, {"x": np.arange(3)}, "thing", "take less", most=1000)
+    first = path.read_bytes()
+    for large in (np.zeros(1001, np.uint8), np.frombuffer(noise, np.uint8)):  # by itself, and with what the file adds
+        with pytest.raises(RafError, match=r"a\.npz: the thing takes more than 1000 bytes, .*; take less$"):
+            runs.write_arrays(path, {"x": large}, "thing", "take less", most=1000)
+    assert path.read_bytes() == first and [p.name for p in tmp_path.iterdir()] == ["a.npz"]
+
+
 def test_a_full_disk_is_one_line_naming_the_file(tmp_path, monkeypatch):
     path = tmp_path / "b.safetensors"
     runs.save_tensors(path, {"x": torch.ones(2)}, {"step": 1})

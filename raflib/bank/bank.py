@@ -173,7 +173,7 @@ class ExpressionBank:
         """Write the bank as a compressed .npz: no pickle, checksummed, atomic.
 
         `half` rounds features to float16 (half the size, relative error 5e-4); `load` returns float32 in both cases.
-        Raises RafError where the file cannot be written or float16 cannot hold a feature.
+        Raises RafError where the file cannot be written or would exceed 4 GiB, or float16 cannot hold a feature.
         """
         columns, spaces = self._columns(), dict(self.spaces)
         if half:

@@ -12,7 +12,7 @@ import numpy as np
 
 from raflib.bank.columns import COLUMNS
 from raflib.reading import Array, FileError, parsed_json, read_arrays
-from raflib.runs import atomic_write
+from raflib.runs import write_arrays
 
 if TYPE_CHECKING:
     from raflib.bank.bank import ExpressionBank
@@ -24,6 +24,7 @@ SPACE = "space:"
 """Start of the names of arrays that hold a further space; its tag follows."""
 MEMBERS = ("format", "version", "checksum", "feature_space", "provenance", *COLUMNS)
 WHAT, REMEDY = "expression bank", "expected a whole one, build it (make bank) or correct the path"
+TOO_LARGE = "keep it as a folder (raflib.bank.write_mapped), or save fewer rows"
 HEAD = {"format": Array("U", ""), "version": Array("iu", "")}
 STORED = {
     **HEAD, "checksum": Array("U", ""), "feature_space": Array("U", ""), "provenance": Array("U", ""),
@@ -72,7 +73,10 @@ def write(
     provenance: Mapping[str, str],
     checksum: str,
 ) -> None:
-    """Write a bank's columns and further spaces, a compressed .npz. RafError where the file cannot be written."""
+    """Write a bank's columns and further spaces, a compressed .npz of at most `MOST_BYTES`, packed or unpacked.
+
+    RafError where they are larger or the file cannot be written.
+    """
     values = (
         FORMAT,
         WITH_SPACES if spaces else VERSION,
@@ -84,8 +88,7 @@ def write(
     arrays = (columns[name] for name in COLUMNS)
     stored: dict[str, Any] = dict(zip(MEMBERS, (*map(np.asarray, values), *arrays), strict=True))
     stored |= {f"{SPACE}{tag}": features for tag, features in spaces.items()}
-    with atomic_write(path) as temporary, open(temporary, "wb") as stream:
-        np.savez_compressed(stream, **stored)
+    write_arrays(path, stored, WHAT, TOO_LARGE, MOST_BYTES)
 
 
 def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], str, dict[str, str], str]:

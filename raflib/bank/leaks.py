@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float, Int, UInt64
@@ -25,11 +25,12 @@ from jaxtyping import Float, Int, UInt64
 from raflib.bank.columns import Coded
 from raflib.errors import RafError, as_float32
 from raflib.reading import Array, read_arrays, seal_of
-from raflib.runs import atomic_write
+from raflib.runs import write_arrays
 
 if TYPE_CHECKING:
     from raflib.bank.bank import ExpressionBank
 
+WHAT, MOST_BYTES = "fingerprints of the run's bank", 2**31
 STORED = {"subjects": Array("U", "N"), "sequence": Array("U", "N"), "row": Array("u", "N"), "checksum": Array("U", "")}
 
 
@@ -54,16 +55,16 @@ class Fingerprints:
         return cls(bank.subjects, bank.sequence, fingerprints(bank.features), bank.checksum)
 
     def save(self, path: str | Path) -> None:
-        """Write the fingerprints as a compressed .npz, atomically and without pickle."""
-        with atomic_write(path) as temporary, open(temporary, "wb") as stream:
-            kept: dict[str, Any] = {name: np.asarray(getattr(self, name)) for name in STORED}
-            np.savez_compressed(stream, **kept, seal=np.array(seal_of(kept)))
+        """Write the fingerprints as a compressed .npz, atomically and without pickle; RafError for too many rows."""
+        kept = {name: np.asarray(getattr(self, name)) for name in STORED}
+        arrays = {**kept, "seal": np.array(seal_of(kept))}
+        write_arrays(path, arrays, WHAT, "take a bank of fewer rows", MOST_BYTES)
 
     @classmethod
     def load(cls, path: str | Path) -> Fingerprints:
         """The fingerprints saved at `path`; RafError names the file when it is missing or damaged."""
         wanted = {**STORED, "seal": Array("U", "")}
-        stored = read_arrays(path, wanted, "fingerprints of the run's bank", "train the run again", most=2**31)
+        stored = read_arrays(path, wanted, WHAT, "train the run again", MOST_BYTES)
         if str(stored.pop("seal")) != seal_of(stored):
             raise RafError(f"{path}: damaged fingerprints of a bank (not what was saved); train the run again")
         return cls(stored["subjects"], stored["sequence"], stored["row"], str(stored["checksum"]))

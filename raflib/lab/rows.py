@@ -18,7 +18,7 @@ from raflib.lab.folders import LEAVES
 from raflib.lab.parameters import parameters_of
 from raflib.lab.steps import Step
 from raflib.reading import Array, damage_named, read_arrays, read_table
-from raflib.runs import atomic_write
+from raflib.runs import write_arrays
 
 EVALUATES = "05_evaluate"
 WHAT, REMEDY = "table of rows", "gather the rows again"
@@ -51,7 +51,7 @@ def gather(steps: Iterable[Step]) -> pd.DataFrame:
 
 def save_rows(rows: pd.DataFrame, path: str | Path) -> None:
     """Write rows to an .npz file, atomically and without pickle. RafError for a column of other things than texts,
-    numbers and booleans."""
+    numbers and booleans, and for too many rows."""
     stored: dict[str, np.ndarray] = {"columns": np.array(list(rows.columns), dtype=str)}
     for number, name in enumerate(rows.columns):
         column = rows[name]
@@ -66,13 +66,12 @@ def save_rows(rows: pd.DataFrame, path: str | Path) -> None:
             stored[f"texts_{number}"], stored[f"codes_{number}"] = values, codes.astype(np.int32)
         else:
             raise RafError(f"save_rows: column {name!r} holds other things than texts, numbers and booleans")
-    with atomic_write(path) as temporary, open(temporary, "wb") as stream:
-        np.savez_compressed(stream, **stored)  # type: ignore[arg-type]
+    write_arrays(path, stored, WHAT, "save fewer rows in one file")
 
 
 def load_rows(path: str | Path) -> pd.DataFrame:
     """The rows of a file of `save_rows`; RafError naming the file where it is missing or damaged."""
-    stored = read_arrays(path, LAYOUT, WHAT, REMEDY, most=2**30)
+    stored = read_arrays(path, LAYOUT, WHAT, REMEDY)
     with damage_named(path, WHAT, REMEDY):
         columns, found = stored.pop("columns").tolist(), {}
         for number, name in enumerate(columns):

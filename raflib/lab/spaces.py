@@ -26,7 +26,7 @@ from raflib.capture import Capture
 from raflib.errors import RafError
 from raflib.reading import Array, damage_named, read_arrays, seal_of
 from raflib.reading.names import content_hash, short_name
-from raflib.runs import atomic_write, cache_root, data_root, package_versions
+from raflib.runs import cache_root, data_root, package_versions, write_arrays
 from raflib.tracking import LinearFaceModel, open_model, read_basel, read_flame, read_gnm, refit
 from raflib.tracking.basel import NAMES_2009
 from raflib.tracking.face_model import OPEN_MODEL
@@ -179,8 +179,8 @@ def _seal(path: Path, expression: np.ndarray, detected: np.ndarray) -> str:
 def _write(path: Path, fitted: Capture) -> None:
     expression, detected = fitted.expression, fitted.detected
     seal = np.array(_seal(path, expression, detected))
-    with atomic_write(path) as temporary, open(temporary, "wb") as stream:
-        np.savez_compressed(stream, expression=expression, detected=detected, seal=seal)
+    stored = {"expression": expression, "detected": detected, "seal": seal}
+    write_arrays(path, stored, WHAT, "take a shorter recording")
 
 
 def _read(path: Path, frames: int) -> tuple[Float[np.ndarray, "T d"], Bool[np.ndarray, "T"]]:

@@ -1,6 +1,7 @@
 """Arrays from .npz files: what the file declares is checked before anything is unpacked.
 
 Only plain and deflated members of the zip format are opened, and only arrays of numbers, booleans and text.
+`pack_arrays` writes files that can be read so.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,10 +67,41 @@ def read_arrays(
             raise ValueError(f"{', '.join(missing)} missing")
         members = [_member(file, name, info, array) for name, (info, array) in infos.items()]
         check_shapes({m.name: m.shape for m in members}, {m.name: m.wanted for m in members})
-        total = sum(member.info.file_size for member in members)
-        if total > allowed_bytes(path, most):
-            raise ValueError(f"its {path.stat().st_size} bytes would unpack to {total}")
+        total, packed = sum(member.info.file_size for member in members), path.stat().st_size
+        if total > allowed_bytes(packed, most):
+            raise ValueError(f"its {packed} bytes would unpack to {total}")
         return {member.name: _unpacked(file, member) for member in members}
+
+
+def pack_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> int:
+    """Write a compressed .npz without pickle; returns the bytes of the file or of its content, whichever are more.
+
+    Content that is too large for its packed file would be refused as made to harm (`allowed_bytes`). Arrays are then
+    stored as they are, first those that add the least to the file, until it would not. `raflib.runs.write_arrays` does
+    the same atomically.
+    """
+    _pack(path, arrays)
+    with zipfile.ZipFile(path) as file:
+        infos = sorted(file.infolist(), key=lambda info: info.file_size - info.compress_size)
+    content, packed, stored = sum(info.file_size for info in infos), path.stat().st_size, set()
+    for info in infos:
+        if content <= allowed_bytes(packed, content):
+            break
+        packed += info.file_size - info.compress_size
+        stored.add(info.filename)
+    if stored:
+        _pack(path, arrays, stored)
+    return max(content, path.stat().st_size)
+
+
+def _pack(path: Path, arrays: Mapping[str, np.ndarray], stored: Collection[str] = ()) -> None:
+    """Write an .npz, byte by byte as numpy does, with the members `stored` as they are and the others deflated."""
+    with zipfile.ZipFile(path, "w") as file:
+        for name, array in arrays.items():
+            info = zipfile.ZipInfo(f"{name}.npy")
+            info.compress_type = zipfile.ZIP_STORED if info.filename in stored else zipfile.ZIP_DEFLATED
+            with file.open(info, "w", force_zip64=True) as stream:
+                np.lib.format.write_array(stream, np.asarray(array), allow_pickle=False)
 
 
 def seal_of(arrays: Mapping[str, np.ndarray]) -> str:

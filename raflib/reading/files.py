@@ -12,7 +12,10 @@ from raflib.errors import RafError
 MOST_BYTES = 2**30
 """Most that a file, and what it unpacks to, may take unless the caller names another limit."""
 FREE_BYTES, MOST_RATIO = 2**26, 50
-"""Content of more than `FREE_BYTES` may be at most `MOST_RATIO` times as large as its packed file."""
+"""Content of more than `FREE_BYTES` may be at most `MOST_RATIO` times as large as its packed file.
+
+`pack_arrays` writes no file that exceeds it.
+"""
 
 
 class FileError(RafError):
@@ -55,9 +58,9 @@ def checked_file(path: str | Path, what: str, remedy: str, most: int = MOST_BYTE
     return path
 
 
-def allowed_bytes(path: Path, most: int) -> int:
-    """Most bytes that a packed file may unpack to."""
-    return min(most, max(FREE_BYTES, MOST_RATIO * path.stat().st_size))
+def allowed_bytes(packed: int, most: int) -> int:
+    """Most bytes that a file of `packed` bytes may unpack to."""
+    return min(most, max(FREE_BYTES, MOST_RATIO * packed))
 
 
 def read_bytes(path: str | Path, what: str, remedy: str, most: int = MOST_BYTES) -> bytes:

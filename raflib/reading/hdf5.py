@@ -42,7 +42,7 @@ def read_hdf5(
         raise FileError(f"{path}: reading it needs h5py, which is not installed; run `pip install h5py`") from None
     with damage_named(path, what, remedy), h5py.File(path, "r") as file:
         return {
-            name: _dataset(file, name, part, allowed_bytes(path, most))
+            name: _dataset(file, name, part, allowed_bytes(path.stat().st_size, most))
             for name, part in wanted.items()
             if name not in optional or name in file
         }

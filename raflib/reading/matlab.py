@@ -54,7 +54,7 @@ def read_matlab(
             raise ValueError("not a MATLAB file of version 5 to 7.2")
         order = "<" if header[126:128] == b"IM" else ">"
         arrays, others = {}, []
-        for content in _contents(stream, order, allowed_bytes(path, most)):
+        for content in _contents(stream, order, allowed_bytes(path.stat().st_size, most)):
             matrix = _matrix(content, order)
             if matrix.name not in names:
                 others.append(matrix.name)

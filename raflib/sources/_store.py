@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from raflib.errors import RafError
 from raflib.reading import Array, damage_named, read_arrays, read_bytes, seal_of
-from raflib.runs import atomic_write
+from raflib.runs import atomic_write, write_arrays
 
 TRACKS = {
     "expression": Array("f", "T d", finite=False), "landmarks": Array("f", "T L 3", finite=False),
@@ -39,6 +39,7 @@ SIGNALS = ("expression", "landmarks", "pose", "scale")
 OTHER = Array("fiubU", None, finite=False)
 NAMED, SEAL = "written_as", "seal"
 REMEDY = "delete this file and try again"
+MOST_BYTES = 2**32
 ARITHMETIC = ("mediapipe", "opencv-contrib-python-headless", "numpy", "numba", "scipy", "torch")
 """Packages whose versions change images or tracks, and so name their caches."""
 MEMORY_BYTES = 512 * 2**20
@@ -126,10 +127,10 @@ class ImageStore:
 
 
 def save_tracks(path: Path, **arrays: np.ndarray) -> None:
-    """Write `arrays` to an .npz file, atomically and without pickle."""
-    with atomic_write(path) as temporary:
-        kept = {**arrays, NAMED: np.array(path.name)}
-        np.savez_compressed(temporary, **kept, **{SEAL: np.array(seal_of(kept))})
+    """Write `arrays` to an .npz file, atomically and without pickle; RafError where they are too large."""
+    kept = {**arrays, NAMED: np.array(path.name)}
+    kept |= {SEAL: np.array(seal_of(kept))}
+    write_arrays(path, kept, "cache", "take a shorter recording", MOST_BYTES)
 
 
 def load_tracks(path: Path, names: Iterable[str]) -> dict[str, np.ndarray] | None:
@@ -142,7 +143,7 @@ def load_tracks(path: Path, names: Iterable[str]) -> dict[str, np.ndarray] | Non
         return None
     wanted = {name: TRACKS.get(name, OTHER) for name in names}
     marks = {NAMED: Array("U", ""), SEAL: Array("U", "")}
-    stored = read_arrays(path, {**wanted, **marks, "*": OTHER}, "cache", REMEDY, most=2**32)
+    stored = read_arrays(path, {**wanted, **marks, "*": OTHER}, "cache", REMEDY, MOST_BYTES)
     if str(stored.pop(SEAL)) != seal_of(stored):
         raise RafError(f"{path}: damaged cache (its content does not match its seal); {REMEDY}")
     if (name := str(stored.pop(NAMED))) != path.name:

@@ -154,5 +154,4 @@ def write_model(model: LinearFaceModel, path: str | Path) -> None:
     arrays |= {name: np.asarray(getattr(model, name), np.int32) for name in ("vertices", "tracker")}
     if model.triangles is not None:
         arrays["triangles"] = np.asarray(model.triangles, np.int32)
-    with runs.atomic_write(path) as temporary, open(temporary, "wb") as stream:  # a stream: numpy renames other files
-        np.savez_compressed(stream, **arrays)
+    runs.write_arrays(path, arrays, "face model", "take fewer landmarks or components")

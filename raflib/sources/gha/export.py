@@ -21,6 +21,7 @@ from raflib import system
 from raflib.capture import Capture
 from raflib.errors import RafError, numbers
 from raflib.images import lanczos
+from raflib.reading import pack_arrays
 from raflib.runs import LOCK, TEMPORARY, folder_lock, json_text
 from raflib.sources.gha.files import AXES, GROUPS, IBUG66, camera_path
 from raflib.sources.gha.manifest import ARRAYS, MANIFEST
@@ -172,7 +173,5 @@ def _write_manifest(capture: Capture, rows: Int[np.ndarray, "F"], names: list[st
         optional["time"] = capture.time[rows]
     if capture.background is not None:
         optional["background"] = capture.background
-    np.savez_compressed(
-        folder / ARRAYS, name=np.array(names), frame=capture.frame[rows], detected=capture.detected[rows],
-        neutral=capture.neutral, **optional,
-    )  # fmt: skip
+    kept = {"name": np.array(names), "frame": capture.frame[rows], "detected": capture.detected[rows]}
+    pack_arrays(folder / ARRAYS, {**kept, "neutral": capture.neutral, **optional})
