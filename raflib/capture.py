@@ -115,6 +115,8 @@ class Capture:
     spaces: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)
 
     def __post_init__(self):
+        for name in ("sequence", "frame", "detected"):  # a list would compare as a whole, not frame by frame
+            object.__setattr__(self, name, np.asarray(getattr(self, name)))
         for name in ("pose", "scale", "landmarks", "sequence", "frame", "detected"):
             if len(getattr(self, name)) != len(self.expression):
                 raise RafError(

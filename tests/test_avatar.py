@@ -240,6 +240,25 @@ def test_hull_lies_on_the_ball(capture):
     assert canonical.xyz.shape == (TINY.points, 3)
 
 
+def test_numbers_of_gaussians_that_cannot_be_trained_are_named(capture):
+    for points, mouth, words in (
+        (3, 0, r"AvatarConfig\.points is 3, expected at least 4"),
+        (20, 21, r"AvatarConfig\.mouth_points is 21, expected at most points, 20"),
+    ):
+        with pytest.raises(RafError, match=words):
+            initialise(capture, replace(TINY, points=points, mouth_points=mouth), [0, 1, 2, 3])
+    least = initialise(capture, replace(TINY, points=4, mouth_points=0), [0, 1, 2, 3])
+    assert torch.isfinite(least.log_scale).all()
+
+
+@pytest.mark.parametrize("width", [1, 31])
+def test_an_odd_number_of_features_can_be_trained(capture, width):
+    config = replace(TINY, feature_dim=width, exp_linear=False)
+    made = GaussianAvatar(config, initialise(capture, config, [0, 1, 2, 3]))
+    made(*frame(capture)).features.sum().backward()
+    assert made.feature.shape == made.feature.grad.shape == (TINY.points, width)
+
+
 def test_a_share_of_the_gaussians_lies_on_the_face(capture):
     front = np.flatnonzero(capture.neutral[:, 2] < -0.3)  # a face is an open surface, as the ball's front is
     groups = {name: tuple(range(len(front))) for name in capture.groups} | {"lips": (0, 1, 2, 3)}

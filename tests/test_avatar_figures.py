@@ -18,7 +18,7 @@ GREY = {"vanilla": 0.2, "noise-0.08": 0.4, "raf": 0.6}
 class Grey:
     """An avatar that is a plain grey; the grey tells its method."""
 
-    method, config = "made up", None
+    feature_space, method, config = "arkit52", "made up", None
 
     def __init__(self, subject: str, grey: float) -> None:
         self.subject, self.grey, self.control_expression = subject, grey, np.zeros(52, np.float32)

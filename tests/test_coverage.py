@@ -100,6 +100,17 @@ def test_kl_equals_scipy(components):
     assert coverage.kl(x, y, components) == pytest.approx(kl_by_scipy(x, y, components), abs=1e-8)
 
 
+def test_kl_of_frames_that_vary_along_fewer_axes_is_an_error_whatever_the_rounding():
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        target, own = rng.normal(size=(80, 5)), rng.normal(size=(60, 5))
+        own[:, 2] = 0.3
+        with pytest.raises(RafError, match="60 frames do not vary along 5 axes"):
+            coverage.kl(own, target, 5)
+        with pytest.raises(RafError, match="5 frames do not vary along 5 axes"):
+            coverage.kl(own[:5], target, 5)
+
+
 def test_kl_floor_is_where_it_says():
     x, y = samples(width=3)
     far = x + 1000
@@ -160,6 +171,14 @@ def test_gaussians_come_near_their_closed_forms():
 def test_median_distance_of_few_points(count):
     points = np.random.default_rng(count).normal(size=(count, 3))
     assert coverage.median_distance(points) == pytest.approx(np.median(pdist(points)), rel=1e-12)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_the_median_distance_of_what_is_not_finite_is_an_error(bad):
+    points = np.random.default_rng(0).normal(size=(20, 3))
+    points[4, 1] = bad
+    with pytest.raises(RafError, match="holds NaN or infinity"):
+        coverage.median_distance(points)
 
 
 @pytest.mark.parametrize("spread", [0.0025, 1e-6])
@@ -410,6 +429,24 @@ def test_a_change_is_surer_than_two_values_and_one_driver_has_no_interval(people
     np.testing.assert_allclose(alone.value, rows.value)
     assert alone[["low", "high", "change_low", "change_high"]].isna().all(axis=None)
     assert alone.change.notna().sum() == 3
+
+
+@pytest.mark.parametrize(("frames", "unknown"), [(4, {"kl"}), (1, {"kl", "mmd"})])
+def test_a_measure_that_needs_every_driver_keeps_its_value_and_has_no_interval(people, frames, unknown):
+    own, bank, _ = people
+    first, second, *_ = drivers_of(3, width=10).values()
+    few = {"E00": first, "E01": second[:frames]}
+    rows = table_of(own, "422", few, bank, repeats=4)
+    pooled = table_of(own, "422", np.concatenate(list(few.values())), bank, repeats=4)
+    np.testing.assert_array_equal(rows.value, pooled.value)
+    np.testing.assert_array_equal(rows.change, pooled.change)
+    raf = rows[rows.method == "raf"]
+    for part, ends in ((rows, ["low", "high"]), (raf, ["change_low", "change_high"])):
+        lost = part[ends].isna()
+        assert (lost.all(axis=1) == lost.any(axis=1)).all() and set(part.metric[lost.all(axis=1)]) == unknown
+    assert report.table1_text(report.table1(rows)).count("[") == 6 - len(unknown)
+    with pytest.raises(RafError, match="the 7 points do not vary along 8 axes"):
+        table_of(own, "422", {"E00": first[:3], "E01": second[:4]}, bank, repeats=4)
 
 
 def test_table1_has_the_average_the_changes_and_the_papers(people):

@@ -74,6 +74,21 @@ def test_projected_stays_in_the_plane_and_in_range(own, clip):
     assert np.linalg.matrix_rank(thin - thin.mean(0), tol=1e-3) == 1
 
 
+def test_one_column_is_projected_into_its_range(own, clip):
+    given = drive_from_name("projected")(10 * clip[:, :1], clip[:, :1], own[:, :1])
+    np.testing.assert_allclose(given, np.clip(10 * clip[:, :1], own[:, 0].min(), own[:, 0].max()), atol=1e-5)
+    assert np.isfinite(drive_from_name("fitted")(clip[:, :1], clip[:, :1], own[:, :1])).all()
+
+
+@pytest.mark.parametrize("drive", ["projected", "fitted"])
+def test_frames_that_do_not_vary_span_no_space(own, clip, drive):
+    for few, count in ((own[:1], 1), (own[[0, 0, 0]], 3), (own[:1, :1], 1)):
+        moved = clip[:, : few.shape[1]]
+        with pytest.raises(RafError, match=rf"the subject's {count} training frame\(s\) do not vary.* at least 2"):
+            drive_from_name(drive)(moved, moved, few)
+    assert np.isfinite(drive_from_name(drive)(clip, clip, own[:2])).all()
+
+
 def test_fitted_is_centred_and_then_projected(own, clip):
     given = drive_from_name("fitted")(clip, clip, own)
     np.testing.assert_allclose(given, Projected()(drive_from_name("centred")(clip, clip, own), clip, own), atol=1e-5)

@@ -166,7 +166,7 @@ def recording(frames=6, masked=True):
 class WrongMouth:
     """An avatar that is right but for a brighter mouth; its control has twice this error."""
 
-    subject, method, config = "422", "vanilla", SimpleNamespace(seed=0)
+    subject, feature_space, method, config = "422", "arkit52", "vanilla", SimpleNamespace(seed=0)
     control_expression = np.full(52, -1, np.float32)
 
     def render(self, expression, pose, scale, cameras):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from scipy.spatial.transform import Rotation
+from synthetic import BallFrames, ball_capture
 
 import raflib
 from raflib import studio
@@ -125,6 +126,7 @@ class FakeRun:
 
     def __init__(self, subject="422", sigma=0.01, lost_below=-1.0, bank=None):
         self.subject, self.method, self.config = subject, "raf", SimpleNamespace(seed=3)
+        self.feature_space = "arkit52"
         self.control_expression = np.full(52, 0.5, dtype=np.float32)
         self.sigma, self.lost_below, self.bank, self.poses = sigma, lost_below, bank, []
 
@@ -453,6 +455,8 @@ def test_pose_errors_leave_out_the_constant_motion_between_frames():
     assert pose_errors(replace(exact, pose=off.astype(np.float32)))[0][held_out] == pytest.approx(2.0, abs=1e-3)
     with pytest.raises(RafError, match="no truth"):
         pose_errors(replace(base, truth=None))
+    with pytest.raises(RafError, match="capture 700 has no training frame with a face"):
+        pose_errors(replace(exact, detected=exact.free))
 
 
 @pytest.mark.slow
@@ -581,6 +585,7 @@ def test_most_frontal_cameras_come_first(target):
         ({"head_pose": "mine"}, "head pose 'mine'; choose one of truth, driver"),
         ({"capture": None}, "pass the capture of subject 422"),
         ({"capture": capture("443", 0)}, "subject 422 but the capture of 443"),
+        ({"capture": capture("422", 0, space="arkit52/per_deviation")}, "52 features in the space arkit52, but"),
         ({"protocol": "cross", "drivers": [capture("422", 1)]}, "its own driver"),
         ({"protocol": "cross", "drivers": [capture("E01", 1, space="bfm64")]}, "E01 has bfm64 features.*arkit52"),
     ],
@@ -589,6 +594,24 @@ def test_refusals_name_what_is_wrong(target, options, message):
     with pytest.raises(RafError, match=message) as error:
         quick(FakeRun(), target, **options)
     assert "\n" not in str(error.value)
+
+
+def test_cameras_of_several_sizes_have_the_same_scores_in_any_batch():
+    class Flat(FakeRun):
+        def render(self, expression, pose, scale, cameras):
+            assert len({(camera.width, camera.height) for camera in cameras}) == 1
+            pairs = zip(expression, cameras, strict=True)
+            return np.stack([np.full((camera.height, camera.width, 3), row[0]) for row, camera in pairs])
+
+    ball = ball_capture("422", frames=9)
+    cameras = [camera.resized(size) for camera, size in zip(ball.cameras, (48, 48, 32, 48), strict=True)]
+    mixed = replace(ball, cameras=cameras, frames=BallFrames(cameras, ball.frames.centres, ball.frames.redness))
+    scores = [
+        evaluate(Flat(), "self", mixed, metrics=["psnr/whole"], options=EvaluateOptions(cameras=range(4), batch=batch))
+        for batch in (1, 5, 100)
+    ]
+    assert len(scores[0]) == 2 * 3 * 4 and np.isfinite(scores[0]["psnr/whole"]).all()
+    assert scores[0].equals(scores[1]) and scores[0].equals(scores[2])
 
 
 def test_an_avatar_of_ones_own_that_is_not_finished_is_refused(target):

@@ -273,6 +273,14 @@ def test_a_bank_on_the_disk_gives_the_same(bank, recording, method, tmp_path):
     np.testing.assert_array_equal(first, second)
 
 
+@pytest.mark.parametrize("width", [1, WIDTH - 1, WIDTH + 1])
+@pytest.mark.parametrize("method", BEYOND)
+def test_expressions_of_another_width_are_refused(bank, recording, method, width):
+    odd = np.resize(recording.expression.T, (width, FRAMES)).T
+    with pytest.raises(RafError, match=rf"the bank holds arkit52 features of width 10 and .* of width {width};"):
+        bound(method, bank, SimpleNamespace(expression=odd, pose=recording.pose))
+
+
 def test_bad_options_are_refused(bank, recording):
     for call, message in [
         (lambda: sampler_from_name("raf_pose"), "'raf_pose' needs an expression bank"),

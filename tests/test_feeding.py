@@ -66,6 +66,17 @@ def test_every_sampler_gets_a_row_a_measure(capture, bank, targets):
     assert spread.low <= spread.value <= spread.high and spread.low < spread.high
 
 
+def test_undetected_frames_of_a_driver_are_left_out(capture, bank, targets):
+    lost = {name: np.concatenate([vectors, np.full((3, 52), np.nan, np.float32)]) for name, vectors in targets.items()}
+    first, second = (
+        compare_samplers({"raf": RAF(bank)}, capture, given, repeats=1, progress=False) for given in (targets, lost)
+    )
+    assert first.equals(second)
+    lost["E01"][0, 3] = np.nan
+    with pytest.raises(RafError, match="NaN"):
+        compare_samplers({"raf": RAF(bank)}, capture, lost, repeats=1, progress=False)
+
+
 def test_one_draw_is_repeated_by_its_seed(capture, bank):
     condition = RAF(bank, p=0.5).bind(shown(capture), "900")
     frames = np.flatnonzero(capture.train)

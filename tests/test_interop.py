@@ -267,6 +267,8 @@ def test_an_avatar_that_departs_from_the_published_one_says_how():
 def test_splat_files_hold_the_posed_gaussians(tmp_path):
     avatar = GaussianAvatar.from_official(official(points=50))
     expression, pose, scale = frames(batch=1)
+    with pytest.raises(RafError, match="pass scale, in metres"):
+        avatar.export_ply(tmp_path / "head.ply", expression[0], pose[0])
     avatar.export_ply(tmp_path / "head.ply", expression[0], pose[0], float(scale))
     vertices = PlyData.read(tmp_path / "head.ply")["vertex"].data
     assert vertices.dtype.names == (

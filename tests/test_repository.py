@@ -246,6 +246,11 @@ def test_no_unsafe_loading():
         assert not re.search(unsafe, source, re.MULTILINE), path
 
 
+def test_arrays_are_packed_in_one_place():
+    """`pack_arrays` alone knows how much a packed file may hold that `read_arrays` reads."""
+    assert [path for path in (ROOT / "raflib").rglob("*.py") if "savez_compressed(" in path.read_text()] == []
+
+
 def test_modules_stay_readable():
     """Each module has at most 350 lines and begins with a docstring."""
     for path in (ROOT / "raflib").rglob("*.py"):

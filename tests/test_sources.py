@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from synthetic import ball_capture
 
 from raflib.capture import Frames
 from raflib.errors import RafError
@@ -365,3 +366,13 @@ def test_real_clips(name, clips, tmp_path, monkeypatch):
     assert capture.detected.mean() > 0.95 and capture.free.any() and capture.train.any()
     size = np.ptp(capture.cameras[0].project(capture.landmarks[capture.detected]), axis=1).max(1)
     assert (size > 96 / 4).all()
+
+
+def test_a_capture_takes_lists_of_frames_and_keeps_free_out():
+    ball = ball_capture(frames=6)
+    listed = replace(ball)
+    for name in ("sequence", "frame", "detected"):
+        object.__setattr__(listed, name, getattr(ball, name).tolist())
+    listed.__post_init__()  # as without the tests' checks of types
+    assert np.array_equal(listed.train, ball.train) and np.array_equal(listed.free, ball.free) and ball.free.any()
+    assert listed.fingerprint == ball.fingerprint

@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import sys
+from collections import Counter
 from contextlib import suppress
 from dataclasses import replace
 
@@ -56,6 +57,52 @@ def test_training_beats_its_start_and_follows_the_expression(capture, trained):
     assert log["step"].iloc[-1] == CONFIG.steps and log["psnr"].notna().all()
     still = trained.render(trained.control_expression[None], capture.pose[rows], capture.scale[rows], [camera])[0]
     assert np.abs(still - render).max() > 0.01
+
+
+def test_what_cannot_be_rendered_is_named(capture, trained):
+    two = slice(0, 2)
+    signals = {name: getattr(capture, name)[two] for name in ("expression", "pose", "scale")}
+    cameras = capture.cameras[:2]
+    assert trained.render(**signals, cameras=cameras).shape == (2, 48, 48, 3)
+    small = [cameras[0], cameras[1].resized(32)]
+    for changes, message in (
+        ({"cameras": cameras[:1]}, "1 cameras for 2 rows"), ({"cameras": []}, "0 cameras for 2 rows"),
+        ({"cameras": small}, "cameras of 32×32 and 48×48 pixels"),
+        ({"expression": signals["expression"][:, :7]}, "features that this avatar was trained on"),
+        ({"pose": np.full((2, 6), np.nan)}, "pose holds NaN"),
+    ):  # fmt: skip
+        with pytest.raises(RafError, match=message):
+            trained.render(**{**signals, "cameras": cameras, **changes})
+
+
+def test_a_training_leaves_the_callers_random_numbers_alone(capture, tmp_path):
+    few, numbers = replace(CONFIG, steps=1), []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        expected = torch.rand(2)
+        torch.manual_seed(seed)
+        fit(capture, Vanilla(), few, tmp_path / str(seed), progress=False)
+        numbers.append(torch.rand(2))
+        assert torch.equal(numbers[-1], expected)
+    first, second = (load_tensors(tmp_path / name / "checkpoint.safetensors")[0] for name in ("1", "2"))
+    assert all(torch.equal(first[name], second[name]) for name in first), "the seed is the configuration's"
+
+
+@pytest.mark.parametrize(
+    ("details", "message"),
+    [({"count": np.int64(3)}, "cannot be written"), ({"bank": "mine"}, "name bank"), ({"seed": 3}, "name seed")],
+)
+def test_details_that_do_not_fit_are_refused_before_training(capture, tmp_path, details, message):
+    with pytest.raises(RafError, match=f"fit: details .*{message}"):
+        fit(capture, Vanilla(), CONFIG, tmp_path / "run", details, progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_camera_that_is_not_trained_on_may_be_small(capture):
+    mixed = replace(capture, cameras=[*capture.cameras[:3], capture.cameras[3].resized(16)])
+    with pytest.raises(RafError, match="filmed 16×16 pixels"):
+        TrainingImages(mixed, [0, 3], CONFIG)
+    assert len(TrainingImages(mixed, [0, 1], CONFIG))
 
 
 def test_a_finished_run_loads_as_it_was_and_is_not_trained_again(capture, trained):
@@ -502,6 +549,15 @@ def test_expressive_frames_are_visited_more_often(capture):
     expression = capture.expression[capture.train]
     distance = np.linalg.norm(expression - expression.mean(0), axis=1)
     np.testing.assert_allclose(visits / visits.sum(), distance / distance.sum(), atol=0.01)
+
+
+@pytest.mark.parametrize("frames", [1, 12])
+def test_frames_without_a_difference_are_visited_equally_often(capture, frames):
+    same = np.broadcast_to(capture.expression[:1], capture.expression.shape).copy()
+    few = replace(capture, expression=same, detected=capture.detected & (np.arange(len(capture)) < frames))
+    images = TrainingImages(few, choose_cameras(capture, 4), replace(CONFIG, favour_expressive=1.0))
+    groups = [tuple(images._group(step)) for step in range(3 * len(images))]
+    assert set(Counter(groups).values()) == {3} and len(set(groups)) == len(images)
 
 
 def test_cameras_are_spread_over_azimuth(capture):

@@ -3,12 +3,14 @@
 import os
 import struct
 import warnings
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from synthetic import ball_capture
 
 from raflib.driving import frames_to_play
 from raflib.errors import RafError
@@ -337,6 +339,14 @@ def test_a_capture_knows_when_each_frame_was_shown(tmp_path, red_faces):
     again = open_capture("video", "me", "tiny", tmp_path / "me.mp4")
     np.testing.assert_array_equal(again.time, capture.time)
     np.testing.assert_array_equal(seconds(capture), capture.time)
+
+
+def test_recordings_whose_times_begin_anew_follow_each_other():
+    times = np.array([0, 0.1, 0.2, 0, 0.1, 0.2, 0, 0.1])
+    capture = replace(ball_capture(frames=6), time=times)
+    rows, played = frames_to_play(capture, 0.45)
+    assert rows.tolist() == [0, 1, 2, 3, 4, 5]
+    np.testing.assert_allclose(played, [0, 0.1, 0.2, 0.24, 0.34, 0.44])
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import pytest
 from synthetic import ball_capture
 
 from raflib.bank import ExpressionBank
+from raflib.capture import HELD_OUT
 from raflib.coverage.weightings import (
     WEIGHTINGS,
     AsIs,
@@ -130,6 +131,19 @@ def test_held_out_frames_change_no_mean(bank, capture):
         one, two = (fitted.of_capture(known) for known in (capture, replace(capture, expression=moved)))
         train = capture.train
         np.testing.assert_array_equal(one.spaces[fitted.space][train], two.spaces[fitted.space][train])
+
+
+def test_a_mean_needs_a_frame_to_take_it_of(bank, capture):
+    held_out = replace(capture, sequence=np.full(len(capture), HELD_OUT))
+    given, nobody = Frames(bank.features, bank.rotation), Frames(bank.features[:0], bank.rotation[:0])
+    for weighting in (WithoutPose(), LessPersonMean()):
+        fitted = weighting.fit(bank)
+        with pytest.raises(RafError, match=f"capture 422 has no training frame with arkit52.*{weighting.label} takes"):
+            fitted.of_capture(held_out)
+        with pytest.raises(RafError, match=f"arkit52/{weighting.label}: no frame of the person is given"):
+            fitted(given, nobody)
+    found = AsIs().fit(bank).of_capture(held_out).spaces["arkit52/as_is"]  # it needs no mean
+    np.testing.assert_array_equal(found, capture.expression)
 
 
 def test_what_does_not_fit_is_refused(bank, capture):

@@ -29,7 +29,7 @@ def toy_run(capture: Capture, points: int = 700, seed: int = 0) -> Run:
         avatar.rotation += 0.5 * torch.randn_like(avatar.rotation)
         avatar.log_scale += 0.5 * torch.randn_like(avatar.log_scale)
         avatar.opacity_logit += 2 + torch.randn_like(avatar.opacity_logit)
-    names = Path("toy"), capture.subject, "raf"
+    names = Path("toy"), capture.subject, capture.feature_space, "raf"
     return Run(*names, config, avatar.eval(), None, None, {}, {"subject": capture.subject}, pd.DataFrame())
 
 

@@ -85,6 +85,8 @@ def copy_official(state: Mapping[str, Tensor], avatar: GaussianAvatar) -> None:
     if odd:
         raise RafError(f"{WHAT}: shapes do not fit together: {'; '.join(odd)}")
     value = turned(value, sizes(value))
+    avatar.median_pose.fill_(torch.nan)  # such a file says nothing of the training's poses
+    avatar.median_scale.fill_(torch.nan)
     avatar.landmarks_neutral.copy_(value["landmarks_3d_neutral"])
     for name, own in POINTS.items():
         getattr(avatar, own).copy_(value[name])

@@ -236,15 +236,16 @@ class GaussianAvatar(nn.Module):
         """An avatar with the weights of a checkpoint of the public code: its state dict, or the path of its file.
 
         It is turned into the axes used here (`raflib.avatar.axes`), so captures that `raflib` reads drive it. Sizes
-        follow from the tensors. Settings that a state dict does not hold (`near`, `far`, `deform_scale`,
-        `attribute_scale`, `blur`) are taken from `config`, by default the published values. Raises RafError listing
-        keys that are missing, unknown or of the wrong shape, and for tensors that hold NaN or fewer numbers than their
-        shape declares.
+        follow from the tensors. The medians of pose and scale are not known, and NaN. Settings that a state dict does
+        not hold (`near`, `far`, `deform_scale`, `attribute_scale`, `blur`) are taken from `config`, by default the
+        published values. Raises RafError listing keys that are missing, unknown or of the wrong shape, and for tensors
+        that hold NaN or fewer numbers than their shape declares.
         """
         with official_state(state_dict) as state:
             config = config_of(state, config or AvatarConfig())
             landmarks = len(state["landmarks_3d_neutral"])
-            avatar = cls(config, Canonical.blank(config, config.points, landmarks))
+            with torch.random.fork_rng(devices=[]):  # first values are overwritten
+                avatar = cls(config, Canonical.blank(config, config.points, landmarks))
             copy_official(state, avatar)
         return avatar
 
@@ -261,7 +262,9 @@ class GaussianAvatar(nn.Module):
         scale: float | None = None,
     ) -> None:
         """Write the posed avatar as a splat file (.ply, SH degree 0) that common viewers open; `scale` metres a unit,
-        by default the median of the training."""
+        by default the median of the training. RafError where that is not known, as in files of the public code."""
+        if scale is None and not self.median_scale.isfinite():
+            raise RafError(f"{path}: this avatar's file does not hold its scale; pass scale, in metres a unit")
         size = self.median_scale if scale is None else self.median_scale.new_tensor(scale)
         given = (value.to(self.xyz)[None] for value in (expression, pose, size))
         write_ply(path, self(*given))

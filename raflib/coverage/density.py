@@ -65,13 +65,11 @@ class Kernel:
         Raises RafError when the sample does not vary along every axis.
         """
         count, width = sample.shape
-        try:
-            lower = np.linalg.cholesky(np.cov(sample.T).reshape(width, width)) if count > 1 else None
-        except np.linalg.LinAlgError:
-            lower = None
-        if lower is None:
+        covariance = np.cov(sample.T).reshape(width, width) if count > 1 else np.zeros((width, width))
+        variances = np.linalg.eigvalsh(covariance)
+        if not variances[0] > 1e-12 * variances[-1] > 0:
             raise RafError(f"kl: {count} frames do not vary along {width} axes; use more frames or fewer components")
-        lower = lower * count ** (-1 / (width + 4))
+        lower = np.linalg.cholesky(covariance) * count ** (-1 / (width + 4))
         constant = float(np.log(np.diag(lower)).sum() + width / 2 * np.log(2 * np.pi))
         return cls(sample.mean(0), np.linalg.inv(lower).T, constant)
 

@@ -19,7 +19,8 @@ def jackknife(
 
     This is the cluster jackknife; `noise` is the standard error that would remain if every driver were known. A
     bootstrap would be too narrow here: with few drivers, resampled ones give too large MMD and KL. The jackknife's
-    intervals are rather too wide, for KL and where MMD is near 0. NaN for fewer than two drivers.
+    intervals are rather too wide, for KL and where MMD is near 0. NaN for fewer than two drivers, and where a value
+    without one of them is NaN.
     """
     drivers = len(without)
     if drivers < 2:

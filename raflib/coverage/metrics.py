@@ -22,6 +22,8 @@ from raflib.coverage.pairs import kernel_means, median_distance, nearest_distanc
 from raflib.errors import RafError
 
 SAMPLED = 512  # frames of either sample on which `mmd` measures the error of float32
+Measure = Callable[[Int[np.ndarray, " N"] | Bool[np.ndarray, " P"]], float]
+"""A measure of the training set `pool[rows]`, from `rows`."""
 NARROW, TOO_NARROW = 8, 1e5  # RMS distances from the target's mean, in bandwidths: float32 is not tried, float64 fails
 
 
@@ -177,21 +179,57 @@ def measures(
     target: Float[np.ndarray, "M d"],
     components: SupportsIndex = 8,
     squared: bool = False,
+    partial: bool = False,
 ) -> Callable[[Int[np.ndarray, " N"] | Bool[np.ndarray, " P"]], tuple[float, float, float]]:
     """A function that gives (mmd, kl, b2t) of the training set `pool[rows]` for any `rows`.
 
     All sets share the target's rulers: MMD's bandwidth is the target's median distance, KL's PCA is the target's. What
     depends on a single row of the pool is computed once. Kernels are computed in float64. `components` are those of
     `kl`; with `squared`, mmd is MMD².
+
+    Raises RafError where the target or a set does not determine a measure, such as KL for fewer frames than components.
+    With `partial`, only this measure is NaN instead.
     """
     pool, target = samples(pool, target)
-    kernel, density = KernelRuler.fit(target), DensityRuler.fit(target, components)
-    scaled, flat = kernel.scaled(pool), density.scaled(pool)
-    similarity, log_target = kernel.across(scaled), density.across(flat)
+    makers = (lambda: _discrepancies(pool, target, squared), lambda: _divergences(pool, target, components))
+    discrepancy, divergence = (_or_nan(make) if partial else make() for make in makers)
+    return lambda rows: (discrepancy(rows), divergence(rows), b2t(pool[rows], target))
 
-    def measure(rows: Int[np.ndarray, " N"] | Bool[np.ndarray, " P"]) -> tuple[float, float, float]:
-        found = kernel.squared(scaled[rows], similarity[rows])
-        discrepancy = max(found, 0.0) if squared else _root(found)
-        return discrepancy, density.divergence(flat[rows], log_target[rows]), b2t(pool[rows], target)
+
+def _discrepancies(pool: Float[np.ndarray, "P d"], target: Float[np.ndarray, "M d"], squared: bool) -> Measure:
+    """MMD, or MMD² if `squared`."""
+    ruler = KernelRuler.fit(target)
+    points = ruler.scaled(pool)
+    across = ruler.across(points)
+
+    def measure(rows: Int[np.ndarray, " N"] | Bool[np.ndarray, " P"]) -> float:
+        found = ruler.squared(points[rows], across[rows])
+        return max(found, 0.0) if squared else _root(found)
 
     return measure
+
+
+def _divergences(
+    pool: Float[np.ndarray, "P d"], target: Float[np.ndarray, "M d"], components: SupportsIndex
+) -> Measure:
+    """KL."""
+    ruler = DensityRuler.fit(target, components)
+    points = ruler.scaled(pool)
+    across = ruler.across(points)
+    return lambda rows: ruler.divergence(points[rows], across[rows])
+
+
+def _or_nan(make: Callable[[], Measure]) -> Measure:
+    """The measure that `make` returns, with NaN where either of them raises RafError."""
+    try:
+        measure = make()
+    except RafError:
+        return lambda rows: float("nan")
+
+    def known(rows: Int[np.ndarray, " N"] | Bool[np.ndarray, " P"]) -> float:
+        try:
+            return measure(rows)
+        except RafError:
+            return float("nan")
+
+    return known

@@ -27,6 +27,12 @@ def samples(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return x, y
 
 
+def detected(expression: Float[np.ndarray, "T d"]) -> Float[np.ndarray, "F d"]:
+    """The rows that are not entirely NaN."""
+    expression = np.asarray(expression)
+    return expression[~np.isnan(expression).all(-1)]
+
+
 def kernel_means(
     x: Float[np.ndarray, "N d"], y: Float[np.ndarray, "M d"], dtype: type[np.floating] = np.float64
 ) -> Float[np.ndarray, " N"]:
@@ -103,9 +109,10 @@ def within_radii(
 def median_distance(points: Float[np.ndarray, "N d"]) -> float:
     """The exact median of the distances between all pairs of different points, without holding them all.
 
-    A sample of pairs brackets the median; one pass counts the pairs below the bracket and keeps those inside it.
+    A sample of pairs brackets the median; one pass counts the pairs below the bracket and keeps those inside it. Raises
+    RafError for fewer than two points, other shapes, NaN and infinity.
     """
-    points = np.asarray(points, dtype=np.float64)
+    points, _ = samples(points, points)
     pairs = len(points) * (len(points) - 1) // 2
     if pairs == 0:
         raise RafError("median_distance: one point has no distances; give at least two")

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from raflib.bank.leaks import refuse_leaks
 from raflib.coverage.intervals import jackknife
 from raflib.coverage.metrics import measures
+from raflib.coverage.pairs import detected
 from raflib.coverage.spread import effective_rank, precision_recall
 from raflib.errors import RafError, whole
 
@@ -90,7 +91,7 @@ def training_sets(
         top_k: each neighbour is one of this many nearest, each equally likely (§5).
     """
     targets = targets if isinstance(targets, Mapping) else {"target": targets}
-    own, targets = _detected(expression), {name: _detected(frames) for name, frames in targets.items()}
+    own, targets = detected(expression), {name: detected(frames) for name, frames in targets.items()}
     people = {**targets, subject: np.concatenate([own, targets.get(subject, own[:0])])}
     leaks = refuse_leaks("training_sets: the bank", bank, people, allow_leak, excluded=subject)
     leaked = len(set().union(*(leak.rows.tolist() for leak in leaks)))
@@ -127,7 +128,8 @@ def table(sets: TrainingSets, components: SupportsIndex = 8, squared: bool = Fal
     * `draws_low` … `draws_high` and `change_draws_low` … `change_draws_high`, for **other random training sets**: the
       percentiles over the repeats, in which both methods keep the same frames.
     * `low` … `high` and `change_low` … `change_high`, for **other drivers**: what another set of as many people would
-      give, for this subject's recording and this bank. NaN for one driver.
+      give, for this subject's recording and this bank. NaN for one driver, and where a measure cannot be computed
+      without one of the drivers, because the others have too few different frames.
 
     The second kind leaves out one driver at a time (`raflib.coverage.intervals.jackknife`). Everything is computed
     again, rulers included, for both methods on the same drivers and repeats, so the change's interval is a paired one.
@@ -154,7 +156,8 @@ def table(sets: TrainingSets, components: SupportsIndex = 8, squared: bool = Fal
 def _measured(sets: TrainingSets, components: SupportsIndex, squared: bool) -> Float[np.ndarray, "S 2 R K"]:
     """The K metrics of Vanilla's and +RAF's set of each of R repeats, against S sets of drivers.
 
-    The first set holds all D drivers. Where there are several, D more follow, each without one of them.
+    The first set holds all D drivers. Where there are several, D more follow, each without one of them. A metric is NaN
+    against those that have too few different frames for it; RafError where all drivers together have.
     """
     from threadpoolctl import threadpool_limits
 
@@ -164,7 +167,7 @@ def _measured(sets: TrainingSets, components: SupportsIndex, squared: bool) -> F
     values = np.empty((len(driver_sets), 2, len(sets.vanilla), len(METRICS)))
     with threadpool_limits(1):  # blocks of pairs are too small to share: threads would wait for each other
         for s, drivers in enumerate(tqdm(driver_sets, desc=f"coverage of {sets.subject}", unit="driver", delay=10)):
-            measure = measures(sets.pool, np.concatenate(drivers), components, squared)
+            measure = measures(sets.pool, np.concatenate(drivers), components, squared, partial=s > 0)
             values[s] = [[measure(rows) for rows in repeats] for repeats in (sets.vanilla, sets.raf)]
     return values
 
@@ -192,9 +195,3 @@ def further(sets: TrainingSets) -> pandas.DataFrame:
         rows.append((sets.subject, method, *np.mean(values, axis=0)))
     rows.append((sets.subject, "drivers", effective_rank(target), np.nan, np.nan))
     return pandas.DataFrame(rows, columns=["subject", "method", "effective_rank", "precision", "recall"])
-
-
-def _detected(expression: Float[np.ndarray, "T d"]) -> Float[np.ndarray, "F d"]:
-    """The rows that are not entirely NaN."""
-    expression = np.asarray(expression)
-    return expression[~np.isnan(expression).all(-1)]

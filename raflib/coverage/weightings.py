@@ -38,9 +38,13 @@ class Frames(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Weighting:
-    """Base of all weightings. A subclass has a `name`, a docstring with its formula, and `mapped`."""
+    """Base of all weightings. A subclass has a `name`, a docstring with its formula, and `mapped`.
+
+    `takes_mean` tells whether it needs the mean of the person's frames.
+    """
 
     name: ClassVar[str]
+    takes_mean: ClassVar[bool] = False
 
     def __init_subclass__(cls) -> None:
         if "name" in cls.__dict__:
@@ -87,12 +91,18 @@ class Fitted:
     def __call__(self, frames: Frames, person: Frames) -> Float[np.ndarray, "F _"]:
         """The features of `frames`, mapped, as float32. `person` holds the frames that the person's means are taken of.
 
-        Raises RafError for another width, and for missing rotations where the weighting needs them.
+        Raises RafError for another width, and for no frame of the person or missing rotations where the weighting needs
+        them.
         """
         if frames.features.shape[1] != self.width:
             raise RafError(
                 f"{self.space}: features have width {frames.features.shape[1]}, the weighting was fitted to "
                 f"{self.tag} features of width {self.width}; fit it on a bank of the same space"
+            )
+        if self.weighting.takes_mean and not len(person.features):
+            raise RafError(
+                f"{self.space}: no frame of the person is given, expected at least one to take the mean of; give "
+                "detected frames"
             )
         x = np.asarray(frames.features, np.float64)
         return self.weighting.mapped(x, frames, person, self.learned).astype(np.float32)
@@ -112,7 +122,8 @@ class Fitted:
         """The capture with the mapped features as the further space `space`.
 
         The person's means are taken of the frames that may be trained on. Rows are NaN where the features are not
-        known. Raises RafError where the capture lacks the space `tag`.
+        known. Raises RafError where the capture lacks the space `tag`, and where the weighting needs such a mean and
+        there is no frame to take it of.
         """
         if self.tag not in (capture.feature_space, *capture.spaces):
             raise RafError(
@@ -122,6 +133,12 @@ class Fitted:
         features = capture.expression if self.tag == capture.feature_space else capture.spaces[self.tag]
         known = capture.detected & np.isfinite(features).all(1)
         own = capture.train & known
+        if self.weighting.takes_mean and not own.any():
+            raise RafError(
+                f"capture {capture.subject} has no training frame with {self.tag} features, expected at least one: "
+                f"{self.weighting.label} takes the person's mean of them; track more sequences, or take another "
+                "weighting"
+            )
         person = Frames(features[own], capture.pose[own, :3])
         found = self(Frames(features[known], capture.pose[known, :3]), person)
         rows = np.full((len(capture), found.shape[1]), np.nan, np.float32)
@@ -212,6 +229,7 @@ class WithoutPose(Weighting):
     """
 
     name = "without_pose"
+    takes_mean = True
 
     def learned(self, bank: ExpressionBank) -> Float[np.ndarray, "3 d"]:
         """S; RafError for a bank without rotations."""
@@ -233,6 +251,7 @@ class LessPersonMean(Weighting):
     """Each person's mean subtracted: x − x̄. A query is compared after its own person's mean is subtracted."""
 
     name = "less_person_mean"
+    takes_mean = True
 
     def mapped(self, x: Float[np.ndarray, "F d"], frames: Frames, person: Frames, learned: np.ndarray) -> np.ndarray:
         """x − x̄."""

@@ -129,7 +129,8 @@ class Projected(DrivingMap):
     """The driver's features, projected into the space in which the subject's training features vary.
 
     The space has the first principal axes of the training features, as many as hold `share` of their variance (0.99).
-    Each coordinate is clipped to its range over training frames. Raises RafError for a share outside (0, 1].
+    Each coordinate is clipped to its range over training frames. Raises RafError for a share outside (0, 1], and when
+    it is applied to training features without two different frames.
     """
 
     share: float = 0.99
@@ -140,7 +141,13 @@ class Projected(DrivingMap):
 
     def apply(self, features: np.ndarray, clip: np.ndarray, own: np.ndarray) -> np.ndarray:
         """The subject's mean and the clipped coordinates along its axes."""
-        variance = np.linalg.eigvalsh(np.cov(own.T, dtype=np.float64))[::-1]
+        if not np.ptp(own, axis=0).any():
+            raise RafError(
+                f"drive {self.name!r}: the subject's {len(own)} training frame(s) do not vary, expected at least 2 "
+                "different ones to project onto; give more of them, or choose another map"
+            )
+        width = own.shape[1]
+        variance = np.linalg.eigvalsh(np.cov(own.T, dtype=np.float64).reshape(width, width))[::-1]
         held = np.cumsum(variance) / variance.sum()
         space = pca(own, int(np.searchsorted(held, self.share * (1 - 1e-12))) + 1)
         inside = space.project(own)

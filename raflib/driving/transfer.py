@@ -21,7 +21,8 @@ def frames_to_play(driver: Capture, seconds: float | int) -> tuple[Int[np.ndarra
     """(frames, times) of the driver's frames with a face, from the first of them to `seconds` later.
 
     Times are in seconds from the first of them. They come from the capture; where it has none, frames are 1/25 s apart.
-    Raises RafError for seconds that are not a number above 0 and when no frame shows a face.
+    Recordings whose times begin anew follow each other, 1/25 s apart. Raises RafError for seconds that are not a number
+    above 0 and when no frame shows a face.
     """
     if not (np.isfinite(seconds) and seconds > 0):
         raise RafError(f"seconds is {seconds}, expected how many seconds of the driver to play, above 0")
@@ -30,6 +31,8 @@ def frames_to_play(driver: Capture, seconds: float | int) -> tuple[Int[np.ndarra
         raise RafError(f"capture {driver.subject}: no frame with a face to play")
     times = np.arange(len(driver)) / NOMINAL_FPS if driver.time is None else np.asarray(driver.time, np.float64)
     times = times[rows] - times[rows[0]]
+    for again in np.flatnonzero(np.diff(times) <= 0) + 1:
+        times[again:] += times[again - 1] - times[again] + 1 / NOMINAL_FPS
     played = times < seconds
     return rows[played], times[played]
 

@@ -12,7 +12,8 @@ mean. A method that does not beat the control has learned nothing about expressi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 
 import numpy as np
 import pandas as pd
@@ -24,7 +25,7 @@ from raflib.errors import RafError
 from raflib.evaluation.metrics.base import Metric, Tracker, measurable_here
 from raflib.evaluation.metrics.mediapipe import tracking
 from raflib.evaluation.options import EvaluateOptions
-from raflib.evaluation.scenes import cross_scene, self_scene
+from raflib.evaluation.scenes import Scene, cross_scene, self_scene
 from raflib.evaluation.scoring import KEYS, Avatar, check_capture, measurable, score
 
 DEFAULTS = EvaluateOptions()
@@ -76,14 +77,25 @@ def evaluate(
             places = [(i, c) for c in range(len(scene.cameras)) for i in range(len(scene.frame))]
             title = f"{run.subject} ← {scene.driver}"
             with tqdm(total=len(places), desc=title, disable=not progress, leave=False) as bar:
-                for start in range(0, len(places), options.batch):
-                    part = places[start : start + options.batch]
+                for part in _batches(scene, places, options.batch):
                     rows += score(run, scene, part, chosen, options.conditions, track, label, options.images)
                     bar.update(len(part))
     table = pd.DataFrame(rows)
     order = [*KEYS, "detected", "reference_detected"]
     table = table[[*order, *(name for name in table if name not in order)]]
     return table.sort_values([*KEYS[KEYS.index("driver") :], "condition"], kind="stable", ignore_index=True)
+
+
+def _batches(scene: Scene, places: list[tuple[int, int]], size: int) -> Iterator[list[tuple[int, int]]]:
+    """The (frame, camera) `places` in order, at most `size` together, each batch with images of one size."""
+
+    def pixels(place: tuple[int, int]) -> tuple[int, int]:
+        camera = scene.cameras[place[1]]
+        return camera.width, camera.height
+
+    for _, alike in groupby(places, pixels):
+        part = list(alike)
+        yield from (part[start : start + size] for start in range(0, len(part), size))
 
 
 def _cameras(capture: Capture, protocol: str, chosen: Sequence[int] | np.ndarray | None) -> list[int]:

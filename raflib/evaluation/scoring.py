@@ -34,6 +34,7 @@ class Avatar(Protocol):
     """
 
     subject: str
+    feature_space: str
     method: str
     config: Any
 
@@ -50,13 +51,15 @@ class Avatar(Protocol):
 
 
 def check_capture(what: str, run: Avatar, capture: Capture) -> None:
-    """RafError, beginning with `what`, for a capture of another person than the avatar's, or of another width."""
+    """RafError, beginning with `what`, for a capture of another person or feature space than the avatar's."""
     if capture.subject != run.subject:
         raise RafError(f"{what}: the run is of subject {run.subject} but the capture of {capture.subject}")
-    if capture.expression.shape[1] != len(run.control_expression):
+    wanted = run.feature_space, len(run.control_expression)
+    given = capture.feature_space, capture.expression.shape[1]
+    if wanted != given:
         raise RafError(
-            f"{what}: the run expects {len(run.control_expression)} features but {capture.feature_space} of capture "
-            f"{capture.subject} has {capture.expression.shape[1]}"
+            f"{what}: the run expects {wanted[1]} features in the space {wanted[0]}, but capture {capture.subject} has "
+            f"{given[1]} of {given[0]}; open it with the features of the training"
         )
 
 

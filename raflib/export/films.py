@@ -14,13 +14,14 @@ from tqdm import tqdm
 from raflib.capture import Capture, most_frontal
 from raflib.errors import RafError, finite, whole
 from raflib.export.cameras import frontal_camera, head_middle
-from raflib.export.motion import checked, starts
+from raflib.export.motion import starts
 from raflib.geometry import Camera
 from raflib.lab.recordings import driven, image_of
 from raflib.report import seconds, strip
 from raflib.report.mp4 import write_video
 from raflib.runs import atomic_write
 from raflib.training import Run
+from raflib.training.signals import checked_signals
 
 ENDINGS = (".mp4", ".gif")
 COLOURS = 256
@@ -76,7 +77,10 @@ def comparison_film(
     begin = starts(path, len(rows), 25 if fps is None else fps, times)
     camera = target.cameras[most_frontal(target.cameras, 1)[0]] if camera is None else camera
     pose, scale, true = driven(target, driver, rows, camera)
-    signals = {name: checked(path, run, driver.expression[rows], pose, scale) for name, run in runs.items()}
+    signals = {
+        name: checked_signals(path, run.avatar.config.expression_dim, driver.expression[rows], pose, scale)
+        for name, run in runs.items()
+    }
     heads = ["driver", *(["truth"] if true else []), *runs]
 
     def frames() -> Iterator[np.ndarray]:
@@ -122,7 +126,9 @@ def turntable(
     count = whole(f"{path}: number of frames", round(length * fps), 1)
     pose = run.avatar.median_pose.cpu().numpy() if pose is None else pose
     scale = float(run.avatar.median_scale) if scale is None else scale
-    signals = checked(path, run, np.asarray(expression)[None], np.asarray(pose)[None], [scale])
+    signals = checked_signals(
+        path, run.avatar.config.expression_dim, np.asarray(expression)[None], np.asarray(pose)[None], [scale]
+    )
     middle = head_middle(*signals[1:])
     camera = frontal_camera(run) if camera is None else camera
     angles = [2 * math.pi * i / count for i in range(count)]

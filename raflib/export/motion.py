@@ -1,4 +1,4 @@
-"""What an avatar receives, frame by frame: checked signals, the Gaussians that follow from them, and times."""
+"""What an export shows, frame by frame: the Gaussians that follow from the signals, and times."""
 
 from __future__ import annotations
 
@@ -10,40 +10,10 @@ import torch
 from jaxtyping import Float
 from tqdm import tqdm
 
-from raflib.errors import RafError, as_float32, finite
+from raflib.errors import RafError, finite
 from raflib.render import Gaussians
 from raflib.report.mp4 import MAX_FPS
 from raflib.training import Run
-
-Signals = tuple[Float[np.ndarray, "F d"], Float[np.ndarray, "F 6"], Float[np.ndarray, "F"]]
-"""Expression, pose and scale of F frames, float32."""
-
-
-def checked(what: str | Path, run: Run, expression: object, pose: object, scale: object) -> Signals:
-    """Expression [F,d], pose [F,6] and scale [F] as float32 arrays; `what` begins every error.
-
-    Raises RafError for no frames, other shapes, features of another width than the avatar's, numbers that are not
-    finite, and scales that are not positive.
-    """
-    found = as_float32(f"{what}: expression", expression)
-    width = run.avatar.config.expression_dim
-    if found.ndim != 2 or found.shape[1] != width:
-        raise RafError(
-            f"{what}: expression has shape {list(found.shape)}, expected [frames, {width}]: the features that this "
-            "avatar was trained on"
-        )
-    if not len(found):
-        raise RafError(f"{what}: no frames were given; give at least one")
-    signals = found, as_float32(f"{what}: pose", pose), as_float32(f"{what}: scale", scale)
-    shapes = ("expression", (len(found), width)), ("pose", (len(found), 6)), ("scale", (len(found),))
-    for (name, shape), values in zip(shapes, signals, strict=True):
-        if values.shape != shape:
-            raise RafError(f"{what}: {name} has shape {list(values.shape)}, expected {list(shape)}")
-        if not np.isfinite(values).all():
-            raise RafError(f"{what}: {name} holds NaN or infinite numbers; leave frames without a face out")
-    if not (signals[2] > 0).all():
-        raise RafError(f"{what}: scale is {signals[2].min():g} in a frame, expected metres a unit, above 0")
-    return signals
 
 
 @torch.no_grad()

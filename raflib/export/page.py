@@ -20,11 +20,12 @@ from jaxtyping import Float
 
 from raflib.errors import RafError
 from raflib.export.cameras import depth_of, frontal_camera, head_middle
-from raflib.export.motion import checked, posed, starts
+from raflib.export.motion import posed, starts
 from raflib.export.packing import pack
 from raflib.geometry import Camera
 from raflib.runs import atomic_write
 from raflib.training import Run
+from raflib.training.signals import checked_signals
 
 ENDINGS = (".html", ".htm")
 
@@ -63,7 +64,7 @@ def export_html(
     path = Path(path)
     if path.suffix.lower() not in ENDINGS:
         raise RafError(f"{path}: a page ends in .html; choose such a name")
-    signals = checked(path, run, expression, pose, scale)
+    signals = checked_signals(path, run.avatar.config.expression_dim, expression, pose, scale)
     begin = starts(path, len(signals[0]), fps, times)
     camera = frontal_camera(run) if camera is None else camera
     middle = head_middle(*signals[1:])

@@ -11,8 +11,8 @@ from jaxtyping import Float
 from tqdm import tqdm
 
 from raflib.errors import RafError
-from raflib.export.motion import checked
 from raflib.training import Run
+from raflib.training.signals import checked_signals
 
 _NAME = re.compile(r"frame_(\d{5,})\.ply")
 
@@ -32,7 +32,7 @@ def export_ply_sequence(
     frames of a longer sequence.
     """
     folder = Path(folder)
-    signals = checked(folder, run, expression, pose, scale)
+    signals = checked_signals(folder, run.avatar.config.expression_dim, expression, pose, scale)
     if folder.exists() and not folder.is_dir():
         raise RafError(f"{folder}: is a file, expected a folder; choose another name")
     names = (_NAME.fullmatch(path.name) for path in folder.glob("frame_*.ply"))

@@ -94,13 +94,19 @@ def pose_errors(capture: Capture) -> tuple[Float[np.ndarray, "T"], Float[np.ndar
     """Errors of tracked head poses: degrees [T] and millimetres [T], NaN where there is no face.
 
     A capture has a canonical frame of its own. The constant motion between it and the truth's frame that fits the
-    training frames best is therefore removed first. Raises RafError when the capture has no truth.
+    training frames best is therefore removed first. Raises RafError when the capture has no truth, and when it has no
+    training frame to fit the motion to.
     """
     if capture.truth is None:
         raise RafError(f"capture {capture.subject} has no truth; only the studio knows the true head pose")
+    fit = capture.train
+    if not fit.any():
+        raise RafError(
+            f"capture {capture.subject} has no training frame with a face, expected at least one: the motion between "
+            "its frame and the truth's is fitted to them; track more sequences"
+        )
     tracked, true = rotations(np.nan_to_num(capture.pose)), rotations(capture.truth.pose)
     place, true_place = capture.pose[:, 3:].astype(np.float64), capture.truth.pose[:, 3:].astype(np.float64)
-    fit = capture.train
     constant = nearest_rotation(np.einsum("tji,tjk->ik", tracked[fit], true[fit]))
     between = np.einsum("tji,tjk->tik", tracked @ constant, true)
     degrees = np.degrees(np.linalg.norm(matrix_to_axis_angle(torch.from_numpy(between)).numpy(), axis=1))

@@ -252,11 +252,14 @@ class Retrieving(FromBank):
             raise RafError(f"{type(self).__name__}: search is {self.search!r}, expected a name such as 'open42' or ''")
 
     def searched(self, recording: Recording) -> tuple[ExpressionBank, Recording]:
-        """The bank and the recording with the features of the space `search`."""
-        if self.search in ("", self.bank.feature_space):
-            return self.bank, recording
+        """The bank and the recording with the features of the space `search`.
+
+        Raises RafError where bank or recording do not have them, and for another width or feature space of the bank's
+        own features and the recording's.
+        """
+        elsewhere = self.search not in ("", self.bank.feature_space)
         own = recording.feature_space or self.bank.feature_space
-        if self.search not in self.bank.spaces or self.search not in recording.spaces:
+        if elsewhere and (self.search not in self.bank.spaces or self.search not in recording.spaces):
             raise RafError(
                 f"{self.name}: search is {self.search!r}, the bank holds "
                 f"{', '.join([self.bank.feature_space, *self.bank.spaces])} features and the capture of subject "
@@ -265,7 +268,9 @@ class Retrieving(FromBank):
             )
         held = self.bank.feature_space, self.bank.features.shape[1]
         check_space(held, (own, recording.expression.shape[1]), "the capture")
-        return self.bank.in_space(self.search), recording.in_space(self.search)
+        return (
+            (self.bank.in_space(self.search), recording.in_space(self.search)) if elsewhere else (self.bank, recording)
+        )
 
     def describe(self) -> dict[str, str | float | int]:
         """What a run must record to be repeated; `search` only where it is set."""

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from raflib import coverage
 from raflib.bank.leaks import refuse_leaks
 from raflib.capture import Capture, shown, shown_spaces
+from raflib.coverage.pairs import detected
 from raflib.coverage.pose import centred, pose_correlation, pose_r2
 from raflib.coverage.table1 import TrainingSets
 from raflib.errors import RafError
@@ -47,7 +48,8 @@ def compare_samplers(
 ) -> pandas.DataFrame:
     """Each sampler's training set for one subject: subject, method, metric, value, low, high, n.
 
-    * `mmd`, `kl`, `b2t`: distances to the pooled `targets` (drivers by name), with the target's bandwidth and PCA;
+    * `mmd`, `kl`, `b2t`: distances to the pooled `targets` (drivers by name; rows of undetected frames, which are NaN,
+      are left out), with the target's bandwidth and PCA;
     * `pose_r2`: how well a frame's head rotation is predicted from the vector given for it (`pose_r2`, by sequence);
     * `pose_r`: correlation of the frame's rotation with that of the first neighbour's frame, each less its person's
       mean, where there are neighbours and the bank has rotations;
@@ -63,6 +65,7 @@ def compare_samplers(
     if repeats < 1 or not targets:
         raise RafError(f"compare_samplers: repeats is {repeats} for {len(targets)} targets; expected 1 or more of both")
     frames = np.flatnonzero(capture.train)
+    targets = {name: detected(vectors) for name, vectors in targets.items()}
     people, checked = {**targets, capture.subject: capture.expression[capture.detected]}, set()
     measure = _Measures(np.concatenate(list(targets.values())), capture, frames)
     rows = []

@@ -74,7 +74,8 @@ class TrainingImages:
         if prefetch is not None:
             prefetch(self.pairs)
         self.seed, size, self.full = config.seed, config.size, config.size * config.avatar.upsampling
-        small = next((camera for camera in capture.cameras if min(camera.width, camera.height) < self.full), None)
+        seen = (capture.cameras[c] for c in cameras)
+        small = next((camera for camera in seen if min(camera.width, camera.height) < self.full), None)
         if small is not None:
             raise RafError(
                 f"capture {capture.subject}: camera {small.name} filmed {small.width}×{small.height} pixels, training "
@@ -147,7 +148,12 @@ class TrainingImages:
 
 
 def _expressiveness(capture: Capture, frames: list[int], strength: float) -> Float[np.ndarray, "G"]:
-    """Visits of each group in a cycle, 1 on average: (1 − s) + s · (distance from the mean expression / its mean)."""
+    """Visits of each group in a cycle, 1 on average: (1 − s) + s · (distance from the mean expression / its mean).
+
+    All groups are visited equally often where the expressions do not differ.
+    """
     expression = capture.expression[frames]
     distance = np.linalg.norm(expression - expression.mean(0), axis=1)
-    return (1 - strength) + strength * distance / max(distance.mean(), 1e-9)
+    if distance.mean() <= 1e-6 * np.abs(expression).max():
+        return np.ones(len(frames))
+    return (1 - strength) + strength * distance / distance.mean()

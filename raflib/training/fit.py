@@ -17,8 +17,8 @@ from raflib.bank.leaks import Fingerprints, refuse_leaks
 from raflib.capture import Capture
 from raflib.config import TrainConfig, to_dict
 from raflib.errors import RafError, whole
-from raflib.runs import folder_lock, provenance
-from raflib.training.process import use_threads
+from raflib.runs import folder_lock, json_text, provenance
+from raflib.training.process import random_numbers_kept, use_threads
 from raflib.training.run import BANK, Run, choose_device, stored_run, write_copies
 from raflib.training.trainer import Trainer
 
@@ -47,7 +47,7 @@ def fit(
             `describe`.
         config: sizes and settings of the training. The width of the expression is always the capture's.
         out: the run folder.
-        details: further entries of run.json.
+        details: further entries of run.json, under other names than its own.
         threads: number of CPU threads.
         progress: whether to show progress bars and messages.
         device: "cpu", "cuda" or "auto", which takes the GPU where the renderer can use one. A run may be continued on
@@ -56,8 +56,8 @@ def fit(
 
     Raises RafError and leaves the stored run as it is when the folder holds a run of another subject, recording,
     sampler or configuration, when another process uses it, and when the sampler's `bank` holds the subject's own
-    frames, under whatever name (unless `allow_leak`). Also raises RafError when a loss, gradient or weight is not
-    finite; the last checkpoint is kept.
+    frames, under whatever name (unless `allow_leak`), and for details that JSON cannot hold. Also raises RafError when
+    a loss, gradient or weight is not finite; the last checkpoint is kept.
     """
     out, where = Path(out), choose_device(device)
     threads = whole("fit: threads", threads, least=1)
@@ -77,10 +77,12 @@ def fit(
     config = replace(config, avatar=replace(config.avatar, expression_dim=capture.expression.shape[1]))
     identity = {"subject": capture.subject, "recording": capture.fingerprint, "sampler": sampler.describe()}
     identity["config"] = to_dict(config)
-    label = {"method": sampler.name, "seed": config.seed, "threads": threads, "device": where.type}
-    info = {**(details or {}), **identity, **used, **label, **provenance(), "continued": []}
-    info |= {"finished": False, "steps": 0, "seconds": 0.0}
-    with folder_lock(out, f"training {capture.subject} {sampler.name}"), use_threads(threads):
+    label = {"feature_space": capture.feature_space, "method": sampler.name, "seed": config.seed}
+    label |= {"threads": threads, "device": where.type}
+    own = {**identity, **used, **label, **provenance(), "continued": [], "finished": False, "steps": 0, "seconds": 0.0}
+    info = {**_checked(details or {}, own), **own}
+    locked = folder_lock(out, f"training {capture.subject} {sampler.name}")
+    with locked, use_threads(threads), random_numbers_kept(where):
         stored = stored_run(out, identity)
         if stored is not None and stored[1]["info"]["finished"]:
             write_copies(out, stored[1])  # a process killed while saving leaves older ones
@@ -91,3 +93,15 @@ def fit(
             trainer.start(stored)
             stored = trainer.run()
     return Run.of(out, *stored, where)
+
+
+def _checked(details: Mapping[str, Any], own: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The details. RafError for one with a name that a run's own entries have, and where JSON cannot hold them."""
+    taken = sorted(set(details) & {*own, "bank", "leaks", "total_steps"})
+    if taken:
+        raise RafError(f"fit: details name {', '.join(taken)}, as the run's own entries do; choose other names")
+    try:
+        json_text(details)
+    except (TypeError, ValueError) as error:
+        raise RafError(f"fit: details cannot be written into run.json ({error}); use texts and plain numbers") from None
+    return details

@@ -26,6 +26,13 @@ def use_threads(count: int) -> Iterator[None]:
 
 
 @contextmanager
+def random_numbers_kept(device: torch.device) -> Iterator[None]:
+    """What the block samples from torch's own generators, or seeds, does not change the caller's random numbers."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        yield
+
+
+@contextmanager
 def until_interrupted() -> Iterator[threading.Event]:
     """An event that the first interrupt sets (Ctrl-C, a notebook's stop button); the second raises KeyboardInterrupt.
 

@@ -31,6 +31,7 @@ from raflib.reading import read_bytes
 from raflib.render import rasterize
 from raflib.runs import atomic_write, json_text, load_tensors, write_json
 from raflib.training.pose_corrections import as_table
+from raflib.training.signals import checked_signals
 
 CHECKPOINT = "checkpoint.safetensors"
 BANK = "bank_fingerprints.npz"
@@ -44,16 +45,17 @@ Stored = tuple[dict[str, Tensor], dict[str, Any]]
 class Run:
     """A trained (or training) avatar on disk.
 
-    `info` is `run.json`: subject, recording (`Capture.fingerprint`), method, sampler, bank, configuration, seed,
-    threads, device, commit, versions, machine, steps (made so far) and total steps, seconds, whether it is finished,
-    and under `continued` who made later steps, where that is another commit, version or machine. `log` holds step,
-    seconds, the terms of the loss and the PSNR of the step's image, a row every 50 steps.
-    `background` has the renderer's channels at the rendered size. `pose_corrections` holds the learned correction
-    of each frame's tracked pose, by "<sequence>/<frame>" (axis-angle in radians, translation in metres).
+    `info` is `run.json`: subject, recording (`Capture.fingerprint`), feature space, method, sampler, bank,
+    configuration, seed, threads, device, commit, versions, machine, steps (made so far) and total steps, seconds,
+    whether it is finished, and under `continued` who made later steps, where that is another commit, version or
+    machine. `log` holds step, seconds, the terms of the loss and the PSNR of the step's image, a row every 50 steps.
+    `background` has the renderer's channels at the rendered size. `pose_corrections` holds the learned correction of
+    each frame's tracked pose, by "<sequence>/<frame>" (axis-angle in radians, translation in metres).
     """
 
     path: Path
     subject: str
+    feature_space: str
     method: str
     config: TrainConfig
     avatar: GaussianAvatar
@@ -82,18 +84,18 @@ class Run:
             info, log = header["info"], _log_text(header["log"])
             config = train_config_from_dict(header["config"])
             model = below(tensors, "avatar.")
-            avatar = GaussianAvatar(
-                config.avatar, Canonical.blank(config.avatar, len(model["xyz"]), len(model["landmarks_neutral"]))
-            )
+            with torch.random.fork_rng(devices=[]):  # first values are overwritten
+                blank = Canonical.blank(config.avatar, len(model["xyz"]), len(model["landmarks_neutral"]))
+                avatar, upsampler = GaussianAvatar(config.avatar, blank), make_upsampler(config)
             avatar.load_state_dict(model)
-            upsampler, background = make_upsampler(config), tensors.get("background")
+            background = tensors.get("background")
             if upsampler is not None:
                 upsampler.load_state_dict(below(tensors, PREFIX))
                 upsampler.to(device).eval()
             corrections: Mapping[str, np.ndarray] = {}
             if "pose_correction" in tensors:
                 corrections = as_table(header["pose_frames"], tensors["pose_correction"])
-            names = (path, info["subject"], info["method"], config)
+            names = (path, info["subject"], info["feature_space"], info["method"], config)
         except (RafError, RuntimeError, LookupError, TypeError) as error:
             words = str(error).splitlines()[0]
             raise RafError(f"{path / CHECKPOINT}: not an avatar of this version ({words}); train it again") from None
@@ -137,11 +139,17 @@ class Run:
     ) -> Float[np.ndarray, "B H W 3"]:
         """Images in [0,1] of the avatar, one a row, each by its own camera (all of one size).
 
-        With an upsampler, features are rendered at the camera's size divided by `upsampling`; RafError when that is
-        not a whole number of pixels. Such a network knows faces of the sizes it was trained on, so ask for images of
-        about the training's `size` × `upsampling`.
+        Raises RafError for signals of other shapes or with NaN (`raflib.training.signals`), and for another number of
+        cameras than rows, or cameras of several sizes. With an upsampler, features are rendered at the camera's size
+        divided by `upsampling`; RafError when that is not a whole number of pixels. Such a network knows faces of the
+        sizes it was trained on, so ask for images of about the training's `size` × `upsampling`.
         """
         images, factor = [], self.config.avatar.upsampling
+        signals = checked_signals("render", self.avatar.config.expression_dim, expression, pose, scale)
+        if len(cameras) != len(signals[0]):
+            raise RafError(f"render: {len(cameras)} cameras for {len(signals[0])} rows; give each row its own camera")
+        if len(sizes := sorted({f"{camera.width}×{camera.height}" for camera in cameras})) > 1:
+            raise RafError(f"render: cameras of {' and '.join(sizes)} pixels; render those of one size at a time")
         for row, camera in enumerate(cameras):
             if camera.height % factor or camera.width % factor:
                 raise RafError(
@@ -149,7 +157,7 @@ class Run:
                     "this avatar's upsampler needs; use Camera.resized or Camera.cropped first"
                 )
             height, width = camera.height // factor, camera.width // factor
-            given = (self._row(values, row) for values in (expression, pose, scale))
+            given = (self._row(values, row) for values in signals)
             backdrop = 1.0 if self.background is None else resized(self.background[None], height, width)[0]
             blur = self.config.avatar.blur
             image, _ = rasterize(self.avatar(*given), [camera], (height, width), background=backdrop, blur=blur)
@@ -158,7 +166,7 @@ class Run:
         return np.stack(images)
 
     def _row(self, values: np.ndarray, row: int) -> Tensor:
-        return torch.from_numpy(np.asarray(values[row : row + 1], dtype=np.float32)).to(self.avatar.xyz.device)
+        return torch.from_numpy(values[row : row + 1]).to(self.avatar.xyz.device)
 
 
 def choose_device(device: str) -> torch.device:

@@ -26,6 +26,8 @@ from raflib.config import AvatarConfig
 from raflib.errors import RafError
 from raflib.geometry import Camera, axis_angle_to_matrix
 
+NEIGHBOURS = 3
+"""The first size of a Gaussian is its distance to so many others."""
 HULL_FRAMES = 12
 HULL_AGREEMENT = 0.95
 HULL_SAMPLES_A_POINT = 12
@@ -43,8 +45,19 @@ BELOW_CHIN, FOLLOWS = 0.3, (4.0, -2.0)
 def initialise(capture: Capture, config: AvatarConfig, cameras: list[int], seed: int = 0) -> Canonical:
     """Canonical Gaussians for `capture` from the training frames and the given cameras (indices).
 
-    Raises RafError when the capture has no training frame or its masks leave no hull.
+    Raises RafError when the capture has no training frame or its masks leave no hull, and for numbers of Gaussians that
+    cannot be trained.
     """
+    if config.points <= NEIGHBOURS:
+        raise RafError(
+            f"AvatarConfig.points is {config.points}, expected at least {NEIGHBOURS + 1} to train: the first size of a "
+            f"Gaussian is its distance to {NEIGHBOURS} others"
+        )
+    if config.mouth_points > config.points:
+        raise RafError(
+            f"AvatarConfig.mouth_points is {config.mouth_points}, expected at most points, {config.points}; lower it, "
+            "or take more points"
+        )
     rng = np.random.default_rng([seed, 11])
     train = np.flatnonzero(capture.train)
     if not len(train):
@@ -62,7 +75,7 @@ def initialise(capture: Capture, config: AvatarConfig, cameras: list[int], seed:
     mouth[:, 2] = lips[:, 2].max() + rng.uniform(0, 0.5, config.mouth_points) * extent
     xyz = np.concatenate([points, mouth])
     colour = np.concatenate([colours, np.tile([0.35, 0.16, 0.15], (len(mouth), 1))])
-    spacing = cKDTree(xyz).query(xyz, 4)[0][:, 1:]
+    spacing = cKDTree(xyz).query(xyz, NEIGHBOURS + 1)[0][:, 1:]
     log_scale = 0.5 * np.log(np.maximum((spacing**2).mean(1), 1e-8)) + np.log(config.initial_spread)
     follows_head = np.where(xyz[:, 1] < neutral[:, 1].max() + BELOW_CHIN, *FOLLOWS)
     features = _fourier_features(xyz, config.feature_dim, rng)
@@ -93,8 +106,8 @@ def _f32(values: Float[np.ndarray, "..."] | np.floating) -> Float[Tensor, "..."]
 
 def _fourier_features(xyz: Float[np.ndarray, "N 3"], width: int, rng: np.random.Generator) -> Float[np.ndarray, "N f"]:
     """Random Fourier features of position: neighbours start alike, so that the MLPs start smooth over the face."""
-    phase = xyz @ rng.normal(0.0, 1.2, (3, width // 2))
-    return 0.7 * np.concatenate([np.sin(phase), np.cos(phase)], 1)
+    phase = xyz @ rng.normal(0.0, 1.2, (3, (width + 1) // 2))
+    return 0.7 * np.concatenate([np.sin(phase), np.cos(phase)], 1)[:, :width]
 
 
 def median_frames(capture: Capture, train: Int[np.ndarray, "F"]) -> list[int]:
