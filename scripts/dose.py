@@ -25,9 +25,8 @@ from raflib.errors import RafError
 from raflib.lab.dose import DOSES, NOTHING_CHANGED, Dose, dose_named, exists, frame_gains, mean_gains
 from raflib.lab.protocol import NEW_PEOPLE
 from raflib.lab.rows import load_rows, save_rows
-from raflib.lab.short_avatars import IMAGE, ShortAvatar, make_all
+from raflib.lab.short_avatars import IMAGE, KNOWN, ShortAvatar, drives_of, make_all, with_labels
 from raflib.runs import atomic_write, runs_root
-from raflib.sampler import SAMPLERS
 from raflib.system import print_any_text
 
 ALL = [Dose(quantity, value).name for quantity, values in DOSES.items() for value in values]
@@ -37,25 +36,26 @@ def planned(options: argparse.Namespace) -> list[ShortAvatar]:
     """All avatars, the usual ones first: quantities that only RAF has are not varied for other methods."""
     doses = dict.fromkeys([NOTHING_CHANGED, *map(dose_named, options.doses)])
     return [
-        ShortAvatar(subject, method, seed, options.profile, options.steps, dose)
+        ShortAvatar(subject, method, seed, options.profile, options.steps, dose, maps)
         for dose in doses
         for seed in options.seeds
         for subject in options.subjects
-        for method in options.methods
+        for method, maps in drives_of(options.labels).items()
         if exists(dose, method)
     ]
 
 
-def gathered(done: Sequence[ShortAvatar]) -> pd.DataFrame:
-    """Rows of all finished avatars, with the column `dose`."""
-    return pd.concat([one.rows().assign(dose=one.dose.name) for one in done], ignore_index=True)
+def gathered(done: Sequence[ShortAvatar], labels: Sequence[str]) -> pd.DataFrame:
+    """Rows of all finished avatars, with the columns `dose` and `label`."""
+    rows = pd.concat([one.rows().assign(dose=one.dose.name) for one in done], ignore_index=True)
+    return with_labels(rows, labels)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line: see --help."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--subjects", nargs="+", default=list(NEW_PEOPLE))
-    parser.add_argument("--methods", nargs="+", default=["vanilla", "raf"], choices=SAMPLERS)
+    parser.add_argument("--labels", nargs="+", default=["vanilla", "raf"], choices=KNOWN, help="what is compared")
     parser.add_argument("--doses", nargs="+", default=ALL, help="such as p-1 (default: all, days)")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--profile", default="demo", choices=PROFILES)
@@ -73,7 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
         wanted = planned(options)
         done = make_all(wanted, options.workers)
         if done:
-            save_rows(gathered(done), out / "dose.npz")
+            save_rows(gathered(done, options.labels), out / "dose.npz")
             tell(load_rows(out / "dose.npz"), out)
     except RafError as error:
         print(f"dose: {error}", file=sys.stderr)
@@ -88,9 +88,9 @@ def tell(rows: pd.DataFrame, out: Path) -> None:
         print(report.markdown(sheet))
     first = IMAGE[0]
     tables = [
-        mean_gains(frame_gains(part, [first], name), first).assign(method=name, protocol=protocol)
+        mean_gains(frame_gains(part, [first], name), first).assign(label=name, protocol=protocol)
         for protocol, part in rows.groupby("protocol")
-        for name in rows["method"].unique()
+        for name in rows["label"].unique()
         if name != "vanilla"
     ]
     table = pd.concat(tables, ignore_index=True)

@@ -24,12 +24,11 @@ import when_it_helps
 from raflib import report
 from raflib.config import PROFILES
 from raflib.errors import RafError
-from raflib.lab.cells import METHODS
 from raflib.lab.outside import with_outside
 from raflib.lab.protocol import NEW_PEOPLE
 from raflib.lab.recordings import Recordings
 from raflib.lab.rows import load_rows, save_rows
-from raflib.lab.short_avatars import FRAMES, ShortAvatar, make_all
+from raflib.lab.short_avatars import FRAMES, ShortAvatar, drives_of, make_all, with_labels
 from raflib.report.grid_tables import difference_sheets
 from raflib.runs import atomic_write, runs_root
 from raflib.system import print_any_text
@@ -48,15 +47,11 @@ def planned(
 
     `together` people take turns, so that as many processes film different people. Then come the next ones.
     """
-    drives: dict[str, tuple[str, ...]] = {}
-    for label in LABELS:
-        about = METHODS[label]
-        drives[about["method"]] = (*drives.get(about["method"], ()), about.get("drive", "direct"))
     return [
         ShortAvatar(subject, method, seed, profile, steps, drives=maps)
         for seed in seeds
         for start in range(0, len(subjects), together)
-        for method, maps in drives.items()
+        for method, maps in drives_of(LABELS).items()
         for subject in subjects[start : start + together]
     ]
 
@@ -64,9 +59,7 @@ def planned(
 def gathered(done: Sequence[ShortAvatar]) -> pd.DataFrame:
     """Rows of all finished avatars with their label; those of cross-driving with the distance `OUTSIDE`, too."""
     rows = pd.concat([one.rows() for one in done], ignore_index=True)
-    names = {(METHODS[label]["method"], METHODS[label].get("drive", "direct")): label for label in LABELS}
-    labels = [names[pair] for pair in zip(rows["method"], rows["drive"], strict=True)]
-    rows = rows.assign(label=labels, part=rows["protocol"].map(PARTS))
+    rows = with_labels(rows, LABELS).assign(part=rows["protocol"].map(PARTS))
     recordings = Recordings(profile=done[0].profile)
     placed = with_outside(rows, cache(recordings.open), cache(recordings.driver))
     return pd.concat([rows[rows["protocol"] == "self"], placed], ignore_index=True)

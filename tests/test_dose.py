@@ -108,7 +108,15 @@ def test_bias_moves_each_person_by_an_offset_of_their_own():
 
 def rows_of(method, quantity, value, scores, subject="900"):
     frame = {"driver": "E01", "sequence": "FREE", "frame": range(len(scores)), "camera": "1"}
-    about = {"protocol": "cross", "method": method, "subject": subject, "seed": 0, "steps": 7, "profile": "tiny"}
+    about = {
+        "protocol": "cross",
+        "label": method,
+        "method": method,
+        "subject": subject,
+        "seed": 0,
+        "steps": 7,
+        "profile": "tiny",
+    }
     return pd.DataFrame({**frame, "psnr/face": scores}).assign(**about, dose=Dose(quantity, value).name)
 
 
@@ -132,7 +140,7 @@ def test_gains_are_differences_on_the_same_frames_at_the_same_dose(tmp_path):
     table = mean_gains(frames, "psnr/face")
     means = table.set_index(["quantity", "value"])["gain"].to_dict()
     assert means == {("bias", 0.0): 0.5, ("bias", 0.4): 2.0, ("p", 0.5): 0.5, ("p", 1.0): 0.0}
-    shown = table.assign(method="raf", protocol="cross")
+    shown = table.assign(label="raf", protocol="cross")
     figure = report.dose_figure(shown, tmp_path / "dose.png")
     assert figure.width > figure.height and (tmp_path / "dose.png").stat().st_size > 5000
     both = report.dose_figure(pd.concat([shown, shown.assign(protocol="self")]))
@@ -161,7 +169,7 @@ def test_tables_of_doses_have_the_intervals_of_new_people():
     assert more.rows[1][2].mark == "*" and more.rows[0][2].mean == pytest.approx(-3, abs=0.1)
     assert "7 steps" in gain.caption and "subjects (up to 3)" in more.caption and "Comparisons: 3;" in gain.caption
     with pytest.raises(RafError, match="vanilla and another method"):
-        report.dose_sheets(rows[rows["method"] == "raf"])
+        report.dose_sheets(rows[rows["label"] == "raf"])
     with pytest.raises(RafError, match="'dose'"):
         report.dose_sheets(rows.drop(columns="dose"))
 
@@ -174,6 +182,19 @@ def test_a_dose_is_found_by_its_name(capsys):
                        ("top_k-0.5", "top_k")):  # fmt: skip
         assert program.main(["--doses", name]) == 1
         assert word in capsys.readouterr().err
+
+
+def test_labels_that_differ_in_the_map_share_an_avatar():
+    assert short_avatars.drives_of(["vanilla", "raf", "noise-matched", "vanilla-fitted"]) == {
+        "vanilla": ("direct", "fitted"), "raf": ("direct",), "noise_matched": ("direct",),
+    }  # fmt: skip
+    with pytest.raises(RafError, match="'raf-top5' is no method with the usual settings; choose from vanilla, "):
+        short_avatars.drives_of(["raf-top5"])
+    rows = pd.DataFrame({"method": ["vanilla", "vanilla", "raf"], "drive": ["direct", "fitted", "direct"]})
+    assert short_avatars.with_labels(rows, ["vanilla-fitted", "raf"])["label"].to_dict() == {
+        1: "vanilla-fitted",
+        2: "raf",
+    }
 
 
 def test_the_program_trains_each_avatar_once_and_goes_on(tmp_path, monkeypatch, capsys):
@@ -204,15 +225,15 @@ def test_the_program_trains_each_avatar_once_and_goes_on(tmp_path, monkeypatch, 
         measured.append((protocol, how.drive))
         assert len(drivers) == (protocol == "cross") and metrics == ("psnr/face",)
         score = {"vanilla": 20.0, "raf": 21.0 if protocol == "cross" else 19.5}[avatar] + capture.train.sum() / 12
-        rows = usual(avatar, [score]).drop(columns="dose")
-        return rows.assign(**{"rendered/jawOpen": 1.0, "protocol": protocol})
+        rows = usual(avatar, [score]).drop(columns=["dose", "label"])
+        return rows.assign(**{"rendered/jawOpen": 1.0, "protocol": protocol, "drive": how.drive})
 
     monkeypatch.setattr(short_avatars, "Recordings", Balls)
     monkeypatch.setattr(short_avatars, "fit", fit)
     monkeypatch.setattr(short_avatars, "evaluate", evaluate)
     monkeypatch.setattr(short_avatars, "METRICS", {"cross": ("psnr/face",), "self": ("psnr/face",)})
     doses = ["sequences-1", "sequences-22", "p-0.5", "p-0.7"]
-    options = argparse.Namespace(subjects=["900"], methods=["vanilla", "raf"], doses=doses, seeds=[0], profile="tiny",
+    options = argparse.Namespace(subjects=["900"], labels=["vanilla", "raf"], doses=doses, seeds=[0], profile="tiny",
                                  steps=7)  # fmt: skip
     avatars = program.planned(options)
     assert [(one.method, one.dose.name) for one in avatars] == [
@@ -229,8 +250,8 @@ def test_the_program_trains_each_avatar_once_and_goes_on(tmp_path, monkeypatch, 
     short_avatars.make(more)
     assert more.folder == avatars[0].folder and len(trained) == 6, "the rest is measured, and only that"
     assert len(more.rows()) == len(avatars[0].rows()) + 1 and measured[-1] == ("cross", "fitted")
-    short_avatars.save_rows(program.gathered(avatars), tmp_path / "dose" / "dose.npz")
-    program.tell(program.gathered(avatars), tmp_path / "dose")
+    short_avatars.save_rows(program.gathered(avatars, options.labels), tmp_path / "dose" / "dose.npz")
+    program.tell(program.gathered(avatars, options.labels), tmp_path / "dose")
     assert "| raf | sequences-1 |" in capsys.readouterr().out
     table = pd.read_csv(tmp_path / "dose" / "gains.csv")
     assert table[table.protocol == "cross"].gain.tolist() == pytest.approx([1.0] * 4)

@@ -142,7 +142,7 @@ def study_shares(*groups):
 def doses(*protocols):
     """Gains of RAF at every dose that `scripts/dose.py` tries."""
     return pd.DataFrame(
-        [{"method": "raf", "protocol": protocol, "quantity": name, "value": value, "subject": subject, "gain": 0.1}
+        [{"label": "raf", "protocol": protocol, "quantity": name, "value": value, "subject": subject, "gain": 0.1}
          for protocol in protocols for name, values in DOSES.items() for value in values for subject in ("422", "443")]
     )  # fmt: skip
 

@@ -176,19 +176,19 @@ def with_bias(world: World, size: float, seed: int = 0) -> World:
 
 
 def frame_gains(
-    rows: pd.DataFrame, metrics: Sequence[str], method: str = "raf", baseline: str = "vanilla"
+    rows: pd.DataFrame, metrics: Sequence[str], label: str = "raf", baseline: str = "vanilla"
 ) -> pd.DataFrame:
-    """Gain of `method` over `baseline` on each frame that both have at the same dose.
+    """Gain of `label` over `baseline` on each frame that both have at the same dose.
 
     Args:
-        rows: result rows of one protocol, with the columns `dose` (`Dose.name`), method and `FRAME`.
+        rows: result rows of one protocol, with the columns `dose` (`Dose.name`), label and `FRAME`.
         metrics: the columns to compare.
 
     Quantities of `OF_RAF` are compared with the baseline at its usual dose. Returns the columns dose, `FRAME` and
     `metrics`.
     """
     columns = ["dose", *FRAME, *metrics]
-    left, right = (rows.loc[rows["method"] == name, columns] for name in (method, baseline))
+    left, right = (rows.loc[rows["label"] == name, columns] for name in (label, baseline))
     of_raf = [name for name in left["dose"].unique() if dose_named(name).quantity in OF_RAF]
     left = left.assign(at=left["dose"].mask(left["dose"].isin(of_raf), NOTHING_CHANGED.name))
     both = left.merge(right.rename(columns={"dose": "at"}), on=["at", *FRAME], suffixes=("", " of the baseline"))

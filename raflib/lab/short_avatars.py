@@ -15,12 +15,14 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
 from raflib.config import train_config
 from raflib.errors import RafError
 from raflib.evaluation import EvaluateOptions, evaluate
+from raflib.lab.cells import METHODS
 from raflib.lab.dose import NOTHING_CHANGED, Dose, World, changed, sampler_at
 from raflib.lab.driver import thread_limits
 from raflib.lab.launch import end_with
@@ -37,6 +39,9 @@ METRICS = {"cross": (*IMAGE, "aed/arkit52/l1/truth"), "self": (*IMAGE, "aed/arki
 """What is measured in each protocol."""
 FRAMES = {"cross": 5, "self": 20}
 """Frames that are compared: of each driver, from one camera, and of the subject's own, from three."""
+
+KNOWN = tuple(label for label, about in METHODS.items() if not set(about) - {"method", "drive"})
+"""Labels of `raflib.lab.cells.METHODS` that short avatars can have: those with the usual bank and amounts."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,33 @@ class ShortAvatar:
         """What was measured, with the columns `profile` and `steps`."""
         rows = pd.concat([load_rows(path) for path in self.parts], ignore_index=True)
         return rows.assign(steps=self.steps, profile=self.profile)
+
+
+def drives_of(labels: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """The driving maps of each training method that these labels (`raflib.lab.cells.METHODS`) ask for, in their order.
+
+    What differs only in the map shares an avatar. RafError for a label that needs a training of another kind.
+    """
+    drives: dict[str, tuple[str, ...]] = {}
+    for label in labels:
+        method, drive = _pair(label)
+        drives[method] = (*drives.get(method, ()), drive)
+    return drives
+
+
+def with_labels(rows: pd.DataFrame, labels: Sequence[str]) -> pd.DataFrame:
+    """The rows of these labels, with the column `label`. In self-driving no map is used."""
+    names = {_pair(label): label for label in labels}
+    found = [names.get(pair, "") for pair in zip(rows["method"], rows["drive"], strict=True)]
+    return rows.assign(label=found)[np.array(found) != ""]
+
+
+def _pair(label: str) -> tuple[str, str]:
+    """Method and driving map of a label."""
+    about = METHODS.get(label, {})
+    if "method" not in about or set(about) - {"method", "drive"}:
+        raise RafError(f"short avatars: {label!r} is no method with the usual settings; choose from {', '.join(KNOWN)}")
+    return about["method"], about.get("drive", "direct")
 
 
 def make(one: ShortAvatar) -> None:

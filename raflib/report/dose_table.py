@@ -27,20 +27,18 @@ def dose_sheets(rows: pd.DataFrame, baseline: str = "vanilla") -> list[Sheet]:
 
     Intervals are those of `raflib.report.hierarchical`. Raises RafError where nothing can be compared.
     """
-    require_columns(rows, ["dose", "method", "protocol", "steps", "profile"])
+    require_columns(rows, ["dose", "label", "protocol", "steps", "profile"])
     sheets = []
     for protocol in PROTOCOLS:
         part = rows[rows["protocol"] == protocol]
         metrics = [tag for tag in COMPARED[protocol] if tag in part and part[tag].notna().any()]
-        methods = [name for name in part["method"].unique() if name != baseline]
-        found = {name: frame_gains(part, metrics, name, baseline) for name in methods} if metrics else {}
+        labels = [name for name in part["label"].unique() if name != baseline]
+        found = {name: frame_gains(part, metrics, name, baseline) for name in labels} if metrics else {}
         changed = {name: changes(table, metrics) for name, table in found.items()}
         begin = f"{PROTOCOLS[protocol].capitalize()}. {_setting(rows)}"
         what = f"Gains over {baseline} at the same dose."
         sheets += _sheet(f"dose_{protocol}", found, metrics, f"{begin} {what}")
-        what = (
-            f"How much larger the gain over {baseline} is than at the usual dose; for p and top_k, what a method gains."
-        )
+        what = f"How much larger the gain over {baseline} is than at the usual dose (p, top_k, half: what they gain)."
         sheets += _sheet(f"dose_change_{protocol}", changed, metrics, f"{begin} {what}")
     if not sheets:
         raise RafError(f"dose_sheets: the rows hold no frame that {baseline} and another method have at the same dose")
@@ -51,7 +49,7 @@ def _sheet(name: str, tables: dict[str, pd.DataFrame], metrics: Sequence[str], a
     """A line for each method and dose, the usual one first; no sheet without lines."""
     lines: list[list[Entry]] = []
     intervals, resampled = [], Counter[str]()
-    for method, frames in tables.items():
+    for label, frames in tables.items():
         doses = [dose_named(name) for name in frames["dose"].unique()]
         for dose in sorted(doses, key=lambda dose: (not dose.usual, dose.quantity, dose.value)):
             part = frames[frames["dose"] == dose.name]
@@ -59,7 +57,7 @@ def _sheet(name: str, tables: dict[str, pd.DataFrame], metrics: Sequence[str], a
             resampled |= Counter(members)
             table = pd.DataFrame(found, index=list(metrics))[["mean", "low", "high"]]
             values = [_value(tag, *numbers) for tag, *numbers in table.itertuples()]
-            lines.append([method, dose.name, *values, part["subject"].nunique(), part["seed"].nunique(), len(part)])
+            lines.append([label, dose.name, *values, part["subject"].nunique(), part["seed"].nunique(), len(part)])
             intervals.append(table)
     if not lines:
         return []
