@@ -6,8 +6,8 @@
 the studio's true images, and by its own held-out sequence. The subjects are those of `scripts/new_people.py`, which
 makes the same avatars at the usual dose: they are made once. A program that was stopped goes on where it was; a
 training goes on from its last checkpoint. It writes `dose.npz` (all rows), `gains.csv`, `dose.png` and the tables
-`dose_PROTOCOL` and `dose_change_PROTOCOL` into runs/dose, and prints the tables. With `--rows FILE` it trains nothing
-and reads such a file instead.
+`dose_PROTOCOL_BASELINE` and `dose_change_PROTOCOL_BASELINE` into runs/dose, and prints the tables. With `--rows FILE`
+it trains nothing and reads such a file instead.
 """
 
 from __future__ import annotations
@@ -26,9 +26,11 @@ from raflib.lab.dose import DOSES, NOTHING_CHANGED, Dose, dose_named, exists, fr
 from raflib.lab.protocol import NEW_PEOPLE
 from raflib.lab.rows import load_rows, save_rows
 from raflib.lab.short_avatars import IMAGE, KNOWN, ShortAvatar, drives_of, make_all, with_labels
+from raflib.report.grid_tables import ordered
 from raflib.runs import atomic_write, runs_root
 from raflib.system import print_any_text
 
+BASELINES = ("vanilla", "raf")
 ALL = [Dose(quantity, value).name for quantity, values in DOSES.items() for value in values]
 
 
@@ -81,16 +83,22 @@ def main(arguments: list[str] | None = None) -> int:
     return 0 if len(done) == len(wanted) else 1
 
 
+def sheets(rows: pd.DataFrame) -> list[report.Sheet]:
+    """Gains over each of `BASELINES` that the rows hold beside other labels."""
+    there = [name for name in BASELINES if name in set(rows["label"])]
+    return [sheet for name in there for sheet in report.dose_sheets(rows, name)]
+
+
 def tell(rows: pd.DataFrame, out: Path) -> None:
     """Write tables and figure, and print the tables."""
-    for sheet in report.dose_sheets(rows):
+    for sheet in sheets(rows):
         report.write_sheet(sheet, out)
         print(report.markdown(sheet))
     first = IMAGE[0]
     tables = [
         mean_gains(frame_gains(part, [first], name), first).assign(label=name, protocol=protocol)
         for protocol, part in rows.groupby("protocol")
-        for name in rows["label"].unique()
+        for name in ordered(rows["label"])
         if name != "vanilla"
     ]
     table = pd.concat(tables, ignore_index=True)

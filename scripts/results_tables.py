@@ -15,13 +15,14 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import dose
 import pandas as pd
 from new_people import STUDY, compared
 
 from raflib.errors import RafError
 from raflib.lab.cells import shipped_rows
 from raflib.lab.rows import load_rows
-from raflib.report import dose_sheets, markdown, paper_tables, verdict_sheet
+from raflib.report import markdown, paper_tables, verdict_sheet
 from raflib.runs import atomic_write, data_root, project_root
 
 PAGES = ("notebooks/RESULTS.md", "notebooks/VERDICT.md")
@@ -52,7 +53,7 @@ def of_short_avatars() -> dict[str, str]:
     if (path := data_root() / "results" / f"{STUDY}.npz").is_file():
         texts = {f"{STUDY}_{sheet.name}": markdown(sheet) for sheet in compared(load_rows(path))[0]}
     if (path := data_root() / "results" / "dose.npz").is_file():
-        texts |= {sheet.name: markdown(sheet) for sheet in dose_sheets(load_rows(path))}
+        texts |= {sheet.name: markdown(sheet) for sheet in dose.sheets(load_rows(path))}
     return {name: f"\n{text}\n" for name, text in texts.items()}
 
 

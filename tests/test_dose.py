@@ -159,7 +159,7 @@ def test_tables_of_doses_have_the_intervals_of_new_people():
     rows.append(rows_of("raf", "p", 1, vanilla - 2, "902"))
     rows = pd.concat(rows, ignore_index=True)
     gain, more = report.dose_sheets(rows)
-    assert (gain.name, more.name) == ("dose_cross", "dose_change_cross")
+    assert (gain.name, more.name) == ("dose_cross_vanilla", "dose_change_cross_vanilla")
     assert [line[:2] for line in gain.rows] == [["raf", "usual"], ["raf", "p-1"], ["raf", "sequences-4"]]
     assert [line[1] for line in more.rows] == ["p-1", "sequences-4"] and [line[3] for line in more.rows] == [1, 3]
     labelled = rows.assign(condition="avatar")[rows["dose"] == "usual"]

@@ -9,7 +9,7 @@ import pandas as pd
 
 from raflib.errors import RafError
 from raflib.lab.dose import changes, dose_named, frame_gains
-from raflib.report.grid_tables import COMPARED, PROTOCOLS, STAR
+from raflib.report.grid_tables import COMPARED, PROTOCOLS, STAR, ordered
 from raflib.report.hierarchical import bootstrap, counted, told
 from raflib.report.paper_layout import digits
 from raflib.report.sheet import Entry, Sheet, Value
@@ -32,14 +32,14 @@ def dose_sheets(rows: pd.DataFrame, baseline: str = "vanilla") -> list[Sheet]:
     for protocol in PROTOCOLS:
         part = rows[rows["protocol"] == protocol]
         metrics = [tag for tag in COMPARED[protocol] if tag in part and part[tag].notna().any()]
-        labels = [name for name in part["label"].unique() if name != baseline]
+        labels = [name for name in ordered(part["label"]) if name != baseline]
         found = {name: frame_gains(part, metrics, name, baseline) for name in labels} if metrics else {}
         changed = {name: changes(table, metrics) for name, table in found.items()}
         begin = f"{PROTOCOLS[protocol].capitalize()}. {_setting(rows)}"
         what = f"Gains over {baseline} at the same dose."
-        sheets += _sheet(f"dose_{protocol}", found, metrics, f"{begin} {what}")
+        sheets += _sheet(f"dose_{protocol}_{baseline}", found, metrics, f"{begin} {what}")
         what = f"How much larger the gain over {baseline} is than at the usual dose (p, top_k, half: what they gain)."
-        sheets += _sheet(f"dose_change_{protocol}", changed, metrics, f"{begin} {what}")
+        sheets += _sheet(f"dose_change_{protocol}_{baseline}", changed, metrics, f"{begin} {what}")
     if not sheets:
         raise RafError(f"dose_sheets: the rows hold no frame that {baseline} and another method have at the same dose")
     return sheets

@@ -46,7 +46,7 @@ def truth_table(rows: pd.DataFrame, about: str = "") -> Sheet:
     if not tags:
         raise RafError("true error of cross-driving: the rows hold no comparison with true images; use the studio's")
     avatars, control = part[part["condition"] == "avatar"], part[part["condition"] == "control"]
-    labels = _ordered(avatars["label"])
+    labels = ordered(avatars["label"])
     groups = {label: avatars[avatars["label"] == label] for label in labels}
     groups["control (vanilla's)"] = control[control["label"] == "vanilla"]
     table = [_means(label, group, tags) for label, group in groups.items() if len(group)]
@@ -85,7 +85,7 @@ def differences(rows: pd.DataFrame, baseline: str, protocol: str) -> pd.DataFram
     shared = avatars.merge(avatars[avatars["label"] == baseline], on=["subject", "seed"])["label_x"]
     part = part[part["label"].isin(set(shared))]
     tags = [tag for tag in COMPARED[protocol] if tag in part and part[tag].notna().any()]
-    names = [f"{label} − {baseline}" for label in _ordered(part["label"]) if label != baseline]
+    names = [f"{label} − {baseline}" for label in ordered(part["label"]) if label != baseline]
     if not tags or not names:
         return None
     summary = hierarchical(part, baseline, metrics=tags)
@@ -135,7 +135,7 @@ def _means(label: str, part: pd.DataFrame, tags: Iterable[str]) -> list[Entry]:
     return [label, int(part["subject"].nunique()), avatars, *values]
 
 
-def _ordered(labels: Iterable[str]) -> list[str]:
+def ordered(labels: Iterable[str]) -> list[str]:
     """Labels in the order of `METHODS`, then the others."""
     there = set(labels)
     return [label for label in METHODS if label in there] + sorted(there - set(METHODS))
