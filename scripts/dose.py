@@ -35,7 +35,7 @@ ALL = [Dose(quantity, value).name for quantity, values in DOSES.items() for valu
 
 
 def planned(options: argparse.Namespace) -> list[ShortAvatar]:
-    """All avatars, the usual ones first: quantities that only RAF has are not varied for other methods."""
+    """All avatars, the usual ones first: quantities of a bank are not varied for methods without one."""
     doses = dict.fromkeys([NOTHING_CHANGED, *map(dose_named, options.doses)])
     return [
         ShortAvatar(subject, method, seed, options.profile, options.steps, dose, maps)
@@ -84,8 +84,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def sheets(rows: pd.DataFrame) -> list[report.Sheet]:
-    """Gains over each of `BASELINES` that the rows hold beside other labels."""
+    """Gains over each of `BASELINES` that the rows hold. RafError where there is none, or nothing beside it."""
     there = [name for name in BASELINES if name in set(rows["label"])]
+    if not there:
+        raise RafError(f"the rows hold neither {' nor '.join(BASELINES)}; add --labels {BASELINES[0]}")
     return [sheet for name in there for sheet in report.dose_sheets(rows, name)]
 
 

@@ -260,6 +260,10 @@ def test_the_program_trains_each_avatar_once_and_goes_on(tmp_path, monkeypatch, 
     assert program.main(["--rows", str(tmp_path / "dose" / "dose.npz"), "--out", str(tmp_path / "again")]) == 0
     assert (tmp_path / "again" / "gains.csv").read_bytes() == (tmp_path / "dose" / "gains.csv").read_bytes()
     assert program.main(["--rows", str(tmp_path / "none.npz")]) == 1 and "none.npz" in capsys.readouterr().err
+    rows = short_avatars.load_rows(tmp_path / "dose" / "dose.npz")
+    short_avatars.save_rows(rows.assign(label="noise-matched"), tmp_path / "odd.npz")
+    assert program.main(["--rows", str(tmp_path / "odd.npz"), "--out", str(tmp_path / "odd")]) == 1
+    assert "neither vanilla nor raf" in capsys.readouterr().err
 
 
 SLOW = """
