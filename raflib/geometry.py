@@ -26,6 +26,7 @@ from torch import Tensor
 from raflib.errors import RafError, finite
 
 __all__ = [
+    "HALF_TURN",
     "HEAD_DEPTH",
     "Camera",
     "axis_angle_to_matrix",
@@ -42,6 +43,9 @@ __all__ = [
     "triangulate",
 ]
 
+HALF_TURN = (1.0, -1.0, -1.0)
+"""Signs of x, y and z after half a circle about x: from the axes used here to those of face models and of the public
+avatar code, which have y up and z out of the face, and back."""
 HEAD_DEPTH = 0.8
 """Depth of the head's middle behind the centroid of its rigid landmarks (canonical, dm). Cameras orbit around it."""
 

@@ -25,7 +25,7 @@ from raflib.errors import RafError
 from raflib.lab.dose import DOSES, NOTHING_CHANGED, Dose, dose_named, exists, frame_gains, mean_gains
 from raflib.lab.protocol import NEW_PEOPLE
 from raflib.lab.rows import load_rows, save_rows
-from raflib.lab.short_avatars import IMAGE, KNOWN, ShortAvatar, drives_of, make_all, with_labels
+from raflib.lab.short_avatars import IMAGE, KNOWN, ShortAvatar, drives_of, make_all, setting, with_labels
 from raflib.report.grid_tables import ordered
 from raflib.runs import atomic_write, runs_root
 from raflib.system import print_any_text
@@ -88,7 +88,7 @@ def sheets(rows: pd.DataFrame) -> list[report.Sheet]:
     there = [name for name in BASELINES if name in set(rows["label"])]
     if not there:
         raise RafError(f"the rows hold neither {' nor '.join(BASELINES)}; add --labels {BASELINES[0]}")
-    return [sheet for name in there for sheet in report.dose_sheets(rows, name)]
+    return [sheet for name in there for sheet in report.dose_sheets(rows, name, f"{setting(rows)}.")]
 
 
 def tell(rows: pd.DataFrame, out: Path) -> None:

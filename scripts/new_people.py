@@ -28,7 +28,7 @@ from raflib.lab.outside import with_outside
 from raflib.lab.protocol import NEW_PEOPLE
 from raflib.lab.recordings import Recordings
 from raflib.lab.rows import load_rows, save_rows
-from raflib.lab.short_avatars import FRAMES, ShortAvatar, drives_of, make_all, with_labels
+from raflib.lab.short_avatars import FRAMES, ShortAvatar, drives_of, make_all, setting, with_labels
 from raflib.report.grid_tables import difference_sheets
 from raflib.runs import atomic_write, runs_root
 from raflib.system import print_any_text
@@ -67,10 +67,9 @@ def gathered(done: Sequence[ShortAvatar]) -> pd.DataFrame:
 
 def compared(rows: pd.DataFrame) -> tuple[list[report.Sheet], pd.DataFrame]:
     """Paired differences to each of `BASELINES` in both protocols, as sheets, and those to vanilla as a table."""
-    steps = ", ".join(f"{steps:,}" for steps in sorted(rows["steps"].unique()))
     about = (
-        f"Profile {rows['profile'].iloc[0]}, {steps} steps; {FRAMES['cross']} frames of each driver from one camera, "
-        f"{FRAMES['self']} of the subject's FREE from three."
+        f"{setting(rows)}; {FRAMES['cross']} frames of each driver from one camera, {FRAMES['self']} of the subject's "
+        "FREE from three."
     )
     sheets, told = difference_sheets(rows, BASELINES[0], about)
     return [*sheets, *(sheet for name in BASELINES[1:] for sheet in difference_sheets(rows, name, about)[0])], told

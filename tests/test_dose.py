@@ -158,7 +158,7 @@ def test_tables_of_doses_have_the_intervals_of_new_people():
         rows += [rows_of("vanilla", "sequences", 4, at_4, subject), rows_of("raf", "sequences", 4, at_4 + 1.5, subject)]
     rows.append(rows_of("raf", "p", 1, vanilla - 2, "902"))
     rows = pd.concat(rows, ignore_index=True)
-    gain, more = report.dose_sheets(rows)
+    gain, more = report.dose_sheets(rows, about=f"{short_avatars.setting(rows)}.")
     assert (gain.name, more.name) == ("dose_cross_vanilla", "dose_change_cross_vanilla")
     assert [line[:2] for line in gain.rows] == [["raf", "usual"], ["raf", "p-1"], ["raf", "sequences-4"]]
     assert [line[1] for line in more.rows] == ["p-1", "sequences-4"] and [line[3] for line in more.rows] == [1, 3]

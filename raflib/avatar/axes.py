@@ -14,9 +14,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from raflib.config import NETWORKS
+from raflib.geometry import HALF_TURN
 
-VECTOR = (1.0, -1.0, -1.0)
-"""Signs that positions, displacements and axis-angle vectors get."""
 QUATERNION = (1.0, 1.0, -1.0, -1.0)
 """Signs that a quaternion wxyz gets when its rotation R becomes A R A. A Gaussian keeps its sizes S along its axes: its
 covariance becomes A (R S² Rᵀ) A = (A R A) S² (A R A)ᵀ, because A S² A = S²."""
@@ -25,23 +24,23 @@ covariance becomes A (R S² Rᵀ) A = (A R A) S² (A R A)ᵀ, because A S² A = 
 def turned(state: Mapping[str, Tensor], sizes: Mapping[str, Any]) -> dict[str, Tensor]:
     """A state dict of the public code for the same avatar in turned axes (copies). Turned twice, it has the same bits.
 
-    For the turned head pose, the avatar gives the same Gaussians, turned. Positions and rotations change signs, and so
-    does what networks add to them. Networks receive positions and head poses encoded. Sines change their signs and
-    cosines do not, so the weights of the columns of sines change signs, too.
+    For the turned head pose, the avatar gives the same Gaussians, turned. Positions (by `raflib.geometry.HALF_TURN`)
+    and rotations change signs, and so does what networks add to them. Networks receive positions and head poses
+    encoded. Sines change their signs and cosines do not, so the weights of the columns of sines change signs, too.
 
     `sizes` are the fields of `AvatarConfig` that follow from the tensors' shapes.
     """
-    position, pose = VECTOR, 2 * VECTOR
     inputs = {
-        "feature": torch.ones(sizes["feature_dim"]), "position": _encoded(position, sizes["frequencies"]),
-        "exp": torch.ones(sizes["expression_dim"]), "pose": _encoded(pose, sizes["pose_frequencies"]),
+        "feature": torch.ones(sizes["feature_dim"]), "position": _encoded(HALF_TURN, sizes["frequencies"]),
+        "exp": torch.ones(sizes["expression_dim"]), "pose": _encoded(2 * HALF_TURN, sizes["pose_frequencies"]),
     }  # fmt: skip
     outputs = {
-        "color": torch.ones(sizes["colour_channels"]), "deform": torch.tensor(VECTOR),
+        "color": torch.ones(sizes["colour_channels"]), "deform": torch.tensor(HALF_TURN),
         "attributes": torch.tensor((1.0, 1.0, 1.0, *QUATERNION, 1.0)),  # log scale, quaternion, opacity logit
     }  # fmt: skip
     signs = {
-        "xyz": torch.tensor(VECTOR), "landmarks_3d_neutral": torch.tensor(VECTOR), "rotation": torch.tensor(QUATERNION),
+        "xyz": torch.tensor(HALF_TURN), "landmarks_3d_neutral": torch.tensor(HALF_TURN),
+        "rotation": torch.tensor(QUATERNION),
     }  # fmt: skip
     for name in NETWORKS:
         code, what = name.split("_")

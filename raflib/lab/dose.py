@@ -191,19 +191,21 @@ def frame_gains(
     left, right = (rows.loc[rows["label"] == name, columns] for name in (label, baseline))
     of_raf = [name for name in left["dose"].unique() if dose_named(name).quantity in OF_RAF]
     left = left.assign(at=left["dose"].mask(left["dose"].isin(of_raf), NOTHING_CHANGED.name))
-    both = left.merge(right.rename(columns={"dose": "at"}), on=["at", *FRAME], suffixes=("", " of the baseline"))
-    for name in metrics:
-        both[name] -= both[f"{name} of the baseline"]
-    return both[columns]
+    return _less(left, right.rename(columns={"dose": "at"}), ["at", *FRAME], metrics)
 
 
 def changes(gains: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
     """How much larger the gain of each frame of `frame_gains` is at each dose than at the usual one."""
     usual = gains["dose"] == NOTHING_CHANGED.name
-    both = gains[~usual].merge(gains.loc[usual, [*FRAME, *metrics]], on=FRAME, suffixes=("", " as usual"))
+    return _less(gains[~usual], gains.loc[usual, [*FRAME, *metrics]], FRAME, metrics)
+
+
+def _less(left: pd.DataFrame, right: pd.DataFrame, on: Sequence[str], metrics: Sequence[str]) -> pd.DataFrame:
+    """`metrics` of `left` less those of `right` where they agree in `on`: dose, `FRAME` and `metrics`."""
+    both = left.merge(right, on=list(on), suffixes=("", " less"))
     for name in metrics:
-        both[name] -= both[f"{name} as usual"]
-    return both[list(gains.columns)]
+        both[name] -= both[f"{name} less"]
+    return both[["dose", *FRAME, *metrics]]
 
 
 def mean_gains(gains: pd.DataFrame, metric: str) -> pd.DataFrame:

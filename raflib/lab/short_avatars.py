@@ -108,10 +108,15 @@ def with_labels(rows: pd.DataFrame, labels: Sequence[str]) -> pd.DataFrame:
 
 def _pair(label: str) -> tuple[str, str]:
     """Method and driving map of a label."""
-    about = METHODS.get(label, {})
-    if "method" not in about or set(about) - {"method", "drive"}:
+    if label not in KNOWN:
         raise RafError(f"short avatars: {label!r} is no method with the usual settings; choose from {', '.join(KNOWN)}")
-    return about["method"], about.get("drive", "direct")
+    return METHODS[label]["method"], METHODS[label].get("drive", "direct")
+
+
+def setting(rows: pd.DataFrame) -> str:
+    """Profile and number of steps of `ShortAvatar.rows`, for captions."""
+    steps = ", ".join(f"{steps:,}" for steps in sorted(rows["steps"].unique()))
+    return f"Profile {', '.join(sorted(rows['profile'].unique()))}, {steps} steps"
 
 
 def make(one: ShortAvatar) -> None:

@@ -9,25 +9,25 @@ import pandas as pd
 
 from raflib.errors import RafError
 from raflib.lab.dose import changes, dose_named, frame_gains
-from raflib.report.grid_tables import COMPARED, PROTOCOLS, STAR, ordered
+from raflib.report.grid_tables import COMPARED, PROTOCOLS, STAR, ordered, starred
 from raflib.report.hierarchical import bootstrap, counted, told
-from raflib.report.paper_layout import digits
-from raflib.report.sheet import Entry, Sheet, Value
+from raflib.report.sheet import Entry, Sheet
 from raflib.report.tables import arrow, require_columns
 
 BLOCK, RESAMPLES = 25, 1000
 
 
-def dose_sheets(rows: pd.DataFrame, baseline: str = "vanilla") -> list[Sheet]:
+def dose_sheets(rows: pd.DataFrame, baseline: str = "vanilla", about: str = "") -> list[Sheet]:
     """Two tables for each protocol: gains over `baseline` at each dose, and how much they differ from the usual one.
 
     Args:
-        rows: those of `scripts/dose.py`: an evaluation's, with the columns dose (`Dose.name`), steps and profile.
+        rows: those of `scripts/dose.py`: an evaluation's, with the columns dose (`Dose.name`) and label.
         baseline: the method that gains are over, which has a row at each dose.
+        about: what captions say of the rows.
 
     Intervals are those of `raflib.report.hierarchical`. Raises RafError where nothing can be compared.
     """
-    require_columns(rows, ["dose", "label", "protocol", "steps", "profile"])
+    require_columns(rows, ["dose", "label", "protocol"])
     sheets = []
     for protocol in PROTOCOLS:
         part = rows[rows["protocol"] == protocol]
@@ -35,7 +35,7 @@ def dose_sheets(rows: pd.DataFrame, baseline: str = "vanilla") -> list[Sheet]:
         labels = [name for name in ordered(part["label"]) if name != baseline]
         found = {name: frame_gains(part, metrics, name, baseline) for name in labels} if metrics else {}
         changed = {name: changes(table, metrics) for name, table in found.items()}
-        begin = f"{PROTOCOLS[protocol].capitalize()}. {_setting(rows)}"
+        begin = f"{PROTOCOLS[protocol].capitalize()}. {about}"
         what = f"Gains over {baseline} at the same dose."
         sheets += _sheet(f"dose_{protocol}_{baseline}", found, metrics, f"{begin} {what}")
         what = f"How much larger the gain over {baseline} is than at the usual dose (p, top_k, half: what they gain)."
@@ -56,7 +56,7 @@ def _sheet(name: str, tables: dict[str, pd.DataFrame], metrics: Sequence[str], a
             found, members = bootstrap(part, metrics, BLOCK, RESAMPLES)
             resampled |= Counter(members)
             table = pd.DataFrame(found, index=list(metrics))[["mean", "low", "high"]]
-            values = [_value(tag, *numbers) for tag, *numbers in table.itertuples()]
+            values = [starred(tag, *numbers) for tag, *numbers in table.itertuples()]
             lines.append([label, dose.name, *values, part["subject"].nunique(), part["seed"].nunique(), len(part)])
             intervals.append(table)
     if not lines:
@@ -64,12 +64,3 @@ def _sheet(name: str, tables: dict[str, pd.DataFrame], metrics: Sequence[str], a
     head = ["method", "dose", *(f"{tag} {arrow(tag)}".strip() for tag in metrics), "subjects", "seeds", "frames"]
     end = f"{STAR} The interval excludes 0. {counted(pd.concat(intervals))}"
     return [Sheet(name, head, lines, f"{about} {told(resampled, BLOCK, RESAMPLES)} {end}")]
-
-
-def _value(tag: str, mean: float, low: float, high: float) -> Value:
-    return Value(mean, low, high, digits(tag), mark=STAR if low > 0 or high < 0 else "")
-
-
-def _setting(rows: pd.DataFrame) -> str:
-    steps = ", ".join(f"{steps:,}" for steps in sorted(rows["steps"].unique()))
-    return f"Profile {', '.join(sorted(rows['profile'].unique()))}, {steps} steps."

@@ -111,6 +111,11 @@ def claims_sheet(told: pd.DataFrame, name: str, about: str = "") -> Sheet:
     return Sheet(name, head, table, " ".join(filter(None, (begin, about, counted(told), MISSED_NOTE))))
 
 
+def starred(tag: str, mean: float, low: float, high: float) -> Value:
+    """A difference in metric `tag`, with `STAR` where its interval excludes 0."""
+    return Value(mean, low, high, digits(tag), mark=STAR if low > 0 or high < 0 else "")
+
+
 def _differences(summary: pd.DataFrame, name: str, title: str, about: str, count: str) -> Sheet:
     tags = list(dict.fromkeys(tag for tag, part in summary.columns if part == "mean"))
     blind = set(summary.attrs["unranked"])
@@ -119,8 +124,8 @@ def _differences(summary: pd.DataFrame, name: str, title: str, about: str, count
         values = []
         for tag in tags:
             mean, low, high = (float(row[tag, part]) for part in ("mean", "low", "high"))
-            sure = STAR if low > 0 or high < 0 else ""
-            values.append(Value(mean, low, high, digits(tag), mark=MARK if tag in blind else sure))
+            value = starred(tag, mean, low, high)
+            values.append(value._replace(mark=MARK) if tag in blind else value)
         table.append([str(label), *values, *(int(row[what, ""]) for what in (*LEVELS, "frames"))])
     head = ["difference", *(f"{tag} {arrow(tag)}".strip() for tag in tags), *LEVELS, "frames"]
     notes = [f"{title.capitalize()}.", about, summary.attrs["caption"], f"{STAR} The interval excludes 0.", count]

@@ -23,11 +23,12 @@ import numpy as np
 from jaxtyping import Float
 
 from raflib.errors import RafError
+from raflib.geometry import HALF_TURN
 from raflib.reading import FileError, checked_file, damage_named, read_bytes, read_hdf5, read_matlab
 from raflib.tracking.face_model import LinearFaceModel
 from raflib.tracking.landmarks import IBUG68
 
-AXES = np.array([1.0, -1.0, -1.0])
+AXES = np.array(HALF_TURN)
 MICROMETRES, MILLIMETRES, DECIMETRES = 1e-5, 1e-2, 1.0
 """In decimetres."""
 MODEL, REMEDY = "Basel Face Model", "download it again"

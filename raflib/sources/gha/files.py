@@ -22,9 +22,10 @@ from jaxtyping import Float, UInt8
 from PIL import Image, UnidentifiedImageError
 
 from raflib.errors import RafError
+from raflib.geometry import HALF_TURN
 from raflib.reading import Array, damage_named, read_arrays, read_bytes, read_npy
 
-AXES = np.array([1, -1, -1], np.float32)
+AXES = np.array(HALF_TURN, np.float32)
 IBUG66 = tuple(number for number in range(68) if number not in (48, 54))
 """The layout's landmarks: iBUG's 68 without the outer corners of the mouth."""
 GROUPS = {"rigid": (*range(27, 36), 36, 39, 42, 45), "blend": tuple(range(66)), "lips": tuple(range(48, 66))}
