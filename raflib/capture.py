@@ -89,6 +89,8 @@ class Capture:
         truth: only on sources that own the performance; for evaluation only.
         background: None for white; [H,W,3] in [0,1] where a single static camera sees a real room.
         time: [T] seconds from the start of its recording to each frame; None where the source does not know.
+        torso: [T,3] where the torso is, relative to its median place over the training frames (world metres); NaN where
+            no face was found. None where the source does not follow it.
         recording: the source's own mark of what was recorded (content of a file, settings, versions), for
             `fingerprint`. Two recordings with other images have other marks.
         spaces: [T,d2] features of the same frames in further spaces, by tag; rows of NaN where they are not known.
@@ -111,6 +113,7 @@ class Capture:
     truth: Truth | None = field(default=None, repr=False)
     background: Float[np.ndarray, "H W 3"] | None = field(default=None, repr=False)
     time: Float[np.ndarray, "T"] | None = field(default=None, repr=False)
+    torso: Float[np.ndarray, "T 3"] | None = field(default=None, repr=False)
     recording: str = field(default="", repr=False)
     spaces: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)
 
@@ -125,6 +128,16 @@ class Capture:
                 )
         if self.time is not None and len(self.time) != len(self.expression):
             raise RafError(f"capture {self.subject}: {len(self.time)} times for {len(self.expression)} frames")
+        if self.torso is not None:
+            if np.shape(self.torso) != (len(self), 3):
+                raise RafError(
+                    f"capture {self.subject}: torso has shape {list(np.shape(self.torso))}, expected {[len(self), 3]}"
+                )
+            if not np.isfinite(self.torso[self.detected]).all():
+                raise RafError(
+                    f"capture {self.subject}: torso of a detected frame is not finite; give it a place in each frame "
+                    "with a face"
+                )
         missing = {"rigid", "blend", "lips"} - set(self.groups)
         if missing:
             raise RafError(f"capture {self.subject}: landmark groups {', '.join(sorted(missing))} are not given")
@@ -164,14 +177,14 @@ class Capture:
     @cached_property
     def fingerprint(self) -> str:
         """sha256 (hex) of the signals, the cameras and `recording`: the same for the same recording, whatever it is
-        called, and another one for another recording of the same name. `subject` and `truth` are not part of it.
-        Further spaces are, where there are any."""
+        called, and another one for another recording of the same name. `subject` and `truth` are not part of it. The
+        torso and further spaces are, where there are any."""
         digest = hashlib.sha256(repr((self.recording, self.feature_space, sorted(self.groups.items()))).encode())
         signals = (self.expression, self.pose, self.scale, self.landmarks, self.neutral, self.frame, self.detected)
         sequence = np.asarray(self.sequence).astype(str)
         cameras = [part for c in self.cameras for part in (c.extrinsic, c.intrinsic, np.array([c.width, c.height]))]
-        room = () if self.background is None else (self.background,)
-        for values in (*signals, sequence, *cameras, *room):
+        more = (values for values in (self.background, self.torso) if values is not None)
+        for values in (*signals, sequence, *cameras, *more):
             values = np.ascontiguousarray(values)
             digest.update(f"|{values.dtype.str}{values.shape}|".encode() + values.tobytes())
         for tag, features in sorted(self.spaces.items()):
@@ -184,6 +197,10 @@ class Capture:
         """Detected frames that have images, and so landmarks. A benchmark may give the expressions of a held-out
         sequence without its images."""
         return self.detected & np.isfinite(self.landmarks).any((1, 2))
+
+    def torso_at(self, rows: Sequence[int] | Int[np.ndarray, "F"]) -> Float[np.ndarray, "F 3"] | None:
+        """The torso in the frames `rows`; None where the source does not follow it."""
+        return None if self.torso is None else self.torso[rows]
 
     def image(self, t: int, c: int) -> UInt8[np.ndarray, "H W 3"]:
         """The image of frame `t` from camera `c`."""

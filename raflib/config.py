@@ -73,14 +73,14 @@ class AvatarConfig:
     expression changes at a Gaussian is then the Gaussian's feature times a matrix that is linear in the expression, as
     with blendshapes. A step of the demo takes two thirds of the time that small MLPs need. `body` "rigid" carries every
     Gaussian with the head, as published; "blend" learns per Gaussian how far it follows the head, so that the shoulders
-    move less. `canonical_colour` gives each Gaussian a colour that the networks then change, instead of networks alone.
-    With `expression_norm` the networks see the expression less its training mean, scaled to that RMS norm over the
-    training frames, in any feature space; `pose_gain` multiplies the translation. With `live_blend`, blend weights and
-    encodings follow the Gaussians' positions at every step and pass gradients to them; without, they are renewed now
-    and then, which is a tenth cheaper with small MLPs. A share `face_share` of the Gaussians starts on the surface of
-    the face landmarks; `blur` is the renderer's (pixels²), part of how the avatar looks. `upsampling` 4 or 2 ends in a
-    network that makes an image as many times larger of the rendered channels, with `upsampler_capacity` channels before
-    its last layer; 1 shows the first three as they are.
+    move less, or with the torso where the recording follows it. `canonical_colour` gives each Gaussian a colour that
+    the networks then change, instead of networks alone. With `expression_norm` the networks see the expression less its
+    training mean, scaled to that RMS norm over the training frames, in any feature space; `pose_gain` multiplies the
+    translation. With `live_blend`, blend weights and encodings follow the Gaussians' positions at every step and pass
+    gradients to them; without, they are renewed now and then, which is a tenth cheaper with small MLPs. A share
+    `face_share` of the Gaussians starts on the surface of the face landmarks; `blur` is the renderer's (pixels²), part
+    of how the avatar looks. `upsampling` 4 or 2 ends in a network that makes an image as many times larger of the
+    rendered channels, with `upsampler_capacity` channels before its last layer; 1 shows the first three as they are.
     """
 
     points: int = 30_000  # number of Gaussians

@@ -172,10 +172,10 @@ def test_held_out_sequences_replace_free():
 def test_a_driver_without_truth_moves_the_head_around_the_subjects_mean(reading):
     target, driver = reading.open("393"), reading.driver_to_measure("404")
     rows = np.flatnonzero(driver.free)[:2]
-    pose, scale, true = driven(target, driver, rows, target.cameras[0])
-    assert true == [] and pose.shape == (2, 6) and scale.shape == (2,)
+    pose, scale, torso, true = driven(target, driver, rows, target.cameras[0])
+    assert true == [] and torso is None and pose.shape == (2, 6) and scale.shape == (2,)
     own = np.flatnonzero(target.train)[:2]
-    pose, _, true = driven(target, target, own, target.cameras[0])
+    pose, _, _, true = driven(target, target, own, target.cameras[0])
     np.testing.assert_array_equal(pose, target.pose[own])
     np.testing.assert_array_equal(true[1], target.image(int(own[1]), 0))
 

@@ -8,7 +8,8 @@ is not zero. The result is scaled, turned and moved with the head.
 
 Five settings depart from the published model. With `exp_linear` the expression acts through one linear decoder instead
 of three MLPs (compare the blendshapes of Ma et al., "3D Gaussian Blendshapes for Head Avatar Animation", 2024). `body =
-"blend"` learns per Gaussian how far it follows the head; for the rest it stays where the median training pose puts it.
+"blend"` learns per Gaussian how far it follows the head; for the rest it stays where the median training pose puts it,
+or goes with the torso where the recording follows that.
 `canonical_colour` gives each Gaussian a colour of its own. `expression_norm` standardises the expression, `pose_gain`
 scales the translation of the pose. Without `live_blend`, blend weights and encodings are computed anew only now and
 then.
@@ -146,8 +147,13 @@ class GaussianAvatar(nn.Module):
         expression: Float[Tensor, "B d"],
         pose: Float[Tensor, "B 6"],
         scale: Float[Tensor, "B"],
+        torso: Float[Tensor, "B 3"] | None = None,
     ) -> Gaussians:
-        """World Gaussians of B frames. `pose` is axis-angle and translation (metres), `scale` metres a unit."""
+        """World Gaussians of B frames. `pose` is axis-angle and translation (metres), `scale` metres a unit.
+
+        `torso` is where the torso is, relative to its median place in training (metres, see `Capture.torso`); without
+        it, the torso rests. Only an avatar whose `body` is "blend" has one.
+        """
         c = self.config
         if expression.shape[-1] != c.expression_dim:
             raise RafError(
@@ -172,8 +178,9 @@ class GaussianAvatar(nn.Module):
         change = change.index_add(1, blend.near, by_expression * blend.by_expression)
         change = change.index_add(1, blend.far, by_pose * blend.by_pose)
         moved, grown, turned, opacity, colour = change.split([3, 3, 4, 1, c.colour_channels], -1)
+        size = (self.log_scale + grown).exp()
         means, quaternions, size = self.to_world(
-            self.xyz + moved, self.rotation + turned, (self.log_scale + grown).exp(), pose, scale, self.follow_logit
+            self.xyz + moved, self.rotation + turned, size, pose, scale, self.follow_logit, torso
         )
         return Gaussians(
             means=means,
@@ -277,6 +284,7 @@ class GaussianAvatar(nn.Module):
         pose: Float[Tensor, "B 6"],
         scale: Float[Tensor, "B"],
         follow_logit: Float[Tensor, "N 1"] | None,
+        torso: Float[Tensor, "B 3"] | None = None,
     ) -> tuple[Float[Tensor, "B N 3"], Float[Tensor, "B N 4"], Float[Tensor, "B N 3"]]:
         """Canonical positions, quaternions and sizes in the world (metres), carried by the head.
 
@@ -287,7 +295,8 @@ class GaussianAvatar(nn.Module):
             pose: head pose, axis-angle (radians) then translation (metres).
             scale: metres a canonical unit.
             follow_logit: logit of how far each Gaussian follows the head; the rest of its way it stays where the median
-                training pose puts it. None carries all with the head.
+                training pose puts it, or goes with the torso. None carries all with the head.
+            torso: displacement of the torso from its median place (metres); None for none.
         """
         rotation = axis_angle_to_matrix(pose[:, :3])
         head = matrix_to_quaternion(rotation)[:, None]
@@ -298,6 +307,8 @@ class GaussianAvatar(nn.Module):
         else:
             median = axis_angle_to_matrix(self.median_pose[:3])
             still = (self.median_scale * xyz) @ median.T + self.median_pose[3:]
+            if torso is not None:
+                still = still + torso[:, None]
             means = torch.lerp(still, means, follow_logit.sigmoid())
             between = torch.lerp(matrix_to_quaternion(median), head, follow_logit.sigmoid())
             turned = quaternion_multiply(between, quaternion)

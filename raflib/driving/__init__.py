@@ -11,9 +11,9 @@ from raflib.driving.maps import (
     Relative,
     drive_from_name,
 )
-from raflib.driving.transfer import NOMINAL_FPS, frames_to_play, rotations, transfer_pose
+from raflib.driving.transfer import NOMINAL_FPS, frames_to_play, rotations, transfer_pose, transfer_torso
 
 __all__ = [
     "DRIVES", "NOMINAL_FPS", "Centred", "Direct", "DrivingMap", "Fitted", "Nearest", "Projected", "Relative",
-    "drive_from_name", "frames_to_play", "rotations", "transfer_pose",
+    "drive_from_name", "frames_to_play", "rotations", "transfer_pose", "transfer_torso",
 ]  # fmt: skip

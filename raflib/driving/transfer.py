@@ -54,6 +54,14 @@ def transfer_pose(
     return np.concatenate([axis_angle, moved], 1).astype(np.float32), scale
 
 
+def transfer_torso(driver: Capture, target: Capture, rows: Int[np.ndarray, "F"]) -> Float[np.ndarray, "F 3"] | None:
+    """The target's torso (metres, see `Capture.torso`), displaced as the driver's is in `rows`.
+
+    None where one of them has none; then the target's torso rests.
+    """
+    return None if target.torso is None else driver.torso_at(rows)
+
+
 def rotations(pose: Float[np.ndarray, "F 6"]) -> Float[np.ndarray, "F 3 3"]:
     """Rotation matrices of poses, float64."""
     return axis_angle_to_matrix(torch.from_numpy(np.asarray(pose[:, :3], dtype=np.float64))).numpy()

@@ -194,7 +194,8 @@ def _frame(
     labels = image_regions(image, capture.mask(t, c) if masked else None, capture.landmarks[t], camera)
     expression = np.stack([capture.expression[t], run.control_expression]).astype(np.float32)
     pose, scale = (np.repeat(values[t : t + 1], 2, 0).astype(np.float32) for values in (capture.pose, capture.scale))
-    return image.astype(np.float32) / 255, run.render(expression, pose, scale, [camera, camera]), labels
+    torso = {} if capture.torso is None else {"torso": np.repeat(capture.torso[t : t + 1], 2, 0).astype(np.float32)}
+    return image.astype(np.float32) / 255, run.render(expression, pose, scale, [camera, camera], **torso), labels
 
 
 def _example(run: Avatar, capture: Capture, rows: Int[np.ndarray, "F"], c: int, masked: bool) -> Example:

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from raflib.capture import Capture, Performed, most_frontal
-from raflib.driving import transfer_pose
+from raflib.driving import transfer_pose, transfer_torso
 from raflib.errors import RafError
 from raflib.evaluation.metrics.base import Tracker
 from raflib.evaluation.options import EvaluateOptions, pick_frames
@@ -35,6 +35,7 @@ class Scene:
         landmarks: [F,L,3] world landmarks of the true images (metres); None without a truth.
         driver_image: the driver's images; in self-driving the true ones.
         head_pose: where `pose` comes from: "own" images, the "truth" of cross-driving, or the "driver".
+        torso: [F,3] its displacement (metres); None where driver or target have none.
     """
 
     driver: str
@@ -48,6 +49,7 @@ class Scene:
     landmarks: Float[np.ndarray, "F L 3"] | None
     driver_image: TrueImage
     head_pose: str = "own"
+    torso: Float[np.ndarray, "F 3"] | None = None
 
 
 def self_scene(capture: Capture, cameras: Sequence[int], options: EvaluateOptions) -> Scene:
@@ -67,7 +69,8 @@ def self_scene(capture: Capture, cameras: Sequence[int], options: EvaluateOption
     given = options.driving_map(capture.expression[rows], capture.expression[clip], capture.expression[capture.train])
     signals = given, capture.pose[rows], capture.scale[rows]
     where = capture.sequence[rows], capture.frame[rows]
-    return Scene(capture.subject, *where, *signals, chosen, image, capture.landmarks[rows], image)
+    landmarks, torso = capture.landmarks[rows], capture.torso_at(rows)
+    return Scene(capture.subject, *where, *signals, chosen, image, landmarks, image, torso=torso)
 
 
 def cross_scene(
@@ -113,7 +116,8 @@ def cross_scene(
     own = target.expression[target.train]
     given = options.driving_map(driver.expression[rows], driver.expression[driver.free], own)
     origin = "driver" if truth is None else options.head_pose
-    return Scene(driver.subject, *where, given, pose, scale, chosen, truth, landmarks, driver_image, origin)
+    torso = transfer_torso(driver, target, rows)
+    return Scene(driver.subject, *where, given, pose, scale, chosen, truth, landmarks, driver_image, origin, torso)
 
 
 def _performed(

@@ -29,8 +29,9 @@ KEYS = (
 class Avatar(Protocol):
     """What is evaluated, such as a `raflib.Run`.
 
-    `control_expression` [d] is the training mean. Where it has them, `finished` says whether the training has ended,
-    and `bank` holds the `raflib.bank.leaks.Fingerprints` of the bank it was trained with.
+    `control_expression` [d] is the training mean. `render` is given `torso` [B,3] (metres) where the capture has one.
+    Where it has them, `finished` says whether the training has ended, and `bank` holds the
+    `raflib.bank.leaks.Fingerprints` of the bank it was trained with.
     """
 
     subject: str
@@ -47,6 +48,7 @@ class Avatar(Protocol):
         pose: Float[np.ndarray, "B 6"],
         scale: Float[np.ndarray, "B"],
         cameras: list[Camera],
+        torso: Float[np.ndarray, "B 3"] | None = None,
     ) -> Float[np.ndarray, "B H W 3"]: ...
 
 
@@ -146,7 +148,8 @@ def _rendered(
         rows = [i for i, _ in places]
         signals = (given[condition][rows], scene.pose[rows], scene.scale[rows])
         expression, pose, scale = (np.ascontiguousarray(signal, np.float32) for signal in signals)
-        made = run.render(expression, pose, scale, [scene.cameras[c] for _, c in places])
+        torso = {} if scene.torso is None else {"torso": np.ascontiguousarray(scene.torso[rows], np.float32)}
+        made = run.render(expression, pose, scale, [scene.cameras[c] for _, c in places], **torso)
         images |= {(condition, i, c): image for (i, c), image in zip(places, made, strict=True)}
     return images
 

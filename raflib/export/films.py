@@ -76,7 +76,7 @@ def comparison_film(
     times = None if fps is not None else seconds(driver)[rows]
     begin = starts(path, len(rows), 25 if fps is None else fps, times)
     camera = target.cameras[most_frontal(target.cameras, 1)[0]] if camera is None else camera
-    pose, scale, true = driven(target, driver, rows, camera)
+    pose, scale, torso, true = driven(target, driver, rows, camera)
     signals = {
         name: checked_signals(path, run.avatar.config.expression_dim, driver.expression[rows], pose, scale)
         for name, run in runs.items()
@@ -88,7 +88,8 @@ def comparison_film(
             images = [image_of(driver, rows[i]), *([true[i]] if true else [])]
             for name, run in runs.items():
                 code, head, unit = (values[i : i + 1] for values in signals[name])
-                images.append(run.render(code, head, unit, [camera])[0])
+                body = None if torso is None else torso[i : i + 1]
+                images.append(run.render(code, head, unit, [camera], body)[0])
             yield np.asarray(strip([images], heads, tile=tile))
 
     return _written(path, frames(), begin)

@@ -17,12 +17,15 @@ from raflib.training import Run
 
 
 @torch.no_grad()
-def posed(run: Run, expression: np.ndarray, pose: np.ndarray, scale: np.ndarray) -> Gaussians:
+def posed(
+    run: Run, expression: np.ndarray, pose: np.ndarray, scale: np.ndarray, torso: np.ndarray | None = None
+) -> Gaussians:
     """The avatar's Gaussians in F frames, on the CPU."""
     where = run.avatar.xyz.device
     frames = []
     for row in tqdm(range(len(expression)), desc="avatar", unit="frame"):
-        given = (torch.from_numpy(values[row : row + 1]).to(where) for values in (expression, pose, scale))
+        signals = (expression, pose, scale, *(() if torso is None else (torso,)))
+        given = (torch.from_numpy(values[row : row + 1]).to(where) for values in signals)
         frames.append(run.avatar(*given).to("cpu"))
     names = ("means", "quaternions", "scales", "opacities", "features")
     return Gaussians(**{name: torch.cat([getattr(frame, name) for frame in frames]) for name in names})

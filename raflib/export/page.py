@@ -25,7 +25,7 @@ from raflib.export.packing import pack
 from raflib.geometry import Camera
 from raflib.runs import atomic_write
 from raflib.training import Run
-from raflib.training.signals import checked_signals
+from raflib.training.signals import checked_signals, checked_torso
 
 ENDINGS = (".html", ".htm")
 
@@ -40,6 +40,7 @@ def export_html(
     fps: float | int = 25,
     times: Iterable[float | int] | None = None,
     title: str = "",
+    torso: Float[np.ndarray, "F 3"] | None = None,
 ) -> Path:
     """Write the avatar, driven by F frames, as the page `path`, and return `path`.
 
@@ -57,6 +58,7 @@ def export_html(
         fps: frames a second.
         times: in place of `fps`, seconds at which frames begin, increasing.
         title: heading of the page; by default "Avatar of" and the subject.
+        torso: where the torso is (metres, see `Capture.torso`); by default it rests.
 
     Raises RafError for signals that the avatar cannot be driven with, another file ending, and times that do not
     increase.
@@ -68,7 +70,8 @@ def export_html(
     begin = starts(path, len(signals[0]), fps, times)
     camera = frontal_camera(run) if camera is None else camera
     middle = head_middle(*signals[1:])
-    packed = pack(posed(run, *signals), depth_of(camera, middle) / camera.intrinsic[0, 0])
+    moved = checked_torso(path, len(signals[0]), torso)
+    packed = pack(posed(run, *signals, moved), depth_of(camera, middle) / camera.intrinsic[0, 0])
     header = packed.header() | {
         "times": np.round(begin, 5).tolist(),
         "camera": _described(camera, run.config.avatar.blur * run.config.avatar.upsampling**2),

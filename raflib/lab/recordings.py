@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
@@ -21,7 +21,7 @@ from tqdm import tqdm
 from raflib import studio
 from raflib.bank import ExpressionBank
 from raflib.capture import Capture, hold_out, most_frontal
-from raflib.driving import transfer_pose
+from raflib.driving import transfer_pose, transfer_torso
 from raflib.errors import RafError
 from raflib.geometry import Camera
 from raflib.images import lanczos
@@ -286,10 +286,17 @@ def image_of(capture: Capture, t: int | np.integer, c: int | None = None) -> UIn
     return np.full((camera.height, camera.width, 3), BLANK, np.uint8)
 
 
-def driven(
-    target: Capture, driver: Capture, rows: Int[np.ndarray, "F"], camera: Camera
-) -> tuple[Float[np.ndarray, "F 6"], Float[np.ndarray, "F"], list[UInt8[np.ndarray, "H W 3"]]]:
-    """(pose, scale, true images) of the target in these rows of the driver, seen by one of the target's cameras.
+class Driven(NamedTuple):
+    """Head poses, scales, the torso (None: it rests) and true images (none where the truth is not known)."""
+
+    pose: Float[np.ndarray, "F 6"]
+    scale: Float[np.ndarray, "F"]
+    torso: Float[np.ndarray, "F 3"] | None
+    true: list[UInt8[np.ndarray, "H W 3"]]
+
+
+def driven(target: Capture, driver: Capture, rows: Int[np.ndarray, "F"], camera: Camera) -> Driven:
+    """How the target's head and torso move in these rows of the driver, and true images from one of its cameras.
 
     As in `raflib.evaluation`, the pose is the true one where the source knows how the target performs the driver's
     rows, else the driver's motion around the target's mean (`raflib.driving.transfer_pose`), and there are no true
@@ -297,11 +304,12 @@ def driven(
     """
     if driver is target:
         view = [own.name for own in target.cameras].index(camera.name)
-        return target.pose[rows], target.scale[rows], [target.image(int(t), view) for t in rows]
+        images = [target.image(int(t), view) for t in rows]
+        return Driven(target.pose[rows], target.scale[rows], target.torso_at(rows), images)
     if target.truth is None or driver.truth is None or target.truth.perform is None:
-        return *transfer_pose(driver, target, rows), []
+        return Driven(*transfer_pose(driver, target, rows), transfer_torso(driver, target, rows), [])
     true = target.truth.perform(target, driver, rows, [camera])
-    return true.pose, true.scale, list(true.images[:, 0])
+    return Driven(true.pose, true.scale, None, list(true.images[:, 0]))
 
 
 def _files_of(root: Path, person: str) -> list[Path]:

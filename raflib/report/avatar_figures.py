@@ -169,8 +169,9 @@ def _images(moment: Moment, runs: Mapping[str, Avatar], capture_of: Opened) -> l
             f"figure: {moment.sequence}, frame {moment.frame}, camera {moment.camera} of the rows is not in the capture"
             f" of {moment.driver}; evaluate again"
         )
-    pose, scale, true = driven(capture, driver, places, cameras[0])
-    shown = [run.render(driver.expression[places], pose, scale, cameras)[0] for run in runs.values()]
+    pose, scale, torso, true = driven(capture, driver, places, cameras[0])
+    given = driver.expression[places], pose, scale, cameras, *(() if torso is None else (torso,))
+    shown = [run.render(*given)[0] for run in runs.values()]
     errors = [_error(image, true[0]) if true else None for image in shown]
     return [*([] if own else [image_of(driver, places[0])]), true[0] if true else None, *shown, *errors]
 

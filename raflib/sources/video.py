@@ -3,14 +3,16 @@
 One square window around the main person is found in frames spread over the whole video, without black bars. It is
 fixed, or slowly follows a face that moves too far. Every frame is tracked on its own, and a cut starts a new sequence.
 Metric landmarks come from one view, whose lens the file names or is assumed (see `raflib.sources._lens`). Masks are the
-person's alpha (see `raflib.tracking.matte`). Where the camera stands still, images keep the room and the empty room is
-the background; otherwise they show the person on white. The last fifth of the frames with a face is named FREE and held
-out; the frames before it are cut into clips. `time` says when each frame is shown.
+person's alpha (see `raflib.tracking.matte`), and they show where the torso is (see `raflib.tracking.torso`). Where the
+camera stands still, images keep the room and the empty room is the background; otherwise they show the person on white.
+The last fifth of the frames with a face is named FREE and held out; the frames before it are cut into clips. `time`
+says when each frame is shown.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -45,11 +47,12 @@ from raflib.tracking import (
 from raflib.tracking.head_pose import MIN_FRAMES, SINGLE_VIEW_FOV
 from raflib.tracking.landmarks import GROUPS
 from raflib.tracking.matte import MODEL_SHA256, without_gaps
+from raflib.tracking.torso import torso_motion, torso_view
 
 FEATURE_SPACE = "arkit52"
-TRACKS_VERSION = 4
+TRACKS_VERSION = 5
 """Raised when tracks of the same video and settings would come out differently."""
-SIGNALS = ("expression", "landmarks", "pose", "scale", "neutral", "sequence", "frame", "detected", "time")
+SIGNALS = ("expression", "landmarks", "pose", "scale", "neutral", "sequence", "frame", "detected", "time", "torso")
 SCENE = ("background", "distance", "angle", "notes")
 ROOM_SAMPLES = 32
 """Frames from which the room behind the person is learned."""
@@ -187,7 +190,7 @@ def _track(info: VideoInfo, profile: VideoProfile, store: ImageStore) -> dict[st
     numbers, path = thinned(info.times, profile), info.path
     if len(numbers) < MIN_FRAMES:
         raise RafError(f"{path}: holds {len(info.times)} frames, at least {MIN_FRAMES} are needed; use a longer video")
-    expression, landmarks, frame, matte = [], [], [], Matte()
+    expression, landmarks, frame, bodies, matte = [], [], [], [], Matte()
     with FaceTracker() as tracker:
         windows = find_windows(info, numbers, profile.probes, profile.margin, tracker)
         angle = SINGLE_VIEW_FOV
@@ -215,6 +218,8 @@ def _track(info: VideoInfo, profile: VideoProfile, store: ImageStore) -> dict[st
             frame.append(number)
             white, alpha = matte.cut_out(small, room)
             store.put(row, 0, white if room is None else small, alpha)
+            if found is not None:
+                bodies.append(torso_view(small, alpha, found.points))
     count, cuts = len(expression), main_face.cuts
     notes = [*info.notes, *filter(None, [windows.note, _cuts_told(info.times[frame][cuts])])]
     detected = np.array([np.isfinite(row).all() for row in expression])
@@ -236,11 +241,15 @@ def _track(info: VideoInfo, profile: VideoProfile, store: ImageStore) -> dict[st
     points[..., 2] -= distance  # the world's origin is the middle of the head
     background = np.zeros((0, 0, 3), np.uint8) if room is None else without_gaps(room)
     neutral, pose, scale = neutral_face(points, head_poses(points, detected, sequence, order), 0.1)
+    side = 2 * distance * math.tan(math.radians(angle) / 2)  # metres across the image, at the head's distance
+    torso = np.full((count, 3), np.nan, np.float32)
+    torso[detected] = torso_motion(bodies, side, sequence[detected], order[detected])
+    torso -= np.median(torso[detected & (sequence != HELD_OUT)], axis=0)
     return {
         "expression": np.array(expression, np.float32), "landmarks": points.astype(np.float32), "pose": pose,
         "scale": scale, "neutral": neutral, "sequence": sequence, "frame": np.array(frame), "detected": detected,
-        "time": times, "background": background, "distance": np.array(distance), "angle": np.array(angle),
-        "notes": np.array(notes, dtype=str),
+        "time": times, "torso": torso, "background": background, "distance": np.array(distance),
+        "angle": np.array(angle), "notes": np.array(notes, dtype=str),
     }  # fmt: skip
 
 

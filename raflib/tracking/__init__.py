@@ -2,9 +2,9 @@
 
 `FaceTracker` sees one image, and `Matte` separates the person in it from the room. `track_views` sees one moment from
 several calibrated cameras and triangulates. `head_pose` turns landmarks over time into head poses and the person's
-neutral landmarks; `head_map` makes the poses finer. Linear face models (`open_model`, `read_basel`, `read_flame`,
-`read_gnm`) turn landmarks into identity, expression and pose (`fit_views`, `fit_points`, `refit`). Nothing here knows
-where images come from.
+neutral landmarks; `head_map` makes the poses finer, and `torso` follows the torso in one view. Linear face models
+(`open_model`, `read_basel`, `read_flame`, `read_gnm`) turn landmarks into identity, expression and pose (`fit_views`,
+`fit_points`, `refit`). Nothing here knows where images come from.
 """
 
 from raflib.tracking.basel import read_basel

@@ -61,7 +61,7 @@ def _procrustes(
     return shape, weights, rotations, centroids
 
 
-def _median_of_three(
+def median_of_three(
     values: Float[np.ndarray, "T d"], sequence: np.ndarray, frame: Int[np.ndarray, "T"]
 ) -> Float[np.ndarray, "T d"]:
     """Median with both neighbours where these are the frames just before and after in the same recording."""
@@ -99,7 +99,7 @@ def head_poses(
     centroids = centroids + np.einsum("tij,j->ti", rotations, shape.mean(0))
     found = np.concatenate([matrix_to_axis_angle(torch.from_numpy(rotations)).numpy(), centroids], 1)
     if sequence is not None and frame is not None:
-        found = _median_of_three(found, np.asarray(sequence)[rows], np.asarray(frame)[rows])
+        found = median_of_three(found, np.asarray(sequence)[rows], np.asarray(frame)[rows])
     poses = np.full((len(landmarks), 6), np.nan)
     poses[rows] = found
     return poses

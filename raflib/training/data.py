@@ -45,6 +45,7 @@ class Shot:
         images: true images in [0,1], at the upsampled size.
         pose: tracked head pose (radians, metres).
         scale: metres a canonical unit.
+        torso: displacement of the torso (metres); None where the capture has none.
         boxes: face boxes (x, y, width, height) in pixels of the rendered size, always on the CPU.
     """
 
@@ -53,6 +54,7 @@ class Shot:
     images: Float[Tensor, "V F F 3"]
     pose: Float[Tensor, "1 6"]
     scale: Float[Tensor, "1"]
+    torso: Float[Tensor, "1 3"] | None
     boxes: Int[Tensor, "V 4"]
 
 
@@ -92,6 +94,9 @@ class TrainingImages:
         self.device = torch.device(device)
         self.pose = torch.from_numpy(capture.pose.astype(np.float32)).to(device)
         self.scale = torch.from_numpy(capture.scale.astype(np.float32)).to(device)
+        self.torso = None
+        if capture.torso is not None:
+            self.torso = torch.from_numpy(capture.torso.astype(np.float32)).to(device)
         together = min(config.views_per_step, views)
         firsts = [k for k in range(len(self.pairs)) if k % views % together == 0]  # a frame has `views` pairs in a row
         ends = [min(k + together, k - k % views + views) for k in firsts]
@@ -113,7 +118,8 @@ class TrainingImages:
         images = torch.from_numpy(np.stack(read)).to(self.device).float().div_(255)
         t = self.pairs[group[0]][0]
         cameras, rows = [self.cameras[index] for index in group], slice(t, t + 1)
-        return Shot(t, cameras, images, self.pose[rows], self.scale[rows], self.boxes[group])
+        torso = None if self.torso is None else self.torso[rows]
+        return Shot(t, cameras, images, self.pose[rows], self.scale[rows], torso, self.boxes[group])
 
     def close(self) -> None:
         """Stop reading ahead."""

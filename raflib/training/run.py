@@ -31,7 +31,7 @@ from raflib.reading import read_bytes
 from raflib.render import rasterize
 from raflib.runs import atomic_write, json_text, load_tensors, write_json
 from raflib.training.pose_corrections import as_table
-from raflib.training.signals import checked_signals
+from raflib.training.signals import checked_signals, checked_torso
 
 CHECKPOINT = "checkpoint.safetensors"
 BANK = "bank_fingerprints.npz"
@@ -136,8 +136,10 @@ class Run:
         pose: Float[np.ndarray, "B 6"],
         scale: Float[np.ndarray, "B"],
         cameras: list[Camera],
+        torso: Float[np.ndarray, "B 3"] | None = None,
     ) -> Float[np.ndarray, "B H W 3"]:
-        """Images in [0,1] of the avatar, one a row, each by its own camera (all of one size).
+        """Images in [0,1] of the avatar, one a row, each by its own camera (all of one size). Without `torso` (metres,
+        see `Capture.torso`), the torso rests.
 
         Raises RafError for signals of other shapes or with NaN (`raflib.training.signals`), and for another number of
         cameras than rows, or cameras of several sizes. With an upsampler, features are rendered at the camera's size
@@ -146,6 +148,7 @@ class Run:
         """
         images, factor = [], self.config.avatar.upsampling
         signals = checked_signals("render", self.avatar.config.expression_dim, expression, pose, scale)
+        moved = checked_torso("render", len(signals[0]), torso)
         if len(cameras) != len(signals[0]):
             raise RafError(f"render: {len(cameras)} cameras for {len(signals[0])} rows; give each row its own camera")
         if len(sizes := sorted({f"{camera.width}×{camera.height}" for camera in cameras})) > 1:
@@ -157,7 +160,7 @@ class Run:
                     "this avatar's upsampler needs; use Camera.resized or Camera.cropped first"
                 )
             height, width = camera.height // factor, camera.width // factor
-            given = (self._row(values, row) for values in signals)
+            given = (self._row(values, row) for values in (*signals, *(() if moved is None else (moved,))))
             backdrop = 1.0 if self.background is None else resized(self.background[None], height, width)[0]
             blur = self.config.avatar.blur
             image, _ = rasterize(self.avatar(*given), [camera], (height, width), background=backdrop, blur=blur)

@@ -1,4 +1,4 @@
-"""What drives an avatar, frame by frame: expression, head pose and scale."""
+"""What drives an avatar, frame by frame: expression, head pose and scale, and where it has one, the torso."""
 
 from __future__ import annotations
 
@@ -37,3 +37,16 @@ def checked_signals(what: str | Path, width: int, expression: object, pose: obje
     if not (signals[2] > 0).all():
         raise RafError(f"{what}: scale is {signals[2].min():g} in a frame, expected metres a unit, above 0")
     return signals
+
+
+def checked_torso(what: str | Path, frames: int, torso: object | None) -> Float[np.ndarray, "F 3"] | None:
+    """The torso of F frames (metres, see `Capture.torso`) as float32; None stays None. RafError for other shapes and
+    numbers that are not finite."""
+    if torso is None:
+        return None
+    found = as_float32(f"{what}: torso", torso)
+    if found.shape != (frames, 3):
+        raise RafError(f"{what}: torso has shape {list(found.shape)}, expected {[frames, 3]}")
+    if not np.isfinite(found).all():
+        raise RafError(f"{what}: torso holds NaN or infinite numbers; leave frames without a face out")
+    return found

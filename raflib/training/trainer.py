@@ -164,7 +164,7 @@ class Trainer:
         """The avatar in the shot's frame, conditioned on the expression that the sampler returns."""
         expression = self.condition(torch.tensor([shot.t]), generator).to(self.device)
         pose = shot.pose if self.poses is None else shot.pose + self.poses(shot.t)
-        return self.avatar(expression, pose, shot.scale)
+        return self.avatar(expression, pose, shot.scale, shot.torso)
 
     def render(self, shot: Shot, gaussians: Gaussians) -> Float[Tensor, "V S S C"]:
         """Rendered features of the shot's views."""

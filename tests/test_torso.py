@@ -1,0 +1,195 @@
+"""The torso: found from masks of one view, kept by captures, and followed by the part of an avatar that is no head."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from synthetic import ball_capture
+from test_training import CONFIG
+from test_video import RedIsAFace, film
+
+from raflib.avatar import GaussianAvatar
+from raflib.driving import transfer_torso
+from raflib.errors import RafError
+from raflib.evaluation import EvaluateOptions, evaluate
+from raflib.evaluation.error_budget import error_budget
+from raflib.export.motion import posed
+from raflib.lab.recordings import driven
+from raflib.sampler import Vanilla
+from raflib.sources import open_capture, video
+from raflib.tracking.torso import SIDE, torso_places, torso_view
+from raflib.training import fit
+from raflib.training.signals import checked_torso
+from raflib.training.start import initialise
+
+BLUE, GREY, RED = (30, 40, 200), (128, 128, 128), (220, 20, 20)
+
+
+def seated(at=(0, 0), size=192, head=(0, 0)):
+    """(image, alpha, face points) of a blue torso displaced by `at` pixels under a face displaced by `head`."""
+    y, x = np.mgrid[:size, :size] / size
+    dx, dy = np.array(at) / size
+    slope = 0.72 + dy + 0.5 * np.abs(x - 0.5 - dx) ** 1.5
+    torso = y > slope
+    hx, hy = np.array(head) / size
+    face = ((x - 0.5 - hx) / 0.16) ** 2 + ((y - 0.42 - hy) / 0.22) ** 2 < 1
+    neck = (np.abs(x - 0.5 - hx / 2) < 0.07) & (y > 0.5) & ~torso
+    image = np.full((size, size, 3), GREY, np.uint8)
+    image[torso] = BLUE
+    image[torso & (np.abs(x - 0.5 - dx) < 0.1)] = (200, 200, 90)  # a collar
+    image[neck | face] = (210, 160, 140)
+    angle = np.linspace(0, 2 * np.pi, 40)
+    points = size * np.stack([0.5 + hx + 0.14 * np.cos(angle), 0.45 + hy + 0.16 * np.sin(angle)], 1)
+    return image, (255 * (torso | face | neck)).astype(np.uint8), points.astype(np.float32)
+
+
+def places(views):
+    return SIDE * torso_places(*(np.stack(part) for part in zip(*views, strict=True)))
+
+
+def test_displacements_are_found_whatever_the_head_does():
+    rng = np.random.default_rng(0)
+    true = np.cumsum(rng.normal(0, 2.5, (60, 2)), 0).clip(-24, 24)
+    found = places([torso_view(*seated(at, head=rng.normal(0, 5, 2))) for at in true])
+    wrong = (found - np.median(found, 0)) * 192 / SIDE - (true - np.median(true, 0))
+    assert np.abs(wrong[:, 1]).max() < 1, np.abs(wrong).max(0)
+    assert np.corrcoef(found[:, 0], true[:, 0])[0, 1] > 0.5  # shoulders are level, so this is found in part only
+
+
+def test_a_torso_that_is_not_seen_stays_where_it_was():
+    views = [torso_view(*seated((0, dy))) for dy in (0, 0, 0, 9, 9, 9, 9)]
+    hidden = (views[5][0], np.zeros_like(views[5][1]))
+    found = places([*views[:5], hidden, views[6]])
+    np.testing.assert_array_equal(found[5], found[4])
+    np.testing.assert_array_equal(places([hidden] * 3), np.zeros((3, 2)))
+    empty = (np.zeros_like(views[0][0]), views[0][1])
+    np.testing.assert_array_equal(places([empty] * 3), np.zeros((3, 2)))
+
+
+class BlueAndRed:
+    """A matte of blue and red pixels, in a room that is not known."""
+
+    def empty_room(self, images):
+        return None
+
+    def cut_out(self, image, room=None):
+        person = (np.ptp(image.astype(int), axis=2) > 60)[..., None]
+        return np.where(person, image, 255).astype(np.uint8), (255 * person[..., 0]).astype(np.uint8)
+
+
+def test_a_video_has_a_torso_in_metres(tmp_path, monkeypatch):
+    monkeypatch.setenv("RAF_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(video, "FaceTracker", RedIsAFace)
+    monkeypatch.setattr(video, "Matte", BlueAndRed)
+    settings = video.VideoProfile(size=96, tracking_size=128, max_frames=40, probes=8)
+    monkeypatch.setitem(video.PROFILES, "tiny", settings)
+    true = np.round(6 * np.sin(np.arange(30) / 3)).astype(int)
+    images = []
+    for number, down in enumerate(true):
+        image = np.full((200, 200, 3), GREY, np.uint8)
+        column = np.abs(np.arange(200) - 100) // 3
+        for x in range(200):
+            image[145 + down + column[x] :, x] = BLUE
+        image[70:130, 72 + number % 4 : 132 + number % 4] = RED
+        images.append(image)
+    capture = open_capture("video", "me", "tiny", film(tmp_path / "me.mp4", images))
+    assert capture.torso.shape == (30, 3) and np.isfinite(capture.torso).all() and not capture.torso[:, 2].any()
+    np.testing.assert_allclose(np.median(capture.torso[capture.train], 0), 0, atol=1e-6)
+    camera = capture.cameras[0]
+    wide = np.ptp(camera.project(capture.landmarks[3].astype(float))[:, 0]) / 60  # the face is 60 pixels wide
+    pixels = capture.torso[:, 1] * camera.intrinsic[1, 1] / camera.extrinsic[2, 3] / wide
+    calm = np.abs(np.gradient(true.astype(float))) < 3
+    wrong = pixels - (true - np.median(true[capture.train]))
+    assert np.abs(wrong[calm]).max() < 1.5 and np.ptp(pixels) > 9
+    again = open_capture("video", "me", "tiny", tmp_path / "me.mp4")
+    np.testing.assert_array_equal(again.torso, capture.torso)
+
+
+@pytest.fixture
+def moving():
+    """A capture whose torso moves."""
+    capture = ball_capture()
+    torso = np.random.default_rng(3).normal(0, 0.02, (len(capture), 3)).astype(np.float32)
+    return replace(capture, torso=torso)
+
+
+def test_captures_check_their_torso(moving):
+    assert moving.fingerprint != replace(moving, torso=None).fingerprint
+    assert moving.fingerprint != replace(moving, torso=2 * moving.torso).fingerprint
+    np.testing.assert_array_equal(moving.torso_at([3, 1]), moving.torso[[3, 1]])
+    assert replace(moving, torso=None).torso_at([3, 1]) is None
+    hole = moving.torso.copy()
+    hole[2] = np.nan
+    with pytest.raises(RafError, match="900: torso of a detected frame is not finite"):
+        replace(moving, torso=hole)
+    lost = np.arange(len(moving)) != 2
+    assert np.isnan(replace(moving, torso=hole, detected=lost).torso[2]).all()
+
+
+@pytest.mark.parametrize("body", ["blend", "rigid"])
+def test_what_does_not_follow_the_head_goes_with_the_torso(moving, body):
+    config = replace(CONFIG.avatar, body=body)
+    torch.manual_seed(0)
+    avatar = GaussianAvatar(config, initialise(moving, config, [0, 1, 2, 3]))
+    rows = slice(0, 2)
+    given = [torch.from_numpy(values[rows]).float() for values in (moving.expression, moving.pose, moving.scale)]
+    torso = torch.from_numpy(moving.torso[rows])
+    with torch.no_grad():
+        if body == "blend":
+            avatar.follow_logit.normal_(0, 2)
+        moved = avatar(*given, torso).means - avatar(*given).means
+        still = avatar(*given, torch.zeros(2, 3)).means
+    share = 1 - avatar.follow_logit.sigmoid() if body == "blend" else torch.zeros(len(avatar.xyz), 1)
+    torch.testing.assert_close(moved, share * torso[:, None], atol=1e-6, rtol=1e-4)
+    torch.testing.assert_close(still, avatar(*given).means)
+
+
+def test_training_and_evaluation_follow_the_torso(moving, tmp_path):
+    config = replace(CONFIG, steps=12)
+    seen = []
+    forward = GaussianAvatar.forward
+
+    def noted(self, expression, pose, scale, torso=None):
+        seen.append(torso)
+        return forward(self, expression, pose, scale, torso)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(GaussianAvatar, "forward", noted)
+        run = fit(moving, Vanilla(), config, tmp_path / "run", progress=False)
+        known = {row.tobytes() for row in moving.torso[moving.train]}
+        assert len(seen) == 12 and {one.numpy().tobytes() for one in seen} <= known
+        seen.clear()
+        evaluate(
+            run, "self", moving, metrics=["psnr/face"], options=EvaluateOptions(conditions=("avatar",)), progress=False
+        )
+        assert [one.numpy().tobytes() for one in seen[:4]] == [row.tobytes() for row in moving.torso[moving.free]]
+        seen.clear()
+        error_budget(run, moving, frames=2)
+        assert seen and all(one is not None for one in seen)
+    with torch.no_grad():
+        run.avatar.follow_logit.fill_(-20)
+    rows = np.flatnonzero(moving.free)[:2]
+    signals = moving.expression[rows], moving.pose[rows], moving.scale[rows]
+    cameras = moving.cameras[:1] * 2
+    moved, still = run.render(*signals, cameras, moving.torso_at(rows)), run.render(*signals, cameras)
+    assert np.abs(moved - still).max() > 0.1
+    np.testing.assert_array_equal(run.render(*signals, cameras, np.zeros((2, 3))), still)
+    with pytest.raises(RafError, match="render: torso holds NaN"):
+        run.render(*signals, cameras, np.full((2, 3), np.nan))
+    with pytest.raises(RafError, match=r"film: torso has shape \[3, 3\], expected \[2, 3\]"):
+        checked_torso("film", 2, moving.torso[:3])
+    apart = posed(run, *signals, moving.torso[rows]).means - posed(run, *signals).means
+    torch.testing.assert_close(
+        apart, torch.from_numpy(moving.torso[rows])[:, None].expand_as(apart), atol=1e-5, rtol=1e-3
+    )
+
+
+def test_a_driver_moves_the_torso_where_both_have_one(moving):
+    driver = replace(ball_capture("901", seed=1), torso=3 * moving.torso)
+    rows = np.array([1, 2])
+    np.testing.assert_array_equal(transfer_torso(driver, moving, rows), driver.torso[rows])
+    np.testing.assert_array_equal(driven(moving, driver, rows, moving.cameras[0]).torso, driver.torso[rows])
+    np.testing.assert_array_equal(driven(moving, moving, rows, moving.cameras[0]).torso, moving.torso[rows])
+    for one, other in ((replace(driver, torso=None), moving), (driver, replace(moving, torso=None))):
+        assert transfer_torso(one, other, rows) is None and driven(other, one, rows, other.cameras[0]).torso is None
