@@ -22,6 +22,8 @@ export OMP_NUM_THREADS := $(THREADS)
 export NUMBA_NUM_THREADS := $(THREADS)
 export MKL_NUM_THREADS := $(THREADS)
 export OPENBLAS_NUM_THREADS := $(THREADS)
+# For targets that run several processes at once: with more threads than cores, they would wait for each other.
+ONE_THREAD := OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 export JUPYTER_PREFER_ENV_PATH := 1
 export MPLBACKEND ?= Agg
 
@@ -53,7 +55,7 @@ demo: $(STAMP)  ## run notebooks 01 to 06 for SUBJECT: coverage, three avatars, 
 	$(PY) scripts/demo.py --subject $(SUBJECT) --profile $(PROFILE) --cores $(THREADS)
 
 test: $(STAMP)  ## run the test suite (PYTEST_ARGS="-m 'not slow'" for the quick part)
-	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	$(ONE_THREAD) $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 lab: $(STAMP)  ## open JupyterLab with notebook 00, which says what to run first and what exists already
 	MPLBACKEND= $(PY) -m jupyterlab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks/00_start.ipynb
@@ -68,8 +70,7 @@ beyond: $(STAMP)  ## run notebook 09 and train its avatars: every sampler, every
 	$(PY) scripts/beyond.py --subject $(SUBJECT) --profile $(PROFILE) --cores $(THREADS) $(BEYOND_ARGS)
 
 paper: $(STAMP)  ## train and evaluate every avatar of the paper's tables: 5 subjects, 11 methods, 3 seeds (days; PAPER_ARGS)
-	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 \
-		$(PY) scripts/paper.py --source $(SOURCE) --profile $(PROFILE) $(PAPER_ARGS)
+	$(ONE_THREAD) $(PY) scripts/paper.py --source $(SOURCE) --profile $(PROFILE) $(PAPER_ARGS)
 
 figures: $(STAMP)  ## write every table of the paper's avatars from the rows that ship, without training (a minute; FIGURES_ARGS)
 	$(PY) scripts/figures.py $(FIGURES_ARGS)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
+from tqdm import tqdm
 
 from raflib.images import lanczos
 from raflib.render.compiled import njit
@@ -53,10 +54,8 @@ def torso_view(
     aside = np.abs(x - points[:, 0].mean()) > BESIDE * (right - left)
     seen = (y > chin + BELOW * (chin - top)) | (aside & (y > chin - LOWER * (chin - top)))
     bright = image.mean(-1).astype(np.uint8)
-    person, bright = np.moveaxis(
-        lanczos(np.dstack([alpha, bright, bright]), SIDE, SIDE)[..., :2] / np.float32(255), 2, 0
-    )
-    return person * (1 + bright / 2), seen
+    small = lanczos(np.dstack([alpha, bright, bright]), SIDE, SIDE) / np.float32(255)
+    return small[..., 0] * (1 + small[..., 1] / 2), seen
 
 
 def torso_motion(
@@ -77,15 +76,15 @@ def torso_places(shown: Float[np.ndarray, "T S S"], seen: Bool[np.ndarray, "T S 
 
     They are relative to the template. A frame that shows too little of the torso has the place of the frame before.
     """
-    places, large = np.zeros((len(shown), 2)), np.float32(np.inf)
+    places = np.zeros((len(shown), 2))
     costs = np.empty((2 * REACH + 1, 2 * REACH + 1), np.float32)
     for turn in range(ROUNDS):
         template, known = _template(shown[::STRIDE], seen[::STRIDE], np.rint(places[::STRIDE]).astype(int))
         near = REACH if turn < ROUNDS // 2 else CLOSE
-        for t in range(len(shown)):
-            around = np.rint(places[t]).astype(int)
-            costs.fill(large)
-            _compare(shown[t], seen[t], template, known, around[0], around[1], near, costs)
+        for t in tqdm(range(len(shown)), desc=f"torso, round {turn + 1} of {ROUNDS}", leave=False):
+            x, y = np.rint(places[t]).astype(int)
+            costs.fill(np.inf)
+            _compare(shown[t], seen[t], template, known, x, y, near, costs)
             places[t] = _lowest(costs, places[t - 1] if t else np.zeros(2))
     return places / SIDE
 
