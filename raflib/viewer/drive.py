@@ -1,4 +1,4 @@
-"""Performances that drive a puppet: expression vectors and head poses over time."""
+"""Performances that drive a puppet: expression vectors and head poses over time. A puppet's torso rests."""
 
 from __future__ import annotations
 
