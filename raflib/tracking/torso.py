@@ -31,15 +31,17 @@ STRIDE = 5
 """Every so many frames make the template."""
 SHARE = 0.1
 """Least share of the frames in which a pixel of the template is seen."""
-FEWEST = 40
-"""Least number of compared pixels; frames with fewer stay where the torso was before."""
+FEWEST, MOST = 40, 0.7
+"""Least number of compared pixels, and least share of the most that any displacement compares: one that compares little
+but empty room would always fit. Frames with fewer pixels stay where the torso was before."""
 BESIDE, LOWER = 0.5, 0.25
 """Beside the neck, the torso begins so many face widths from the middle, and this share of the face above the chin."""
 BELOW = 0.15
 """Under the face, it begins this share of the face below the chin: the neck goes with the head."""
-STAY = np.array([1e-3, 2e-5])
-"""What a displacement by one pixel adds to the squared difference, in x and in y. Shoulders are level, so x is less
-certain."""
+STAY = np.array([1e-3, 5e-4])
+"""What a displacement by one pixel adds to the squared difference, in x and in y. Where shoulders are seen, a pixel in
+y changes the difference a hundred times as much. Where hair or the image's border hides them, this keeps the torso
+still."""
 
 
 def torso_view(
@@ -78,13 +80,16 @@ def torso_places(shown: Float[np.ndarray, "T S S"], seen: Bool[np.ndarray, "T S 
     """
     places = np.zeros((len(shown), 2))
     costs = np.empty((2 * REACH + 1, 2 * REACH + 1), np.float32)
+    counts = np.empty_like(costs)
     for turn in range(ROUNDS):
         template, known = _template(shown[::STRIDE], seen[::STRIDE], np.rint(places[::STRIDE]).astype(int))
         near = REACH if turn < ROUNDS // 2 else CLOSE
         for t in tqdm(range(len(shown)), desc=f"torso, round {turn + 1} of {ROUNDS}", leave=False):
             x, y = np.rint(places[t]).astype(int)
             costs.fill(np.inf)
-            _compare(shown[t], seen[t], template, known, x, y, near, costs)
+            counts.fill(0)
+            _compare(shown[t], seen[t], template, known, x, y, near, costs, counts)
+            costs[counts < max(FEWEST, MOST * counts.max())] = np.inf
             places[t] = _lowest(costs, places[t - 1] if t else np.zeros(2))
     return places / SIDE
 
@@ -106,8 +111,9 @@ def _template(
 
 
 @njit
-def _compare(shown, seen, template, known, x, y, near, costs):
-    """Write the mean squared difference at displacements within `near` of (x, y) into `costs` [2R+1,2R+1] (y, x)."""
+def _compare(shown, seen, template, known, x, y, near, costs, counts):
+    """Write the mean squared difference at displacements within `near` of (x, y) into `costs` [2R+1,2R+1] (y, x), and
+    the number of compared pixels into `counts`."""
     reach, side = costs.shape[0] // 2, shown.shape[0]
     for down in range(max(-reach, y - near), min(reach, y + near) + 1):
         for right in range(max(-reach, x - near), min(reach, x + near) + 1):
@@ -119,8 +125,9 @@ def _compare(shown, seen, template, known, x, y, near, costs):
                     if seen[i, j] and known[k, m]:
                         total += (shown[i, j] - template[k, m]) ** 2
                         count += 1
-            if count >= FEWEST:
+            if count:
                 costs[down + reach, right + reach] = total / count
+                counts[down + reach, right + reach] = count
 
 
 def _lowest(costs: Float[np.ndarray, "D D"], before: Float[np.ndarray, "2"]) -> Float[np.ndarray, "2"]:
