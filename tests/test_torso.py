@@ -67,6 +67,27 @@ def test_a_torso_that_is_not_seen_stays_where_it_was():
     np.testing.assert_array_equal(places([empty] * 3), np.zeros((3, 2)))
 
 
+def test_long_hair_is_no_torso():
+    rng = np.random.default_rng(2)
+    views = []
+    for _ in range(40):
+        y, x = np.mgrid[:192, :192] / 192
+        width = 0.3 + rng.normal(0, 0.01) + 0.1 * rng.normal() * (y - 0.6)
+        hair = (np.abs(x - 0.5 - rng.normal(0, 0.01)) < width) & (y > 0.3)
+        shade = (80 + 60 * rng.normal(size=(192, 1, 1))).clip(0, 255)
+        image = np.where(hair[..., None], shade, GREY).astype(np.uint8)
+        views.append(torso_view(image, (255 * hair).astype(np.uint8), seated()[2]))
+    assert np.abs(places(views)[:, 1]).max() < 4
+
+
+def test_a_displacement_that_compares_little_does_not_count():
+    rows = np.arange(SIDE)[:, None].repeat(SIDE, 1)
+    usual = (rows >= 52).astype(np.float32), rows >= 48
+    empty = np.zeros((SIDE, SIDE), np.float32), rows >= 52  # 12 rows further down, it would fit the four that are known
+    found = places([usual] * 60 + [empty] + [usual] * 60)
+    assert found[60, 1] <= 8 and np.abs(np.delete(found, 60, 0)).max() < 0.1
+
+
 class BlueAndRed:
     """A matte of blue and red pixels, in a room that is not known."""
 

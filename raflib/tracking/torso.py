@@ -32,8 +32,8 @@ STRIDE = 5
 SHARE = 0.1
 """Least share of the frames in which a pixel of the template is seen."""
 FEWEST, MOST = 40, 0.7
-"""Least number of compared pixels, and least share of the most that any displacement compares: one that compares little
-but empty room would always fit. Frames with fewer pixels stay where the torso was before."""
+"""Least number of compared pixels, and their least share of those without a displacement: one that compares little but
+empty room would always fit. Frames with fewer pixels stay where the torso was before."""
 BESIDE, LOWER = 0.5, 0.25
 """Beside the neck, the torso begins so many face widths from the middle, and this share of the face above the chin."""
 BELOW = 0.15
@@ -89,7 +89,7 @@ def torso_places(shown: Float[np.ndarray, "T S S"], seen: Bool[np.ndarray, "T S 
             costs.fill(np.inf)
             counts.fill(0)
             _compare(shown[t], seen[t], template, known, x, y, near, costs, counts)
-            costs[counts < max(FEWEST, MOST * counts.max())] = np.inf
+            costs[counts < max(FEWEST, MOST * (seen[t] & known).sum())] = np.inf
             places[t] = _lowest(costs, places[t - 1] if t else np.zeros(2))
     return places / SIDE
 
