@@ -28,7 +28,7 @@ from raflib.evaluation.error_splits import (
 )
 from raflib.evaluation.image_regions import NAMES, has_mask, image_regions
 from raflib.evaluation.options import FrameChoice, pick_frames
-from raflib.evaluation.scoring import Avatar, check_capture
+from raflib.evaluation.scoring import Avatar, check_capture, render
 from raflib.images import face_box
 from raflib.tracking.landmarks import COUNT
 
@@ -194,8 +194,8 @@ def _frame(
     labels = image_regions(image, capture.mask(t, c) if masked else None, capture.landmarks[t], camera)
     expression = np.stack([capture.expression[t], run.control_expression]).astype(np.float32)
     pose, scale = (np.repeat(values[t : t + 1], 2, 0).astype(np.float32) for values in (capture.pose, capture.scale))
-    torso = {} if capture.torso is None else {"torso": np.repeat(capture.torso[t : t + 1], 2, 0).astype(np.float32)}
-    return image.astype(np.float32) / 255, run.render(expression, pose, scale, [camera, camera], **torso), labels
+    made = render(run, expression, pose, scale, [camera, camera], capture.torso_at([t, t]))
+    return image.astype(np.float32) / 255, made, labels
 
 
 def _example(run: Avatar, capture: Capture, rows: Int[np.ndarray, "F"], c: int, masked: bool) -> Example:

@@ -52,6 +52,19 @@ class Avatar(Protocol):
     ) -> Float[np.ndarray, "B H W 3"]: ...
 
 
+def render(
+    run: Avatar,
+    expression: Float[np.ndarray, "B d"],
+    pose: Float[np.ndarray, "B 6"],
+    scale: Float[np.ndarray, "B"],
+    cameras: list[Camera],
+    torso: Float[np.ndarray, "B 3"] | None,
+) -> Float[np.ndarray, "B H W 3"]:
+    """Images of the avatar, which is given a torso only where there is one: others need not know the parameter."""
+    known = {} if torso is None else {"torso": torso}
+    return run.render(expression, pose, scale, cameras, **known)
+
+
 def check_capture(what: str, run: Avatar, capture: Capture) -> None:
     """RafError, beginning with `what`, for a capture of another person or feature space than the avatar's."""
     if capture.subject != run.subject:
@@ -148,8 +161,8 @@ def _rendered(
         rows = [i for i, _ in places]
         signals = (given[condition][rows], scene.pose[rows], scene.scale[rows])
         expression, pose, scale = (np.ascontiguousarray(signal, np.float32) for signal in signals)
-        torso = {} if scene.torso is None else {"torso": np.ascontiguousarray(scene.torso[rows], np.float32)}
-        made = run.render(expression, pose, scale, [scene.cameras[c] for _, c in places], **torso)
+        torso = None if scene.torso is None else np.ascontiguousarray(scene.torso[rows], np.float32)
+        made = render(run, expression, pose, scale, [scene.cameras[c] for _, c in places], torso)
         images |= {(condition, i, c): image for (i, c), image in zip(places, made, strict=True)}
     return images
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 from raflib.capture import Capture
 from raflib.errors import RafError
-from raflib.evaluation.scoring import Avatar
+from raflib.evaluation.scoring import Avatar, render
 from raflib.lab.recordings import driven, image_of
 from raflib.report.error_budget_figure import GAIN
 from raflib.report.figures import strip
@@ -170,8 +170,8 @@ def _images(moment: Moment, runs: Mapping[str, Avatar], capture_of: Opened) -> l
             f" of {moment.driver}; evaluate again"
         )
     pose, scale, torso, true = driven(capture, driver, places, cameras[0])
-    given = driver.expression[places], pose, scale, cameras, *(() if torso is None else (torso,))
-    shown = [run.render(*given)[0] for run in runs.values()]
+    given = driver.expression[places], pose, scale, cameras, torso
+    shown = [render(run, *given)[0] for run in runs.values()]
     errors = [_error(image, true[0]) if true else None for image in shown]
     return [*([] if own else [image_of(driver, places[0])]), true[0] if true else None, *shown, *errors]
 

@@ -80,16 +80,14 @@ def torso_places(shown: Float[np.ndarray, "T S S"], seen: Bool[np.ndarray, "T S 
     """
     places = np.zeros((len(shown), 2))
     costs = np.empty((2 * REACH + 1, 2 * REACH + 1), np.float32)
-    counts = np.empty_like(costs)
     for turn in range(ROUNDS):
         template, known = _template(shown[::STRIDE], seen[::STRIDE], np.rint(places[::STRIDE]).astype(int))
         near = REACH if turn < ROUNDS // 2 else CLOSE
         for t in tqdm(range(len(shown)), desc=f"torso, round {turn + 1} of {ROUNDS}", leave=False):
             x, y = np.rint(places[t]).astype(int)
+            least = max(FEWEST, float(MOST * (seen[t] & known).sum()))
             costs.fill(np.inf)
-            counts.fill(0)
-            _compare(shown[t], seen[t], template, known, x, y, near, costs, counts)
-            costs[counts < max(FEWEST, MOST * (seen[t] & known).sum())] = np.inf
+            _compare(shown[t], seen[t], template, known, x, y, near, least, costs)
             places[t] = _lowest(costs, places[t - 1] if t else np.zeros(2))
     return places / SIDE
 
@@ -111,9 +109,9 @@ def _template(
 
 
 @njit
-def _compare(shown, seen, template, known, x, y, near, costs, counts):
-    """Write the mean squared difference at displacements within `near` of (x, y) into `costs` [2R+1,2R+1] (y, x), and
-    the number of compared pixels into `counts`."""
+def _compare(shown, seen, template, known, x, y, near, least, costs):
+    """Write the mean squared difference at displacements within `near` of (x, y) that compare at least `least` pixels
+    into `costs` [2R+1,2R+1] (y, x)."""
     reach, side = costs.shape[0] // 2, shown.shape[0]
     for down in range(max(-reach, y - near), min(reach, y + near) + 1):
         for right in range(max(-reach, x - near), min(reach, x + near) + 1):
@@ -125,9 +123,8 @@ def _compare(shown, seen, template, known, x, y, near, costs, counts):
                     if seen[i, j] and known[k, m]:
                         total += (shown[i, j] - template[k, m]) ** 2
                         count += 1
-            if count:
+            if count >= least:
                 costs[down + reach, right + reach] = total / count
-                counts[down + reach, right + reach] = count
 
 
 def _lowest(costs: Float[np.ndarray, "D D"], before: Float[np.ndarray, "2"]) -> Float[np.ndarray, "2"]:

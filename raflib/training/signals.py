@@ -27,13 +27,12 @@ def checked_signals(what: str | Path, width: int, expression: object, pose: obje
         )
     if not len(found):
         raise RafError(f"{what}: no frames were given; give at least one")
-    signals = found, as_float32(f"{what}: pose", pose), as_float32(f"{what}: scale", scale)
-    shapes = ("expression", (len(found), width)), ("pose", (len(found), 6)), ("scale", (len(found),))
-    for (name, shape), values in zip(shapes, signals, strict=True):
-        if values.shape != shape:
-            raise RafError(f"{what}: {name} has shape {list(values.shape)}, expected {list(shape)}")
-        if not np.isfinite(values).all():
-            raise RafError(f"{what}: {name} holds NaN or infinite numbers; leave frames without a face out")
+    frames = len(found)
+    signals = (
+        _checked(what, "expression", found, (frames, width)),
+        _checked(what, "pose", pose, (frames, 6)),
+        _checked(what, "scale", scale, (frames,)),
+    )
     if not (signals[2] > 0).all():
         raise RafError(f"{what}: scale is {signals[2].min():g} in a frame, expected metres a unit, above 0")
     return signals
@@ -44,9 +43,14 @@ def checked_torso(what: str | Path, frames: int, torso: object | None) -> Float[
     numbers that are not finite."""
     if torso is None:
         return None
-    found = as_float32(f"{what}: torso", torso)
-    if found.shape != (frames, 3):
-        raise RafError(f"{what}: torso has shape {list(found.shape)}, expected {[frames, 3]}")
+    return _checked(what, "torso", torso, (frames, 3))
+
+
+def _checked(what: str | Path, name: str, values: object, shape: tuple[int, ...]) -> Float[np.ndarray, "..."]:
+    """A signal of this shape, all finite, as float32."""
+    found = as_float32(f"{what}: {name}", values)
+    if found.shape != shape:
+        raise RafError(f"{what}: {name} has shape {list(found.shape)}, expected {list(shape)}")
     if not np.isfinite(found).all():
-        raise RafError(f"{what}: torso holds NaN or infinite numbers; leave frames without a face out")
+        raise RafError(f"{what}: {name} holds NaN or infinite numbers; leave frames without a face out")
     return found
