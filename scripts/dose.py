@@ -13,23 +13,20 @@ it trains nothing and reads such a file instead.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from raflib import report
-from raflib.config import PROFILES
 from raflib.errors import RafError
 from raflib.lab.dose import DOSES, NOTHING_CHANGED, Dose, dose_named, exists, frame_gains, mean_gains
-from raflib.lab.protocol import NEW_PEOPLE
-from raflib.lab.rows import load_rows, save_rows
-from raflib.lab.short_avatars import IMAGE, KNOWN, ShortAvatar, drives_of, make_all, setting, with_labels
+from raflib.lab.short_avatars import IMAGE, KNOWN, ShortAvatar, drives_of, setting, with_labels
+from raflib.lab.short_study import run_study, study_parser
 from raflib.report.grid_tables import ordered
-from raflib.runs import atomic_write, runs_root
-from raflib.system import print_any_text
+from raflib.runs import atomic_write
 
+STUDY = "dose"
 BASELINES = ("vanilla", "raf")
 ALL = [Dose(quantity, value).name for quantity, values in DOSES.items() for value in values]
 
@@ -55,32 +52,11 @@ def gathered(done: Sequence[ShortAvatar], labels: Sequence[str]) -> pd.DataFrame
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line: see --help."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--subjects", nargs="+", default=list(NEW_PEOPLE))
+    parser = study_parser(STUDY, __doc__)
     parser.add_argument("--labels", nargs="+", default=["vanilla", "raf"], choices=KNOWN, help="what is compared")
     parser.add_argument("--doses", nargs="+", default=ALL, help="such as p-1 (default: all, days)")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--profile", default="demo", choices=PROFILES)
-    parser.add_argument("--steps", type=int, default=2500, help="steps of the usual training (0: the profile's own)")
-    parser.add_argument("--workers", type=int, help="avatars at once, one thread each (default: one for each core)")
-    parser.add_argument("--rows", type=Path, help="file of rows; nothing is trained")
-    parser.add_argument("--out", type=Path, help="folder of the results (default runs/dose)")
     options = parser.parse_args(arguments)
-    print_any_text()
-    out = options.out or runs_root() / "dose"
-    try:
-        if options.rows:
-            tell(load_rows(options.rows), out)
-            return 0
-        wanted = planned(options)
-        done = make_all(wanted, options.workers)
-        if done:
-            save_rows(gathered(done, options.labels), out / "dose.npz")
-            tell(load_rows(out / "dose.npz"), out)
-    except RafError as error:
-        print(f"dose: {error}", file=sys.stderr)
-        return 1
-    return 0 if len(done) == len(wanted) else 1
+    return run_study(STUDY, options, lambda _: planned(options), lambda done: gathered(done, options.labels), tell)
 
 
 def sheets(rows: pd.DataFrame) -> list[report.Sheet]:

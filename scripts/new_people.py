@@ -11,9 +11,6 @@ subject) and `when_it_helps.png` into runs/new_people. With `--rows FILE` it tra
 
 from __future__ import annotations
 
-import argparse
-import os
-import sys
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -22,16 +19,12 @@ import pandas as pd
 import when_it_helps
 
 from raflib import report
-from raflib.config import PROFILES
-from raflib.errors import RafError
 from raflib.lab.outside import with_outside
-from raflib.lab.protocol import NEW_PEOPLE
 from raflib.lab.recordings import Recordings
-from raflib.lab.rows import load_rows, save_rows
-from raflib.lab.short_avatars import FRAMES, ShortAvatar, drives_of, make_all, setting, with_labels
+from raflib.lab.short_avatars import FRAMES, ShortAvatar, drives_of, setting, with_labels
+from raflib.lab.short_study import run_study, study_parser
 from raflib.report.grid_tables import difference_sheets
-from raflib.runs import atomic_write, runs_root
-from raflib.system import print_any_text
+from raflib.runs import atomic_write
 
 STUDY = "new_people"
 LABELS = ("vanilla", "raf", "noise-matched", "vanilla-fitted")
@@ -96,31 +89,12 @@ def tell(rows: pd.DataFrame, out: Path) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line: see --help."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--subjects", nargs="+", default=list(NEW_PEOPLE))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--profile", default="demo", choices=PROFILES)
-    parser.add_argument("--steps", type=int, default=2500, help="steps of a training (0: the profile's own)")
-    parser.add_argument("--workers", type=int, help="avatars at once, one thread each (default: one for each core)")
-    parser.add_argument("--rows", type=Path, help="file of rows; nothing is trained")
-    parser.add_argument("--out", type=Path, help=f"folder of the results (default runs/{STUDY})")
-    options = parser.parse_args(arguments)
-    print_any_text()
-    out = options.out or runs_root() / STUDY
-    try:
-        if options.rows:
-            tell(load_rows(options.rows), out)
-            return 0
-        workers = options.workers or os.cpu_count() or 1
-        wanted = planned(options.subjects, options.seeds, options.profile, options.steps, workers)
-        done = make_all(wanted, workers)
-        if done:
-            save_rows(gathered(done), out / f"{STUDY}.npz")
-            tell(load_rows(out / f"{STUDY}.npz"), out)
-    except RafError as error:
-        print(f"{STUDY}: {error}", file=sys.stderr)
-        return 1
-    return 0 if len(done) == len(wanted) else 1
+    options = study_parser(STUDY, __doc__).parse_args(arguments)
+
+    def wanted(workers: int) -> list[ShortAvatar]:
+        return planned(options.subjects, options.seeds, options.profile, options.steps, workers)
+
+    return run_study(STUDY, options, wanted, gathered, tell)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import pytest
 from grid_rows import grid_rows
 from PIL import Image
 
+from raflib.lab import short_study
 from raflib.lab.cells import labelled
 from raflib.lab.outside import OUTSIDE
 from raflib.lab.protocol import BENCHMARK, EXTERNAL, NEW_PEOPLE
@@ -52,7 +53,7 @@ def finished(tmp_path, monkeypatch):
         return cross.assign(**{OUTSIDE: cross["frame"] / 50 + cross["driver"].str[1:].astype(float)})
 
     monkeypatch.setattr(new_people, "with_outside", placed)
-    monkeypatch.setattr(new_people, "make_all", lambda wanted, workers: [one for one in wanted if one.done])
+    monkeypatch.setattr(short_study, "make_all", lambda wanted, workers: [one for one in wanted if one.done])
     return tmp_path / "new_people"
 
 
