@@ -541,6 +541,9 @@ def test_calibration_brackets_every_metric(target):
     assert (table.pairs == len(frames)).all() and (table.undetected == 0).all()
     with pytest.raises(RafError, match="at least two"):
         calibrate(target, [1], frames[:1], tags, tracker=Eyes())
+    unseen = replace(target, detected=target.detected & ~target.train)
+    with pytest.raises(RafError, match=f"capture {target.subject}: no training frame with a face"):
+        calibrate(unseen, [1], frames, tags, tracker=Eyes(), progress=False)
 
 
 def test_correlations_tell_a_moving_face_from_a_still_one(target):

@@ -20,8 +20,10 @@ KINDS = ("identical", "shuffled", "neutral")
 
 
 def neutral_frame(capture: Capture) -> int:
-    """The detected training frame whose features are nearest to the person's neutral feature."""
+    """The detected training frame whose features are nearest to the person's neutral feature. RafError without one."""
     rows = np.flatnonzero(capture.train)
+    if not len(rows):
+        raise RafError(f"capture {capture.subject}: no training frame with a face to show the neutral face")
     features = capture.expression[rows]
     return int(rows[np.linalg.norm(features - neutral(features, REST), axis=1).argmin()])
 
