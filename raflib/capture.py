@@ -21,6 +21,8 @@ from raflib.geometry import Camera
 
 HELD_OUT = "FREE"
 """The sequence that is never trained on (paper §5): self-driving and cross-driving are measured on it."""
+APART = 100_000
+"""How far the frame numbers of recordings that are held out together are apart."""
 
 
 @runtime_checkable
@@ -89,8 +91,9 @@ class Capture:
         truth: only on sources that own the performance; for evaluation only.
         background: None for white; [H,W,3] in [0,1] where a single static camera sees a real room.
         time: [T] seconds from the start of its recording to each frame; None where the source does not know.
-        torso: [T,3] where the torso is, relative to its median place over the training frames (world metres); NaN where
-            no face was found. None where the source does not follow it.
+        torso: [T,6] rigid motion of the torso from its median place over the training frames, in the world: axis-angle
+            (radians), then translation (metres), x ↦ R x + t. NaN where no face was found. None where the source does
+            not follow it.
         recording: the source's own mark of what was recorded (content of a file, settings, versions), for
             `fingerprint`. Two recordings with other images have other marks.
         spaces: [T,d2] features of the same frames in further spaces, by tag; rows of NaN where they are not known.
@@ -113,7 +116,7 @@ class Capture:
     truth: Truth | None = field(default=None, repr=False)
     background: Float[np.ndarray, "H W 3"] | None = field(default=None, repr=False)
     time: Float[np.ndarray, "T"] | None = field(default=None, repr=False)
-    torso: Float[np.ndarray, "T 3"] | None = field(default=None, repr=False)
+    torso: Float[np.ndarray, "T 6"] | None = field(default=None, repr=False)
     recording: str = field(default="", repr=False)
     spaces: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)
 
@@ -129,13 +132,13 @@ class Capture:
         if self.time is not None and len(self.time) != len(self.expression):
             raise RafError(f"capture {self.subject}: {len(self.time)} times for {len(self.expression)} frames")
         if self.torso is not None:
-            if np.shape(self.torso) != (len(self), 3):
+            if np.shape(self.torso) != (len(self), 6):
                 raise RafError(
-                    f"capture {self.subject}: torso has shape {list(np.shape(self.torso))}, expected {[len(self), 3]}"
+                    f"capture {self.subject}: torso has shape {list(np.shape(self.torso))}, expected {[len(self), 6]}"
                 )
             if not np.isfinite(self.torso[self.detected]).all():
                 raise RafError(
-                    f"capture {self.subject}: torso of a detected frame is not finite; give it a place in each frame "
+                    f"capture {self.subject}: torso of a detected frame is not finite; give it a motion in each frame "
                     "with a face"
                 )
         missing = {"rigid", "blend", "lips"} - set(self.groups)
@@ -198,8 +201,8 @@ class Capture:
         sequence without its images."""
         return self.detected & np.isfinite(self.landmarks).any((1, 2))
 
-    def torso_at(self, rows: Sequence[int] | Int[np.ndarray, "F"]) -> Float[np.ndarray, "F 3"] | None:
-        """The torso in the frames `rows`; None where the source does not follow it."""
+    def torso_at(self, rows: Sequence[int] | Int[np.ndarray, "F"]) -> Float[np.ndarray, "F 6"] | None:
+        """The torso's motion in the frames `rows`; None where the source does not follow it."""
         return None if self.torso is None else self.torso[rows]
 
     def image(self, t: int, c: int) -> UInt8[np.ndarray, "H W 3"]:
@@ -232,8 +235,9 @@ def choose_cameras(capture: Capture, count: int, choice: str = "spread") -> list
 def hold_out(capture: Capture, names: Sequence[str]) -> Capture:
     """The capture with the sequences `names` held out in place of FREE, whose frames count as not detected.
 
-    So settings can be compared without a look at FREE, and a recording whose FREE has no images can be evaluated.
-    Raises RafError for a sequence that the capture does not have, and where no sequence is left to train on.
+    So settings can be compared without a look at FREE, and a recording whose FREE has no images can be evaluated. Frame
+    numbers of the second sequence of `names` are raised by `APART`, of the third by twice that, so that each names one
+    frame. Raises RafError for a sequence that the capture does not have, and where no sequence is left to train on.
     """
     sequence = np.asarray(capture.sequence).astype(str)
     if missing := sorted(set(names) - set(sequence) | {HELD_OUT} & set(names)):
@@ -243,7 +247,9 @@ def hold_out(capture: Capture, names: Sequence[str]) -> Capture:
         )
     free = sequence == HELD_OUT
     renamed = np.where(np.isin(sequence, names), HELD_OUT, np.where(free, "unused", sequence))
-    changed = replace(capture, sequence=renamed, detected=capture.detected & ~free)
+    order = {name: place for place, name in enumerate(dict.fromkeys(names))}
+    frame = capture.frame + APART * np.array([order.get(name, 0) for name in sequence.tolist()])
+    changed = replace(capture, sequence=renamed, frame=frame, detected=capture.detected & ~free)
     if not changed.train.any():
         raise RafError(f"capture {capture.subject}: all its sequences are held out; leave some to train on")
     return changed

@@ -12,7 +12,7 @@ from test_nersemble_benchmark import Steady
 
 from raflib import RAF, ExpressionBank, Vanilla, export_gha, fit
 from raflib import studio as studio_acts
-from raflib.capture import hold_out, shown, shown_spaces
+from raflib.capture import APART, hold_out, shown, shown_spaces
 from raflib.config import train_config
 from raflib.coverage import training_sets
 from raflib.errors import RafError
@@ -162,6 +162,12 @@ def test_held_out_sequences_replace_free():
     np.testing.assert_array_equal(one.free, capture.train & (capture.sequence == names[0]))
     np.testing.assert_array_equal(one.train, capture.train & (capture.sequence != names[0]))
     assert not (one.detected & capture.free).any() and capture.free.any()
+    thirds = np.array(["A", "B", "C"])[np.arange(len(capture)) % 3]
+    same = dataclasses.replace(capture, sequence=thirds, frame=np.arange(len(capture)) // 3)
+    two = hold_out(same, ["C", "A"])
+    places = list(zip(two.sequence[two.free].tolist(), two.frame[two.free].tolist(), strict=True))
+    assert len(places) == len(set(places)) == (thirds != "B").sum()
+    np.testing.assert_array_equal(two.frame - same.frame, np.where(thirds == "A", APART, 0))
     for wrong, message in ((["EXP-99"], "cannot hold out EXP-99"), (["FREE"], "cannot hold out FREE")):
         with pytest.raises(RafError, match=message):
             hold_out(capture, wrong)

@@ -147,12 +147,12 @@ class GaussianAvatar(nn.Module):
         expression: Float[Tensor, "B d"],
         pose: Float[Tensor, "B 6"],
         scale: Float[Tensor, "B"],
-        torso: Float[Tensor, "B 3"] | None = None,
+        torso: Float[Tensor, "B 6"] | None = None,
     ) -> Gaussians:
         """World Gaussians of B frames. `pose` is axis-angle and translation (metres), `scale` metres a unit.
 
-        `torso` is where the torso is, relative to its median place in training (metres, see `Capture.torso`); without
-        it, the torso rests. Only an avatar whose `body` is "blend" has one.
+        `torso` is how the torso has moved from its median place in training (radians, metres, see `Capture.torso`);
+        without it, the torso rests. Only an avatar whose `body` is "blend" has one.
         """
         c = self.config
         if expression.shape[-1] != c.expression_dim:
@@ -284,7 +284,7 @@ class GaussianAvatar(nn.Module):
         pose: Float[Tensor, "B 6"],
         scale: Float[Tensor, "B"],
         follow_logit: Float[Tensor, "N 1"] | None,
-        torso: Float[Tensor, "B 3"] | None = None,
+        torso: Float[Tensor, "B 6"] | None = None,
     ) -> tuple[Float[Tensor, "B N 3"], Float[Tensor, "B N 4"], Float[Tensor, "B N 3"]]:
         """Canonical positions, quaternions and sizes in the world (metres), carried by the head.
 
@@ -296,7 +296,8 @@ class GaussianAvatar(nn.Module):
             scale: metres a canonical unit.
             follow_logit: logit of how far each Gaussian follows the head; the rest of its way it stays where the median
                 training pose puts it, or goes with the torso. None carries all with the head.
-            torso: displacement of the torso from its median place (metres); None for none.
+            torso: motion of the torso from its median place, in the world: axis-angle (radians), then translation
+                (metres). None: it rests.
         """
         rotation = axis_angle_to_matrix(pose[:, :3])
         head = matrix_to_quaternion(rotation)[:, None]
@@ -308,7 +309,9 @@ class GaussianAvatar(nn.Module):
             median = axis_angle_to_matrix(self.median_pose[:3])
             still = (self.median_scale * xyz) @ median.T + self.median_pose[3:]
             if torso is not None:
-                still = still + torso[:, None]
+                leaning = axis_angle_to_matrix(torso[:, :3])
+                still = still @ leaning.transpose(1, 2) + torso[:, None, 3:]
+                median = leaning[:, None] @ median
             means = torch.lerp(still, means, follow_logit.sigmoid())
             between = torch.lerp(matrix_to_quaternion(median), head, follow_logit.sigmoid())
             turned = quaternion_multiply(between, quaternion)

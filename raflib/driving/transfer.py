@@ -54,12 +54,18 @@ def transfer_pose(
     return np.concatenate([axis_angle, moved], 1).astype(np.float32), scale
 
 
-def transfer_torso(driver: Capture, target: Capture, rows: Int[np.ndarray, "F"]) -> Float[np.ndarray, "F 3"] | None:
-    """The target's torso (metres, see `Capture.torso`), displaced as the driver's is in `rows`.
+def transfer_torso(driver: Capture, target: Capture, rows: Int[np.ndarray, "F"]) -> Float[np.ndarray, "F 6"] | None:
+    """The target's torso (see `Capture.torso`), which moves as the driver's does in `rows`.
 
-    None where one of them has none; then the target's torso rests.
+    Rotations are about points that lie alike from the mean place of each one's head. None where one of them has no
+    torso; then the target's rests.
     """
-    return None if target.torso is None else driver.torso_at(rows)
+    motion = driver.torso_at(rows)
+    if target.torso is None or motion is None:
+        return None
+    apart = _mean_pose(target)[1] - _mean_pose(driver)[1]
+    moved = motion[:, 3:] + apart - rotations(motion) @ apart
+    return np.concatenate([motion[:, :3], moved], 1).astype(np.float32)
 
 
 def rotations(pose: Float[np.ndarray, "F 6"]) -> Float[np.ndarray, "F 3 3"]:

@@ -101,7 +101,7 @@ def error_budget(
 
     Raises RafError for a capture of another person or feature space, an unfinished run, or no frame with a face.
     """
-    _check(run, capture)
+    check_capture("error budget", run, capture)
     chosen = most_frontal(capture.cameras, 3) if cameras is None else [int(c) for c in cameras]
     known = {split: np.flatnonzero(getattr(capture, split) & capture.with_image) for split in SPLITS}
     rows = {split: pick_frames(found, frames) for split, found in known.items()}
@@ -178,12 +178,6 @@ def _shares(sums: Float[np.ndarray, "2 n"]) -> dict[str, Float[np.ndarray, "n"]]
     with np.errstate(invalid="ignore"):
         avatar, control = sums / sums.sum(1, keepdims=True)
     return {"error": avatar, "control_error": control}
-
-
-def _check(run: Avatar, capture: Capture) -> None:
-    check_capture("error budget", run, capture)
-    if not getattr(run, "finished", True):
-        raise RafError(f"error budget: the training of {run.subject}/{run.method} has not ended; run 04 again")
 
 
 def _frame(

@@ -121,11 +121,6 @@ def _checked(
             f"evaluate: pass the capture of subject {run.subject}, e.g. open_capture('studio', '{run.subject}')"
         )
     check_capture("evaluate", run, capture)
-    if not getattr(run, "finished", True):
-        info = getattr(run, "info", {})
-        steps = f"{info.get('steps', 'some')} of {info.get('total_steps', run.config.steps)} steps"
-        where = getattr(run, "path", f"run {run.subject}/{run.method}")
-        raise RafError(f"evaluate: {where} holds an avatar after {steps}; train it to the end first (run 04 again)")
     if protocol == "cross" and not drivers:
         raise RafError("evaluate: cross-driving needs drivers, captures of other people")
     for driver in drivers:

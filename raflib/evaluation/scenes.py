@@ -35,7 +35,7 @@ class Scene:
         landmarks: [F,L,3] world landmarks of the true images (metres); None without a truth.
         driver_image: the driver's images; in self-driving the true ones.
         head_pose: where `pose` comes from: "own" images, the "truth" of cross-driving, or the "driver".
-        torso: [F,3] its displacement (metres); None where driver or target have none.
+        torso: [F,6] its motion (see `Capture.torso`); None where driver or target have none.
     """
 
     driver: str
@@ -49,7 +49,7 @@ class Scene:
     landmarks: Float[np.ndarray, "F L 3"] | None
     driver_image: TrueImage
     head_pose: str = "own"
-    torso: Float[np.ndarray, "F 3"] | None = None
+    torso: Float[np.ndarray, "F 6"] | None = None
 
 
 def self_scene(capture: Capture, cameras: Sequence[int], options: EvaluateOptions) -> Scene:

@@ -29,8 +29,8 @@ KEYS = (
 class Avatar(Protocol):
     """What is evaluated, such as a `raflib.Run`.
 
-    `control_expression` [d] is the training mean. `render` is given `torso` [B,3] (metres) where the capture has one.
-    Where it has them, `finished` says whether the training has ended, and `bank` holds the
+    `control_expression` [d] is the training mean. `render` is given `torso` [B,6] (see `Capture.torso`) where
+    the capture has one. Where it has them, `finished` says whether the training has ended, and `bank` holds the
     `raflib.bank.leaks.Fingerprints` of the bank it was trained with.
     """
 
@@ -48,7 +48,7 @@ class Avatar(Protocol):
         pose: Float[np.ndarray, "B 6"],
         scale: Float[np.ndarray, "B"],
         cameras: list[Camera],
-        torso: Float[np.ndarray, "B 3"] | None = None,
+        torso: Float[np.ndarray, "B 6"] | None = None,
     ) -> Float[np.ndarray, "B H W 3"]: ...
 
 
@@ -58,7 +58,7 @@ def render(
     pose: Float[np.ndarray, "B 6"],
     scale: Float[np.ndarray, "B"],
     cameras: list[Camera],
-    torso: Float[np.ndarray, "B 3"] | None,
+    torso: Float[np.ndarray, "B 6"] | None,
 ) -> Float[np.ndarray, "B H W 3"]:
     """Images of the avatar, which is given a torso only where there is one: others need not know the parameter."""
     known = {} if torso is None else {"torso": torso}
@@ -66,7 +66,8 @@ def render(
 
 
 def check_capture(what: str, run: Avatar, capture: Capture) -> None:
-    """RafError, beginning with `what`, for a capture of another person or feature space than the avatar's."""
+    """RafError, beginning with `what`, for a capture of another person or feature space than the avatar's, and for an
+    avatar whose training has not ended."""
     if capture.subject != run.subject:
         raise RafError(f"{what}: the run is of subject {run.subject} but the capture of {capture.subject}")
     wanted = run.feature_space, len(run.control_expression)
@@ -76,6 +77,11 @@ def check_capture(what: str, run: Avatar, capture: Capture) -> None:
             f"{what}: the run expects {wanted[1]} features in the space {wanted[0]}, but capture {capture.subject} has "
             f"{given[1]} of {given[0]}; open it with the features of the training"
         )
+    if not getattr(run, "finished", True):
+        info = getattr(run, "info", {})
+        steps = f"{info.get('steps', 'some')} of {info.get('total_steps', 'all')} steps"
+        where = getattr(run, "path", f"run {run.subject}/{run.method}")
+        raise RafError(f"{what}: {where} holds an avatar after {steps}; train it to the end first (run 04 again)")
 
 
 def measurable(wanted: Sequence[Metric], default: bool, conditions: Sequence[str], scene: Scene) -> list[Metric]:
@@ -176,7 +182,8 @@ def _target(scene: Scene, i: int, c: int, tracker: Tracker | None) -> Target:
     face = observe(tracker, true)
     driver_face = face if scene.truth is scene.driver_image else observe(tracker, driver_image)
     box = face_box(scene.landmarks[i], scene.cameras[c])
-    return Target(true.astype(np.float32) / 255, box, face, driver_image, driver_face)
+    same_pose = scene.head_pose != "driver"
+    return Target(true.astype(np.float32) / 255, box, face, driver_image, driver_face, same_pose)
 
 
 def _scores(

@@ -40,7 +40,7 @@ def export_html(
     fps: float | int = 25,
     times: Iterable[float | int] | None = None,
     title: str = "",
-    torso: Float[np.ndarray, "F 3"] | None = None,
+    torso: Float[np.ndarray, "F 6"] | None = None,
 ) -> Path:
     """Write the avatar, driven by F frames, as the page `path`, and return `path`.
 
@@ -58,7 +58,7 @@ def export_html(
         fps: frames a second.
         times: in place of `fps`, seconds at which frames begin, increasing.
         title: heading of the page; by default "Avatar of" and the subject.
-        torso: where the torso is (metres, see `Capture.torso`); by default it rests.
+        torso: how the torso moves (see `Capture.torso`); by default it rests.
 
     Raises RafError for signals that the avatar cannot be driven with, another file ending, and times that do not
     increase.

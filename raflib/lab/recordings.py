@@ -291,7 +291,7 @@ class Driven(NamedTuple):
 
     pose: Float[np.ndarray, "F 6"]
     scale: Float[np.ndarray, "F"]
-    torso: Float[np.ndarray, "F 3"] | None
+    torso: Float[np.ndarray, "F 6"] | None
     true: list[UInt8[np.ndarray, "H W 3"]]
 
 

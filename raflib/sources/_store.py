@@ -29,7 +29,7 @@ TRACKS = {
     "expression": Array("f", "T d", finite=False), "landmarks": Array("f", "T L 3", finite=False),
     "pose": Array("f", "T 6", finite=False), "scale": Array("f", "T", finite=False), "neutral": Array("f", "L 3"),
     "detected": Array("b", "T"), "sequence": Array("U", "T"), "frame": Array("iu", "T"),
-    "time": Array("f", "T"), "torso": Array("f", "T 3", finite=False), "notes": Array("U", "n"),
+    "time": Array("f", "T"), "torso": Array("f", "T 6", finite=False), "notes": Array("U", "n"),
     "background": Array("u", "H W 3"), "distance": Array("f", ""), "images": Array("u", "T C H W 3"),
     "map_images": Array("u", "K V h w"), "map_key": Array("iu", "M"), "map_view": Array("iu", "M"),
     "map_pixels": Array("f", "M 2"), "map_points": Array("f", "M 3"),

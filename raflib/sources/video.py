@@ -50,7 +50,7 @@ from raflib.tracking.matte import MODEL_SHA256, without_gaps
 from raflib.tracking.torso import torso_motion, torso_view
 
 FEATURE_SPACE = "arkit52"
-TRACKS_VERSION = 5
+TRACKS_VERSION = 6
 """Raised when tracks of the same video and settings would come out differently."""
 SIGNALS = ("expression", "landmarks", "pose", "scale", "neutral", "sequence", "frame", "detected", "time", "torso")
 SCENE = ("background", "distance", "angle", "notes")
@@ -242,9 +242,8 @@ def _track(info: VideoInfo, profile: VideoProfile, store: ImageStore) -> dict[st
     background = np.zeros((0, 0, 3), np.uint8) if room is None else without_gaps(room)
     neutral, pose, scale = neutral_face(points, head_poses(points, detected, sequence, order), 0.1)
     side = 2 * distance * math.tan(math.radians(angle) / 2)  # metres across the image, at the head's distance
-    torso = np.full((count, 3), np.nan, np.float32)
-    torso[detected] = torso_motion(bodies, side, sequence[detected], order[detected])
-    torso -= np.median(torso[detected & (sequence != HELD_OUT)], axis=0)
+    torso = np.full((count, 6), np.nan, np.float32)
+    torso[detected] = torso_motion(bodies, side, sequence[detected], order[detected], sequence[detected] != HELD_OUT)
     return {
         "expression": np.array(expression, np.float32), "landmarks": points.astype(np.float32), "pose": pose,
         "scale": scale, "neutral": neutral, "sequence": sequence, "frame": np.array(frame), "detected": detected,

@@ -45,7 +45,7 @@ class Shot:
         images: true images in [0,1], at the upsampled size.
         pose: tracked head pose (radians, metres).
         scale: metres a canonical unit.
-        torso: displacement of the torso (metres); None where the capture has none.
+        torso: motion of the torso (radians, metres); None where the capture has none.
         boxes: face boxes (x, y, width, height) in pixels of the rendered size, always on the CPU.
     """
 
@@ -54,7 +54,7 @@ class Shot:
     images: Float[Tensor, "V F F 3"]
     pose: Float[Tensor, "1 6"]
     scale: Float[Tensor, "1"]
-    torso: Float[Tensor, "1 3"] | None
+    torso: Float[Tensor, "1 6"] | None
     boxes: Int[Tensor, "V 4"]
 
 

@@ -136,10 +136,10 @@ class Run:
         pose: Float[np.ndarray, "B 6"],
         scale: Float[np.ndarray, "B"],
         cameras: list[Camera],
-        torso: Float[np.ndarray, "B 3"] | None = None,
+        torso: Float[np.ndarray, "B 6"] | None = None,
     ) -> Float[np.ndarray, "B H W 3"]:
-        """Images in [0,1] of the avatar, one a row, each by its own camera (all of one size). Without `torso` (metres,
-        see `Capture.torso`), the torso rests.
+        """Images in [0,1] of the avatar, one a row, each by its own camera (all of one size). Without `torso` (see
+        `Capture.torso`), the torso rests.
 
         Raises RafError for signals of other shapes or with NaN (`raflib.training.signals`), and for another number of
         cameras than rows, or cameras of several sizes. With an upsampler, features are rendered at the camera's size

@@ -38,12 +38,12 @@ def checked_signals(what: str | Path, width: int, expression: object, pose: obje
     return signals
 
 
-def checked_torso(what: str | Path, frames: int, torso: object | None) -> Float[np.ndarray, "F 3"] | None:
-    """The torso of F frames (metres, see `Capture.torso`) as float32; None stays None. RafError for other shapes and
+def checked_torso(what: str | Path, frames: int, torso: object | None) -> Float[np.ndarray, "F 6"] | None:
+    """The torso's motion in F frames (see `Capture.torso`) as float32; None stays None. RafError for other shapes and
     numbers that are not finite."""
     if torso is None:
         return None
-    return _checked(what, "torso", torso, (frames, 3))
+    return _checked(what, "torso", torso, (frames, 6))
 
 
 def _checked(what: str | Path, name: str, values: object, shape: tuple[int, ...]) -> Float[np.ndarray, "..."]:

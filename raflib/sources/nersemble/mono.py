@@ -25,7 +25,7 @@ import numpy as np
 from jaxtyping import Float
 from tqdm import tqdm
 
-from raflib.capture import HELD_OUT, Capture
+from raflib.capture import APART, HELD_OUT, Capture
 from raflib.errors import RafError
 from raflib.geometry import Camera
 from raflib.runs import cache_root
@@ -62,7 +62,7 @@ TRACKS = "tracking/flame2023_tracking_v2.npz"
 STORED = ("landmarks", "found", "neutral", "joint", "centre")
 SPACING = 3 / RAW_FPS
 """Seconds between two frames of the monocular benchmark."""
-NUMBERS = {name: 100_000 * k for k, name in enumerate([HELD_OUT, *sorted(set(MONO_HELD_OUT) - {HELD_OUT})])}
+NUMBERS = {name: APART * k for k, name in enumerate([HELD_OUT, *sorted(set(MONO_HELD_OUT) - {HELD_OUT})])}
 """What `frame` adds to the row of a held-out sequence."""
 
 
@@ -90,7 +90,7 @@ class MonoImages(FilmImages):
 def original(frame: int) -> tuple[str, int]:
     """(sequence, row of its tracks) of a frame named FREE."""
     names = {number: name for name, number in NUMBERS.items()}
-    return names[frame // 100_000 * 100_000], frame % 100_000
+    return names[frame // APART * APART], frame % APART
 
 
 def read_person(person: Path, names: Iterable[str]) -> dict[str, FlameTracks]:
