@@ -43,7 +43,9 @@ def main(arguments: list[str] | None = None) -> int:
         if largest is None:
             raise RafError("there are no result rows; name a file of `make paper` with --rows")
         chosen, part = largest
-        recordings = Recordings(**{name: chosen[name] for name in ("source", "root", "features", "model", "profile")})
+        recordings = Recordings(
+            **{name: chosen[name] for name in ("source", "root", "features", "model", "profile", "held_out")}
+        )
         there = list(dict.fromkeys(part["label"]))
         labels = options.labels or [name for name in METHODS if name in there and name != "vanilla"]
         placed = with_outside(part, cache(recordings.open), cache(recordings.driver))

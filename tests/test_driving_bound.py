@@ -53,6 +53,7 @@ def people():
         return Truth(*still, np.zeros((count, 478, 3), np.float32), perform)
 
     avatar = SimpleNamespace(subject="900", method="vanilla", config=SimpleNamespace(seed=0))
+    avatar.feature_space, avatar.control_expression = target.feature_space, target.expression[0]
     avatar.render = lambda expression, pose, scale, cameras: grey(np.clip(expression[:, 0], 0, 1), cameras[0].width)
     return avatar, replace(target, truth=acted(target)), replace(driver, truth=acted(driver))
 
@@ -94,6 +95,10 @@ def test_people_without_truth_are_refused(people):
     avatar, target, driver = people
     with pytest.raises(RafError, match="900 has no truth"):
         driving_gains([avatar], replace(target, truth=None), [driver], {}, progress=False)
+    avatar.finished = False
+    with pytest.raises(RafError, match="driving_gains: run 900/vanilla holds an avatar after some of all steps"):
+        driving_gains([avatar], target, [driver], {}, progress=False)
+    avatar.finished = True
     with pytest.raises(RafError, match="901 has no truth"):
         own_readings(target, replace(driver, truth=None), np.arange(2))
     lost = lambda target, driver, rows: np.full((len(rows), 52), np.nan, np.float32)  # noqa: E731

@@ -26,6 +26,7 @@ from raflib.evaluation.image_regions import NAMES
 from raflib.lab.dose import DOSES
 from raflib.report._style import KINDS, QUERIES, font, kind_of, method_colour, wrapped
 from raflib.report.coverage_figures import CLIPS
+from raflib.report.figures import _difference
 from raflib.sampler import SAMPLERS
 from raflib.tracking import ARKIT52
 
@@ -293,6 +294,13 @@ def test_differences_show_what_is_sure_and_what_the_baseline_is(figures):
     full = [tuple(mark.get_facecolor()[0][:3]) != (1, 1, 1) for mark in first.collections]
     assert full == [True, False, False], "an interval that holds 0 has an empty mark"
     assert figures[0].legends[0].get_title().get_text() == "difference in psnr/face, dB; right of 0 is better"
+
+
+def test_units_are_those_of_the_metric():
+    assert _difference("apd/mediapipe/deg/truth").endswith("deg/truth, degrees; left of 0 is better")
+    assert "degrees" not in _difference("apd/deca/l1") and _difference("psnr/face").startswith(
+        "difference in psnr/face, dB"
+    )
 
 
 def test_lines_of_one_kind_can_be_told_apart(figures):

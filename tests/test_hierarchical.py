@@ -8,7 +8,7 @@ from grid_rows import DRIVERS, grid_rows
 from raflib import report
 from raflib.errors import RafError
 from raflib.lab.cells import labelled
-from raflib.report.hierarchical import MISSED, claims, counted, hierarchical, verdict
+from raflib.report.hierarchical import MISSED, claims, counted, counts, hierarchical, verdict
 
 DRAWS = 240
 """Simulated grids; each is a column, as if it were a metric."""
@@ -101,6 +101,28 @@ def test_missing_cells_are_left_out_of_their_pairs_only():
     vanilla = part[part["label"] == "vanilla"].set_index(["subject", "driver", "seed", "frame"])["psnr/face"]
     wanted = (raf - vanilla).dropna().groupby("subject").mean().mean()
     assert summary.loc["raf − vanilla", ("psnr/face", "mean")] == pytest.approx(wanted)
+
+
+def test_a_metric_of_few_avatars_has_an_interval_for_as_few():
+    rows = labelled(grid_rows(extra=False))
+    part = rows[rows["protocol"] == "cross"].copy()
+    few = part["subject"].eq("388") & part["seed"].eq(0)
+    part["emotion/fer/cos"] = part["psnr/face"].where(few)
+    part["ssim/face"] = part["psnr/face"].where(part["subject"] != "443")
+    names = ["psnr/face", "emotion/fer/cos", "ssim/face"]
+    summary = hierarchical(part, "vanilla", metrics=names)
+    known = {tag: counts(summary, "raf − vanilla", tag) for tag in names}
+    assert [known[tag]["subjects"] for tag in names] == [3, 1, 2] and known[names[1]]["seeds"] == 1
+    assert known[names[1]]["frames"] == 6 * 3 and summary.loc["raf − vanilla", ("subjects", "")] == 3
+    alone = hierarchical(part[few], "vanilla", metrics=["psnr/face"])
+    for end in ("mean", "low", "high"):
+        assert summary.loc["raf − vanilla", (names[1], end)] == alone.loc["raf − vanilla", ("psnr/face", end)]
+    whole = hierarchical(part, "vanilla", metrics=["psnr/face"])
+    assert summary["psnr/face"].equals(whole["psnr/face"]), "other metrics stay as they are"
+    assert "Measured on fewer: emotion/fer/cos, noise-0.08 − vanilla: 1 subjects, 1 seeds" in summary.attrs["caption"]
+    assert "fewer" not in whole.attrs["caption"]
+    told = claims(summary).set_index(["comparison", "metric"])
+    assert told.loc[("raf − vanilla", "ssim/face ↑"), "subjects"] == 2
 
 
 def test_the_same_rows_give_the_same_interval_and_twice_the_same_frame_is_an_error():

@@ -123,6 +123,25 @@ def test_averages_over_different_avatars_are_not_bold(rows):
     assert "raf-half2 (all)" in sheet.caption and "raf-half2 388" not in sheet.caption
 
 
+def test_a_method_has_no_average_where_some_of_its_avatars_lack_the_metric(rows):
+    part = labelled(rows)
+    fer = part["label"].eq("raf") | part["subject"].eq("388")
+    part["emotion/fer/cos"] = part["psnr/face"].where(fer & (part["condition"] != "truth"))
+    sheet = report.table2(part)
+    table = list(csv.reader(io.StringIO(report.csv_text(sheet))))
+    column = table[0].index("self emotion ↑ (emotion/fer/cos)")
+    shown = {(line[0], line[1]): line[column] for line in table[1:]}
+    assert shown["Original (vanilla)", "388"] and not shown["Original (vanilla)", "average of 3"]
+    assert shown["RAF", "average of 3"] and "so some averages are missing: self emotion" in sheet.caption
+    text = report.markdown(sheet)
+    assert all("**" not in line.split(" | ")[column] for line in text.splitlines() if "average of" in line)
+    one_seed = part["seed"].eq(0) | part["label"].ne("raf")
+    part["emotion/fer/cos"] = part["psnr/face"].where(one_seed & (part["condition"] != "truth"))
+    table = list(csv.reader(io.StringIO(report.csv_text(report.table2(part)))))
+    shown = {(line[0], line[1]): line[column] for line in table[1:]}
+    assert not shown["RAF", "average of 3"] and shown["Original (vanilla)", "average of 3"]
+
+
 def test_tables_of_a_few_cells_and_of_none():
     one = labelled(grid_rows(["422"], ["raf"], [0], frames=1))
     assert "1 of 15 avatars" in report.table2(one).caption

@@ -442,6 +442,10 @@ def test_renders_are_compared_with_the_driver_or_the_truth_on_the_targets_crop()
     alone = Target(driver_image=driver, driver_face=faces["driver"])
     assert against_driver(rendered, faces["rendered"], alone) == pytest.approx(0.2, abs=0.002)
     assert frames[-1] is faces["rendered"].points  # without a true image there is no other crop
+    turned = Target(true, (0, 0, 9, 9), faces["true"], driver, faces["driver"], same_pose=False)
+    other = SimpleNamespace(points=face())
+    assert against_truth(shown([0.5, 0.2, 0.1]), other, turned) == pytest.approx(0.05, abs=1e-6)
+    assert frames[-1] is other.points  # with another head pose than the truth, a render has its own crop
     for lost in ((None, target), (faces["rendered"], Target(true, None, None, driver, None))):
         assert np.isnan(against_driver(rendered, *lost)) and np.isnan(against_truth(rendered, *lost))
 

@@ -112,6 +112,14 @@ def with_truth(data, **values):
     return pd.concat([data, truth], ignore_index=True)
 
 
+def test_each_part_has_a_best_mean_of_its_own():
+    data = pd.concat([rows().assign(part="held out"), rows().assign(part="training")])
+    data.loc[data["part"] == "training", "psnr/face"] += 10
+    lines = report.to_markdown(report.table(data, ("part", "method", "condition"), ["psnr/face"])).splitlines()
+    bold = [line.split(" | ")[0] for line in lines if "**" in line]
+    assert sorted(bold) == ["| held out", "| training"]
+
+
 def test_a_column_that_does_not_score_the_truth_best_is_grey_and_never_bold():
     means = report.table(rows(frames=40))["aed/arkit52/l1", "mean"]
     between = (means["raf", "avatar"] + means["vanilla", "avatar"]) / 2  # better than one method is not enough

@@ -124,7 +124,7 @@ def compared(regressor: Regressor, distance: Distance, reference: str) -> Callab
             return float("nan")
         image = target.image if wanted is target.face else target.driver_image
         assert image is not None  # an observation has an image
-        own = face if target.face is None else target.face
+        own = target.face if target.face is not None and target.same_pose else face
         return distance(regressor.features(rendered, own.points), regressor.features(image, wanted.points))
 
     return score

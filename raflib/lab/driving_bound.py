@@ -27,6 +27,7 @@ from raflib.errors import RafError
 from raflib.evaluation import pick_frames
 from raflib.evaluation.metrics.base import crop
 from raflib.evaluation.metrics.image import psnr
+from raflib.evaluation.scoring import check_capture
 from raflib.images import face_box
 from raflib.sources._studio_recipe import StudioProfile
 from raflib.studio.rig import FRONTAL
@@ -80,10 +81,13 @@ def driving_gains(
         readings: makes the vectors of `READING`.
 
     Returns the columns `KEYS`, driver, frame, map, `PSNR` (dB) and `DISTANCE`: the L2 distance of the map's vector to
-    the own reading. Frames without a face on a true image are left out. Raises RafError for captures without truth.
+    the own reading. Frames without a face on a true image are left out. Raises RafError for captures without truth,
+    unfinished avatars, and those of another person or feature space.
     """
     if target.truth is None or target.truth.perform is None:
         raise RafError(f"driving_gains: {target.subject} has no truth; only the studio can film another's expression")
+    for run in avatars:
+        check_capture("driving_gains", run, target)
     camera = target.cameras[most_frontal(target.cameras, 1)[0]]
     own = target.expression[target.train]
     maps = {DIRECT: drive_from_name(DIRECT), **maps}

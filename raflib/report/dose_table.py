@@ -36,7 +36,7 @@ def dose_sheets(rows: pd.DataFrame, baseline: str = "vanilla", about: str = "") 
         found = {name: frame_gains(part, metrics, name, baseline) for name in labels} if metrics else {}
         changed = {name: changes(table, metrics) for name, table in found.items()}
         begin = f"{PROTOCOLS[protocol].capitalize()}. {about}"
-        what = f"Gains over {baseline} at the same dose."
+        what = f"Gains over {baseline} at the same dose; for p, top_k and half, over {baseline} at its usual dose."
         sheets += _sheet(f"dose_{protocol}_{baseline}", found, metrics, f"{begin} {what}")
         what = f"How much larger the gain over {baseline} is than at the usual dose (p, top_k, half: what they gain)."
         sheets += _sheet(f"dose_change_{protocol}_{baseline}", changed, metrics, f"{begin} {what}")

@@ -96,8 +96,8 @@ def joined(
 
 LOGGED = {"psnr": "PSNR of the step's image, dB", "l1": "L1 loss of the step's image"}
 """Titles of columns of a training log; other columns keep their names."""
-UNITS = {"psnr": "dB", "apd": "degrees"}
-"""Units of metrics, by the first part of their tags; other metrics have no unit."""
+UNITS = {"psnr": "dB", "deg": "degrees"}
+"""Units of metrics, by a part of their tags; other metrics have no unit."""
 UNRANKED = "cannot rank: the truth is not best"
 """Second line of the title of a panel whose metric does not score the true image better than every method."""
 DASHES = ("-", "--", ":", "-.")
@@ -216,6 +216,6 @@ def _baselines(table: pd.DataFrame) -> set[str]:
 
 def _difference(metric: str) -> str:
     """Label of the axis of a difference: the metric, its unit, and the better side."""
-    unit = UNITS.get(metric.split("/")[0])
+    unit = next((UNITS[part] for part in metric.split("/") if part in UNITS), None)
     side = {"↑": "; right of 0 is better", "↓": "; left of 0 is better", "": ""}[arrow(metric)]
     return f"difference in {metric}" + (f", {unit}" if unit else "") + side

@@ -7,7 +7,7 @@ bootstrap here resamples whole subjects, drivers and seeds, and then blocks of f
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -53,8 +53,10 @@ def hierarchical(
         column: what is compared, such as "label" (`raflib.lab.cells`) or "method".
         metrics, block, resamples, seed: as for `raflib.report.compare`.
 
-    Returns columns (metric, "mean" | "low" | "high"), then the numbers of subjects, drivers, seeds and frames. What was
-    resampled is in `.attrs["caption"]`. Raises RafError as `compare` does, and for a frame that is there twice.
+    A metric that only some avatars have is compared on these, with an interval for as few as they are. Returns columns
+    (metric, "mean" | "low" | "high"), then the numbers of subjects, drivers, seeds and frames; `counts` tells those of
+    one metric. What was resampled is in `.attrs["caption"]`, which names metrics with fewer of them. Raises RafError as
+    `compare` does, and for a frame that is there twice.
     """
     metrics = _metric_columns(rows, metrics)
     if column == "label" and "label" in rows:  # a label says how the avatar is driven, too
@@ -63,20 +65,55 @@ def hierarchical(
     if rows.duplicated([key for key in KEYS if key in rows]).any():
         raise RafError("hierarchical: a frame of a method is there twice; give the rows of one protocol and setting")
     blind, differences = paired(rows, baseline, column, metrics)
-    records, resampled = [], dict.fromkeys((*LEVELS, "blocks"), 0)
+    records, resampled, of_metrics = [], dict.fromkeys((*LEVELS, "blocks"), 0), []
     for difference in differences.values():
-        found, members = bootstrap(difference, metrics, block, resamples, seed)
-        resampled = {name: max(resampled[name], members.get(name, 0)) for name in resampled}
-        record = {(tag, part): found[part][i] for i, tag in enumerate(metrics) for part in ("mean", "low", "high")}
-        counts = {name: difference[name[:-1]].nunique() if name[:-1] in difference else 1 for name in LEVELS}
-        counts["drivers"] = members.get("drivers", 1)  # in self-driving everybody has one driver
-        records.append(
-            {**record, **{(name, ""): count for name, count in counts.items()}, ("frames", ""): len(difference)}
-        )
-    columns = pd.MultiIndex.from_tuples(records[0])
-    summary = pd.DataFrame(records, columns=columns, index=pd.Index(list(differences), name=column))
-    summary.attrs |= {"paired": True, "unranked": blind, "caption": told(resampled, block, resamples)}
+        record, known = {}, {}
+        for tags, part in _measured_alike(difference, metrics):
+            found, members = bootstrap(part, tags, block, resamples, seed)
+            resampled = {name: max(resampled[name], members.get(name, 0)) for name in resampled}
+            record |= {(tag, end): found[end][i] for i, tag in enumerate(tags) for end in ("mean", "low", "high")}
+            here = {name: part[name[:-1]].nunique() if name[:-1] in part else 1 for name in LEVELS}
+            here |= {"drivers": members.get("drivers", 1), "frames": len(part)}  # in self-driving all have one driver
+            known |= dict.fromkeys(tags, here)
+        of_metrics.append(known)
+        most = {name: max(here[name] for here in known.values()) for name in (*LEVELS, "frames")}
+        records.append({**record, **{(name, ""): count for name, count in most.items()}})
+    ends = [(tag, end) for tag in metrics for end in ("mean", "low", "high")]
+    columns = pd.MultiIndex.from_tuples([*ends, *((name, "") for name in (*LEVELS, "frames"))])
+    index = pd.Index(list(differences), name=column)
+    summary = pd.DataFrame(records, columns=columns, index=index)
+    summary.attrs |= {"paired": True, "unranked": blind, "counts": dict(zip(index, of_metrics, strict=True))}
+    summary.attrs["caption"] = " ".join([told(resampled, block, resamples), *_fewer(summary)])
     return summary
+
+
+def counts(summary: pd.DataFrame, name: str, tag: str) -> dict[str, int]:
+    """How many subjects, drivers, seeds and frames the interval of metric `tag` in row `name` of `hierarchical` has."""
+    return dict(summary.attrs["counts"][name][tag])
+
+
+def _measured_alike(difference: pd.DataFrame, metrics: Sequence[str]) -> Iterator[tuple[list[str], pd.DataFrame]]:
+    """Metrics that the same subjects, drivers and seeds have, with the rows of these; all rows for one nobody has."""
+    keys = [key for key in ("subject", "driver", "seed") if key in difference]
+    has = difference[list(metrics)].notna()
+    if keys:
+        has = has.groupby([difference[key] for key in keys]).transform("any")
+    has.loc[:, ~has.any()] = True
+    alike: dict[bytes, list[str]] = {}
+    for tag in metrics:
+        alike.setdefault(has[tag].to_numpy().tobytes(), []).append(tag)
+    for tags in alike.values():
+        yield tags, difference[has[tags[0]]]
+
+
+def _fewer(summary: pd.DataFrame) -> list[str]:
+    """A sentence for the caption where a metric has fewer subjects, drivers or seeds than its row; none elsewhere."""
+    odd = []
+    for name, row in summary.iterrows():
+        for tag, known in summary.attrs["counts"][name].items():
+            few = [f"{known[level]} {level}" for level in LEVELS if known[level] < row[level, ""]]
+            odd += [f"{tag}, {name}: {', '.join(few)}"] if few else []
+    return [f"Measured on fewer: {'; '.join(odd)}."] if odd else []
 
 
 def bootstrap(
@@ -134,8 +171,8 @@ def claims(summary: pd.DataFrame, about: str = "") -> pd.DataFrame:
             mean, low, high = (float(row[tag, part]) for part in ("mean", "low", "high"))
             if not np.isfinite(mean):
                 continue
-            counts = {what: int(row[what, ""]) for what in (*LEVELS, "frames")}
-            record = {"protocol": about, "comparison": name, "metric": f"{tag} {arrow(tag)}".strip(), **counts}
+            known = counts(summary, str(name), tag)
+            record = {"protocol": about, "comparison": name, "metric": f"{tag} {arrow(tag)}".strip(), **known}
             record |= {"difference": mean, "low": low, "high": high, MISSED: (high - low) / 2}
             blind = tag in summary.attrs.get("unranked", ())
             records.append({**record, "claim": "cannot rank" if blind else verdict(tag, low, high)})

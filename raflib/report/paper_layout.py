@@ -34,6 +34,7 @@ class Column:
     """A column: protocol, measure, the metric that was measured, and its values.
 
     `means` are by label and subject, `truth` is the average score of the true images (NaN where they were not scored).
+    `whole` are the labels all of whose avatars have a value.
     """
 
     protocol: str
@@ -41,6 +42,7 @@ class Column:
     tag: str | None
     means: Mapping[str, Mapping[str, float]]
     truth: float
+    whole: frozenset[str] = frozenset()
 
     @property
     def heading(self) -> str:
@@ -49,9 +51,8 @@ class Column:
 
     @property
     def averages(self) -> dict[str, float]:
-        """The average of each label over the subjects that have a value."""
-        known = {label: [v for v in means.values() if np.isfinite(v)] for label, means in self.means.items()}
-        return {label: float(np.mean(values)) for label, values in known.items() if values}
+        """The average over the subjects of each label all of whose avatars have a value."""
+        return {label: float(np.mean(list(self.means[label].values()))) for label in self.means if label in self.whole}
 
     @property
     def ranking(self) -> dict[str, float]:
@@ -100,7 +101,8 @@ def in_the_papers_layout(
     There is a block for each method of `names`: a row for each subject (mean over seeds and frames), the average over
     subjects, and the paper's average. A method without any avatar has the last one only. The true image, scored as a
     render, is the last row. A column that does not score it better than every method is marked and never bold. The best
-    average is bold where all averages are over the same avatars.
+    average is bold where all averages are over the same avatars. A method has no average in a column that some of its
+    avatars lack.
 
     Args:
         rows: labelled result rows of one setting.
@@ -115,9 +117,9 @@ def in_the_papers_layout(
     mine = rows[rows["label"].isin(list(names))]
     if not len(mine):
         raise RafError(f"{name}: the rows hold none of {', '.join(names)}; gather rows of these methods")
-    made = [_column(driven_by(mine, protocol), protocol, measure) for protocol, measure in columns]
     avatars = {label: part[["subject", "seed"]].drop_duplicates() for label, part in mine.groupby("label")}
     known = {label: set(pairs.itertuples(False, None)) for label, pairs in avatars.items()}
+    made = [_column(driven_by(mine, protocol), protocol, measure, known) for protocol, measure in columns]
     fair = len(known) > 1 and len(set(map(frozenset, known.values()))) == 1
     table: list[list[Entry]] = []
     for label, printed in names.items():
@@ -139,15 +141,25 @@ def in_the_papers_layout(
     return Sheet(name, head, table, _caption(caption, presence(rows, names), made, fair))
 
 
-def _column(part: pd.DataFrame, protocol: str, measure: str) -> Column:
-    tags = MEASURES[measure][1]
-    tag = next((tag for tag in tags if tag in part and part[tag].notna().any()), None)
-    if tag is None:
+def _column(part: pd.DataFrame, protocol: str, measure: str, known: Mapping[str, set[tuple[str, int]]]) -> Column:
+    """The column with the first metric that most of the avatars `known` by label have."""
+    drives = part[part["condition"] == "avatar"]
+
+    def measured(tag: str) -> dict[str, set[tuple[str, int]]]:
+        having = drives.loc[drives[tag].notna(), ["label", "subject", "seed"]].drop_duplicates()
+        return {
+            label: set(pairs.itertuples(False, None)) for label, pairs in having.set_index("label").groupby("label")
+        }
+
+    counts = {tag: sum(map(len, measured(tag).values())) for tag in MEASURES[measure][1] if tag in part}
+    tag = max(counts, key=lambda tag: counts[tag], default=None)
+    if tag is None or not counts[tag]:
         return Column(protocol, measure, None, {}, np.nan)
-    means = part[part["condition"] == "avatar"].groupby(["label", "subject"])[tag].mean()
+    whole = frozenset(label for label, pairs in measured(tag).items() if pairs == known[label])
+    means = drives.groupby(["label", "subject"])[tag].mean()
     by_label = {label: group.droplevel("label").to_dict() for label, group in means.groupby("label")}
     truth = part[part["condition"] == "truth"].groupby("subject")[tag].mean()
-    return Column(protocol, measure, tag, by_label, float(truth.mean()) if len(truth) else np.nan)
+    return Column(protocol, measure, tag, by_label, float(truth.mean()) if len(truth) else np.nan, whole)
 
 
 def _caption(begin: str, there: str, columns: Iterable[Column], fair: bool) -> str:
@@ -156,6 +168,9 @@ def _caption(begin: str, there: str, columns: Iterable[Column], fair: bool) -> s
     sentences.append("The paper's rows: NeRSemble, published size, DECA and EmoNet; compare only signs of differences.")
     if any(column.tag is None for column in columns):
         sentences.append("A measure is “not measured” where its weights were missing.")
+    partly = [column.heading for column in columns if column.tag and set(column.means) - column.whole]
+    if partly:
+        sentences.append(f"Not measured for all avatars, so some averages are missing: {', '.join(partly)}.")
     sentences.append(POSE)
     if not fair:
         sentences.append("The averages are over different avatars, so none is bold; read the paired differences.")

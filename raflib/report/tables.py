@@ -161,9 +161,7 @@ def unranked(summary: pd.DataFrame) -> pd.DataFrame:
     keys = summary.index.to_frame(index=False)
     if "condition" not in keys:
         return found
-    others = [name for name in keys if name not in ("method", "condition", "seed", "drive")]
-    groups = keys.groupby(others, sort=False).indices.values() if others else [np.arange(len(keys))]
-    for places in groups:
+    for places in _competing(keys):
         kind = keys["condition"].to_numpy()[places]
         for tag in [tag for tag in tags if arrow(tag)]:
             sign = -1 if arrow(tag) == "↓" else 1
@@ -174,10 +172,17 @@ def unranked(summary: pd.DataFrame) -> pd.DataFrame:
     return found
 
 
+def _competing(keys: pd.DataFrame) -> list[np.ndarray]:
+    """Places of rows that are of the same frames: they agree in all of `keys` but those that make a method."""
+    others = [name for name in keys if name not in ("method", "condition", "seed", "drive", "label")]
+    return list(keys.groupby(others, sort=False).indices.values()) if others else [np.arange(len(keys))]
+
+
 def to_markdown(summary: pd.DataFrame, digits: int = 3, bold: bool = True, colour: bool = False) -> str:
     """A table of `table` or `compare` as Markdown: arrows for directions, "mean [low, high]", the caption below.
 
-    The best mean of a metric is bold, except in paired differences; rows of the condition "truth" do not compete.
+    The best mean of a metric is bold, except in paired differences. Rows compete that agree in all levels of the index
+    but method, condition, seed and drive; those of the condition "truth" do not.
     Means that cannot rank methods (`unranked`) are marked with `MARK`, never bold, and explained below the table. With
     `colour` they are also grey, for a notebook's display. Metrics that no row has are left out.
     """
@@ -197,11 +202,13 @@ def to_markdown(summary: pd.DataFrame, digits: int = 3, bold: bool = True, colou
     for tag in tags:
         part = summary[tag]
         cells = [_cell(*part.iloc[i][["mean", "low", "high"]], digits) for i in range(len(part))]
-        compete = fair & ~marked[tag].to_numpy()
-        if bold and arrow(tag) and compete.sum() > 1 and not summary.attrs.get("paired"):
-            sign = -1 if arrow(tag) == "↓" else 1
-            score = np.where(compete & part["mean"].notna(), sign * part["mean"], -np.inf)
-            for i in np.flatnonzero(np.isclose(score, score.max(), rtol=0, atol=10.0 ** -(digits + 2))):
+        compete = fair & ~marked[tag].to_numpy() & part["mean"].notna().to_numpy()
+        sign = -1 if arrow(tag) == "↓" else 1
+        for places in _competing(keys) if bold and arrow(tag) and not summary.attrs.get("paired") else ():
+            places = places[compete[places]]
+            score = sign * part["mean"].to_numpy()[places]
+            best = np.isclose(score, score.max(initial=-np.inf), rtol=0, atol=10.0 ** -(digits + 2))
+            for i in places[best] if len(places) > 1 else ():
                 cells[i] = f"**{cells[i]}**"
         grey = "<span style='color:#999999'>{}</span>" if colour else "{}"
         columns.append(

@@ -18,7 +18,7 @@ import pandas as pd
 
 from raflib.lab.cells import largest_setting, title
 from raflib.report.grid_tables import differences
-from raflib.report.hierarchical import verdict
+from raflib.report.hierarchical import counts, verdict
 from raflib.report.paper_layout import POSE, digits, driven_by
 from raflib.report.paper_table2 import COLUMNS, PAPER2
 from raflib.report.paper_table3 import PAPER3
@@ -150,11 +150,11 @@ def _judged(claim: Claim, summary: pd.DataFrame | None, part: pd.DataFrame | Non
         return f"{UNKNOWN}: not measured, its weights were missing ([METRICS.md](METRICS.md))", None
     tag = next((tag for tag in measured if tag not in blind), measured[0])
     mean, low, high = (float(row[tag, part_of]) for part_of in ("mean", "low", "high"))
-    counts = ", ".join(f"{what} {int(row[what, ''])}" for what in ("subjects", "seeds"))
-    effect = f"`{tag}` {Value(mean, low, high, digits(tag)).text}; {counts}"
+    known = counts(summary, name, tag)
+    effect = f"`{tag}` {Value(mean, low, high, digits(tag)).text}; subjects {known['subjects']}, seeds {known['seeds']}"
     if tag in blind:
         return f"{UNKNOWN}: the true image does not score best by this metric", effect
-    if row["subjects", ""] < 2 or not np.isfinite([low, high]).all():
+    if known["subjects"] < 2 or not np.isfinite([low, high]).all():
         return f"{UNKNOWN}: one subject", effect
     if claim.wanted == "same":
         base = driven_by(part, claim.protocol)

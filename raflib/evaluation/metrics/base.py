@@ -27,6 +27,7 @@ class Target:
         face: the tracker's observation of `image` (`raflib.tracking.Observation`); None if no face was found.
         driver_image: the driver's image [H,W,3] uint8; in self-driving the true image.
         driver_face: the tracker's observation of `driver_image`; None if no face was found.
+        same_pose: whether the render has the head pose of `image`, so that one crop suits both.
     """
 
     image: Float[np.ndarray, "H W 3"] | None = None
@@ -34,6 +35,7 @@ class Target:
     face: Any | None = None
     driver_image: UInt8[np.ndarray, "h w 3"] | None = None
     driver_face: Any | None = None
+    same_pose: bool = True
 
     @cached_property
     def _perceptual(self) -> dict[str, list]:
