@@ -18,10 +18,12 @@ from raflib import RafError, export_gha, studio
 from raflib.capture import Capture
 from raflib.check import CHECKS, Problem, __main__, inspect, register
 from raflib.check.places import people_in
+from raflib.check.sample import Sample
 from raflib.runs import runs_root
 from raflib.sources.nersemble import mono
 from raflib.tracking import FaceTracker
 from raflib.tracking import landmarks as points
+from raflib.tracking.face import ImageFailed
 
 SIZE, SERIALS, IMAGES = 96, ("222200037", "222200039", "222200046"), 8
 LEFT, EVERY = SERIALS[1], range(3)
@@ -317,6 +319,36 @@ def test_a_tracker_that_finds_nothing(filmed):
     assert problem.kind == "faces" and "finds a face in 0 of 8 images" in problem.text
 
 
+def test_a_tracker_that_does_not_run_is_told_and_no_image_is_blamed(filmed, look):
+    def broken(image):
+        raise RafError("FaceTracker: MediaPipe's process ended (no libGLESv2); check its installation")
+
+    problems = inspect(filmed, None, 8, look=broken).problems
+    assert len(problems) == 1, problems
+    (problem,) = problems
+    assert (problem.kind, problem.severity) == ("tracker", "error") and "no libGLESv2" in problem.text
+    assert "checks that need faces were left out" in problem.text
+    calls = []
+
+    def fails_at_times(image):
+        calls.append(image)
+        if len(calls) % 5 == 2:
+            raise ImageFailed("FaceTracker: MediaPipe failed on an image") if len(calls) % 2 else RafError("it ended")
+        return look(image)
+
+    assert inspect(filmed, None, 24, look=fails_at_times).problems == () and len(calls) > 10
+
+
+def test_images_that_do_not_fit_into_memory_are_read_again(filmed, look, monkeypatch):
+    whole = Sample(filmed, 8, look)
+    shown = {view: whole.image(*view) for view in whole.views}
+    monkeypatch.setattr("raflib.check.sample.KEPT", 2 * filmed.image(0, 0).nbytes)
+    small = Sample(filmed, 8, look)
+    for view in [*shown, *shown]:
+        np.testing.assert_array_equal(small.image(*view), shown[view])
+    assert len(small._images) == 2 < len(shown) == len(whole._images)
+
+
 VISIBLE = {
     "camera→world, one camera": 350, "one camera 3 rows late": 900, "images of a sequence shuffled": 350,
     "a sequence shuffled": 350, "frozen images": 350, "masks inverted": 600, "BGR": 600, "upside down": 600,
@@ -370,7 +402,7 @@ def test_good_folders_have_no_problem(folder, benchmark, command):
         assert words in told.out, (words, told.out)
     status, told = command(benchmark, "--subject", "393")
     assert status == 0 and "problems   none" in told.out
-    assert "nersemble, mono_flame_avatar" in told.out and "flame100, 100 wide" in told.out
+    assert "nersemble, mono_flame_avatar" in told.out and "flame109, 109 wide" in told.out
 
 
 def test_problems_are_printed_with_their_images(folder, tmp_path, command):

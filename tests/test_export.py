@@ -49,6 +49,16 @@ def image(gaussians: Gaussians, camera, blur: float = 0.1) -> np.ndarray:
     return rasterize(gaussians, [camera], SIZE, blur=blur)[0][0].clamp(0, 1).numpy()
 
 
+def test_motion_that_is_too_large_is_refused_at_the_first_frame(capture, run, monkeypatch):
+    made = []
+    forward = type(run.avatar).forward
+    monkeypatch.setattr(type(run.avatar), "forward", lambda *given: made.append(1) or forward(*given))
+    monkeypatch.setattr(packing_room, "MOST", 100)
+    with pytest.raises(RafError, match=r"10 frames of \d+ Gaussians are more than 100; export fewer"):
+        posed(run, *toy_signals(capture))
+    assert len(made) == 1
+
+
 # --- packed motion --------------------------------------------------------------------------------------------------
 
 

@@ -103,7 +103,7 @@ def test_names_are_the_datasets():
 
 def test_a_person_is_read_back(capture):
     """Images within one level, cameras 1e-6, signals exact."""
-    assert capture.feature_space == "flame100" and capture.subject == "393" and len(capture.cameras) == 1
+    assert capture.feature_space == "flame109" and capture.subject == "393" and len(capture.cameras) == 1
     assert len(capture) == 6 + 4 + 4 + 3 + 2 + 2 and capture.detected.all()
     assert capture.train.sum() == 14 and capture.free.sum() == 7
     found = places(capture)
@@ -114,10 +114,12 @@ def test_a_person_is_read_back(capture):
     camera = next(camera for camera in studio.rig(SIZE) if camera.name == FRONTAL)
     np.testing.assert_allclose(capture.cameras[0].extrinsic, camera.extrinsic, atol=1e-6)
     np.testing.assert_allclose(capture.cameras[0].intrinsic, camera.intrinsic, atol=1e-6)
-    identity = studio.Identity("393")
+    identity, stored = studio.Identity("393"), mono.read_person(capture.frames.person, LENGTHS)
     for t, (name, row) in enumerate(found):
         actions, angles = performed("393", name, LENGTHS[name])
-        np.testing.assert_array_equal(capture.expression[t], (actions[row] @ CODES).astype(np.float32))
+        codes, tracks = (actions[row] @ CODES).astype(np.float32), stored[name]
+        np.testing.assert_array_equal(capture.expression[t], np.concatenate([codes, tracks.jaw[row], tracks.eyes[row]]))
+        assert np.abs(tracks.jaw[row]).max() > 0 and np.abs(tracks.eyes[row]).max() > 0
         if name != UNFILMED and t % 3 == 0:
             image, mask = studio.render(identity, actions[row], angles[row], camera)
             assert np.abs(capture.image(t, 0).astype(int) - image).max() <= 1
@@ -162,7 +164,7 @@ def test_a_held_out_sequence_may_have_tracks_only(capture):
 
 def test_people_of_the_benchmark_make_a_bank(capture, root, steady):
     bank = ExpressionBank.build([capture, open_capture("nersemble", "404", "tiny", root / MONO)], per_subject=5)
-    assert bank.feature_space == "flame100" and bank.people == ("393", "404") and len(bank) == 10
+    assert bank.feature_space == "flame109" and bank.people == ("393", "404") and len(bank) == 10
     _, rows = bank.search(capture.expression[:4], exclude="393", feature_space=capture.feature_space)
     assert (bank.subjects[rows] == "404").all()
 
@@ -423,6 +425,19 @@ MUTATIONS = {
     ),
 }  # fmt: skip
 """Mutation → words of the error, or `MARKED`: one frame more is not detected."""
+
+
+def test_several_recordings_of_one_person_are_not_mixed_up(tmp_path):
+    places = [tmp_path / "nvs" / "422", tmp_path / "422"]
+    for place in places:
+        (place / "calibration").mkdir(parents=True)
+        (place / "calibration" / "camera_params.json").write_text("{}")
+    with pytest.raises(RafError, match=r"several recordings of 422: .*nvs.422, .*422; keep the raw dataset and"):
+        nersemble.find_person("422", tmp_path)
+    assert [nersemble.find_person("422", place) for place in places] == places
+    assert nersemble.find_person("422", tmp_path / "nvs") == places[0]
+
+
 PER_FRAME = ("expression", "rotation", "rotation_matrices", "translation", "jaw", "neck", "eyes", "frames")
 
 

@@ -23,6 +23,7 @@ from raflib.sources.nersemble import raw_tracks as tracks
 from raflib.sources.nersemble.raw_calibration import CAMERAS, read_cameras, read_colours
 from raflib.sources.nersemble.raw_calibration import COLOURS as COLOUR_FILE
 from raflib.sources.nersemble.raw_colour import MONOMIALS, corrected
+from raflib.sources.nersemble.raw_folder import held_videos
 from raflib.tracking import FaceTracker, Sighting, default_model
 
 pytest.importorskip("mediapipe", reason="mediapipe is not installed")
@@ -213,6 +214,20 @@ def test_the_frontal_camera_alone_is_enough_for_a_bank(written, capture):
     apart = bank.cameras[0].project(bank.landmarks) - bank.cameras[0].project(capture.landmarks)
     assert np.median(np.linalg.norm(apart, axis=2)) < 3
     assert np.abs(bank.pose[:, 3:] - capture.pose[:, 3:]).max() < 0.1
+
+
+def test_cameras_need_videos_of_the_sequences_that_are_used(written, tmp_path):
+    person = Path(shutil.copytree(written.root / "422", tmp_path / "422"))
+    for path in (person / "sequences").glob("*/images/cam_*.mp4"):
+        if path.stem != f"cam_{FRONTAL}" and path.parts[-3] != "FREE":
+            path.unlink()
+    motions = read_cameras(person)[0]
+    free = held_videos(person, motions, lambda films: {"FREE": films["FREE"]})
+    assert set(free.serials) == set(SERIALS) and list(free.films) == ["FREE"]
+    assert not any("left out" in note for note in free.notes)
+    every = held_videos(person, motions)
+    assert every.serials == (FRONTAL,) and list(every.films)[-1] == "FREE"
+    assert sum("is left out: it has no video of" in note for note in every.notes) == len(SERIALS) - 1
 
 
 def test_every_list_of_monomials_corrects():

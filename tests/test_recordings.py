@@ -87,7 +87,7 @@ def test_a_bank_of_the_folders_people_is_built_once_and_again_after_a_change(rea
     there = dataclasses.replace(reading, root=str(copy))
     bank = there.open_bank("404")
     assert set(bank.people) == {"461", "393"} and there.drivers("404") == ["477"]
-    assert bank.feature_space == "flame100"
+    assert bank.feature_space == "flame109"
     (stored,) = (path for path in _banks() if "copy" in path.name)
     before = stored.stat().st_mtime_ns
     assert there.open_bank("404").checksum == bank.checksum and stored.stat().st_mtime_ns == before
@@ -192,7 +192,7 @@ def test_samplers_are_checked_in_the_captures_space(reading):
     check_sampler(Vanilla(), reading, "404")
     with pytest.raises(RafError, match="461"):
         check_sampler(RAF(bank), reading, "404", unseen=["461"])
-    with pytest.raises(RafError, match=r"arkit52.*flame100|flame100.*arkit52"):
+    with pytest.raises(RafError, match=r"arkit52.*flame109|flame109.*arkit52"):
         check_sampler(RAF(Recordings(bank="small").open_bank("422")), reading, "404")
 
 
@@ -401,7 +401,7 @@ def test_a_built_bank_holds_the_space_of_the_search(reading, monkeypatch):
     monkeypatch.setattr(recordings, "with_space", beside)
     there = dataclasses.replace(reading, search="open42")
     plain, bank = reading.open_bank("404"), there.open_bank("404")
-    assert bank.feature_space == "flame100" and bank.spaces["open42"].shape == (len(bank), 42)
+    assert bank.feature_space == "flame109" and bank.spaces["open42"].shape == (len(bank), 42)
     assert plain.spaces == {} and len(bank) == len(plain) - len(bank.people), "the frames that cannot be fitted"
     check_sampler(RAF(bank, search="open42"), there, "404")
 

@@ -341,6 +341,16 @@ def test_a_capture_knows_when_each_frame_was_shown(tmp_path, red_faces):
     np.testing.assert_array_equal(seconds(capture), capture.time)
 
 
+@pytest.mark.parametrize(("most", "rate", "apart"), [(60, 25, False), (16, 25, True), (60, 10, False), (60, 60, False)])
+def test_only_frames_close_in_time_smooth_each_other(tmp_path, red_faces, monkeypatch, most, rate, apart):
+    numbers, poses = [], video.head_poses
+    monkeypatch.setattr(video, "head_poses", lambda *given: numbers.append(given[3]) or poses(*given))
+    monkeypatch.setitem(video.PROFILES, "tiny", replace(video.PROFILES["tiny"], max_frames=most))
+    images = [scene((40 + number % 7, 20)) for number in range(48)]
+    open_capture("video", "me", "tiny", film(tmp_path / "me.mp4", images, np.arange(48) / rate))
+    assert set(np.diff(numbers[0]).tolist()) == {2 if apart else 1}
+
+
 def test_recordings_whose_times_begin_anew_follow_each_other():
     times = np.array([0, 0.1, 0.2, 0, 0.1, 0.2, 0, 0.1])
     capture = replace(ball_capture(frames=6), time=times)

@@ -91,6 +91,8 @@ def inspect(
             bar.set_description(f"{capture.subject}: {name}")
             found += check(capture, sample)
         holds = described(capture, sample)
+    if sample.broken:
+        found.append(Problem("tracker", ERROR, f"{sample.broken}; checks that need faces were left out"))
     found.sort(key=lambda problem: problem.severity != ERROR)
     if out is not None:
         found = [_written(problem, Path(out), number) for number, problem in enumerate(found, 1)]

@@ -92,7 +92,7 @@ def _nersemble(path: Path) -> list[Place]:
             layout = layout_of(folder)
         except RafError as error:
             layout = f"unknown ({error})"
-        places.append(Place("nersemble", folder.name, folder.parent, layout, folder))
+        places.append(Place("nersemble", folder.name, folder, layout, folder))
     return places
 
 

@@ -29,9 +29,12 @@ from raflib.check.stillness import Moving, moving
 from raflib.errors import RafError
 from raflib.images import lanczos
 from raflib.tracking import Observation
+from raflib.tracking.face import ImageFailed
 
 Look = Callable[[np.ndarray], Any]
 """Image [H,W,3] uint8 -> `Observation` of its face, or None."""
+KEPT = 2**28
+"""Most bytes of images that stay in memory; others are read again."""
 LARGEST = 256
 """Pixels a side of the images in which faces are searched; larger ones are shrunk."""
 FAR = 10
@@ -58,7 +61,9 @@ class Sample:
 
     def __init__(self, capture: Capture, images: int = 24, look: Look | None = None):
         self.capture, self.count, self._look = capture, images, look
-        self._images: dict[tuple[int, int], UInt8[np.ndarray, "H W 3"] | None] = {}
+        self._looked, self.broken = False, ""
+        self._images: dict[tuple[int, int], UInt8[np.ndarray, "H W 3"]] = {}
+        self._readable: dict[tuple[int, int], bool] = {}
         self._faces: dict[tuple[int, int], Observation | None] = {}
         self.unreadable: dict[tuple[int, int], str] = {}
 
@@ -81,20 +86,28 @@ class Sample:
 
     def sees(self, t: int, c: int) -> bool:
         """Whether the image and mask of a row from a camera can be read."""
-        if (t, c) not in self._images:
+        if (t, c) not in self._readable:
             try:
-                self._images[t, c] = self.capture.image(t, c)
+                self._keep((t, c), self.capture.image(t, c))
                 self.capture.mask(t, c)
+                self._readable[t, c] = True
             except RafError as error:
-                self._images[t, c], self.unreadable[t, c] = None, str(error)
-        return self._images[t, c] is not None
+                self._readable[t, c], self.unreadable[t, c] = False, str(error)
+        return self._readable[t, c]
+
+    def _keep(self, view: tuple[int, int], image: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
+        """The image, kept in place of the oldest ones."""
+        while self._images and (len(self._images) + 1) * image.nbytes > KEPT:
+            del self._images[next(iter(self._images))]
+        self._images[view] = image
+        return image
 
     def image(self, t: int, c: int) -> UInt8[np.ndarray, "H W 3"]:
         """The image of a row from a camera; RafError where it cannot be read."""
-        image = self._images[t, c] if self.sees(t, c) else None
-        if image is None:
+        if not self.sees(t, c):
             raise RafError(self.unreadable[t, c])
-        return image
+        kept = self._images.get((t, c))
+        return self._keep((t, c), self.capture.image(t, c)) if kept is None else kept
 
     def mask(self, t: int, c: int) -> UInt8[np.ndarray, "H W"]:
         """The mask of a view whose image can be read."""
@@ -118,9 +131,13 @@ class Sample:
         ratio = min(1.0, LARGEST / max(height, width))
         small = lanczos(np.ascontiguousarray(image), round(width * ratio), round(height * ratio))
         try:
-            return _grown(self._look(small), 1 / ratio)
-        except RafError:  # MediaPipe failed on this image
+            face = self._look(small)
+        except RafError as error:
+            if not (self._looked or isinstance(error, ImageFailed)):
+                self.broken, self._look = str(error), None
             return None
+        self._looked = True
+        return _grown(face, 1 / ratio)
 
     @cached_property
     def faces(self) -> list[tuple[int, int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from jaxtyping import Float
 from tqdm import tqdm
 
 from raflib.errors import RafError, finite
+from raflib.export.packing import check_size, visible
 from raflib.render import Gaussians
 from raflib.report.mp4 import MAX_FPS
 from raflib.training import Run
@@ -20,15 +22,23 @@ from raflib.training import Run
 def posed(
     run: Run, expression: np.ndarray, pose: np.ndarray, scale: np.ndarray, torso: np.ndarray | None = None
 ) -> Gaussians:
-    """The avatar's Gaussians in F frames, on the CPU."""
-    where = run.avatar.xyz.device
-    frames = []
-    for row in tqdm(range(len(expression)), desc="avatar", unit="frame"):
+    """The avatar's Gaussians in F frames, on the CPU, with the three channels of colour.
+
+    RafError before memory is spent where they are too large for a page.
+    """
+    where, frames = run.avatar.xyz.device, len(expression)
+    made: dict[str, torch.Tensor] = {}
+    for row in tqdm(range(frames), desc="avatar", unit="frame"):
         signals = (expression, pose, scale, *(() if torso is None else (torso,)))
         given = (torch.from_numpy(values[row : row + 1]).to(where) for values in signals)
-        frames.append(run.avatar(*given).to("cpu"))
-    names = ("means", "quaternions", "scales", "opacities", "features")
-    return Gaussians(**{name: torch.cat([getattr(frame, name) for frame in frames]) for name in names})
+        one = run.avatar(*given)
+        if not made:
+            check_size(frames, int(visible(one).sum()))
+        shown = {field.name: getattr(one, field.name) for field in fields(one)}
+        shown["features"] = one.features[..., :3]
+        for name, values in shown.items():
+            made.setdefault(name, torch.empty(frames, *values.shape[1:]))[row] = values[0]
+    return Gaussians(**made)
 
 
 def starts(

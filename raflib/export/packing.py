@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Integer
+from jaxtyping import Bool, Float, Integer
+from torch import Tensor
 
 from raflib.errors import RafError
 from raflib.render import Gaussians
@@ -88,6 +89,17 @@ class Packed:
         )
 
 
+def visible(gaussians: Gaussians) -> Bool[Tensor, "F N"]:
+    """Which Gaussians cover at least 1/255 of a pixel."""
+    return gaussians.opacities >= MIN_ALPHA
+
+
+def check_size(frames: int, count: int) -> None:
+    """RafError where so many frames of so many Gaussians are too large for a page."""
+    if frames * count > MOST:
+        raise RafError(f"{frames} frames of {count} Gaussians are more than {MOST}; export fewer frames at a time")
+
+
 def pack(gaussians: Gaussians, pixel: float) -> Packed:
     """The F sets of `gaussians` as frames of one motion; `pixel` is the size of a pixel at the head (metres).
 
@@ -95,12 +107,11 @@ def pack(gaussians: Gaussians, pixel: float) -> Packed:
     RafError for too many Gaussians or frames, and where nothing is left.
     """
     g = gaussians.detach().to("cpu")
-    seen = (g.opacities >= MIN_ALPHA).any(0)
+    seen = visible(g).any(0)
     frames, count = len(g), int(seen.sum())
     if not count:
         raise RafError("no Gaussian covers 1/255 of a pixel in any frame; export an avatar that renders something")
-    if frames * count > MOST:
-        raise RafError(f"{frames} frames of {count} Gaussians are more than {MOST}; export fewer frames at a time")
+    check_size(frames, count)
     turned = torch.nn.functional.normalize(g.quaternions[:, seen], dim=-1)
     turned = turned * torch.where((turned * turned[:1]).sum(-1, keepdim=True) < 0, -1.0, 1.0)  # q and −q turn alike
     attributes = {

@@ -69,9 +69,10 @@ class VideoInfo:
 
 
 @contextmanager
-def open_film(path: Path) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
-    """(container, stream of the video) of a file; RafError naming the file if it cannot be decoded."""
-    unreadable = f"convert it to .mp4 and try again; {FORMATS_IN_WORDS} can be read"
+def open_film(path: Path, remedy: str | None = None) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
+    """(container, stream of the video) of a file; RafError naming the file if it cannot be decoded, with
+    what to do: by default, to convert it."""
+    unreadable = remedy or f"convert it to .mp4 and try again; {FORMATS_IN_WORDS} can be read"
     try:
         empty = path.stat().st_size == 0
         # With an explicit protocol, the part of a name before a colon is not taken for one.

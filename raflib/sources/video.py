@@ -50,7 +50,7 @@ from raflib.tracking.matte import MODEL_SHA256, without_gaps
 from raflib.tracking.torso import torso_motion, torso_view
 
 FEATURE_SPACE = "arkit52"
-TRACKS_VERSION = 6
+TRACKS_VERSION = 7
 """Raised when tracks of the same video and settings would come out differently."""
 SIGNALS = ("expression", "landmarks", "pose", "scale", "neutral", "sequence", "frame", "detected", "time", "torso")
 SCENE = ("background", "distance", "angle", "notes")
@@ -232,8 +232,9 @@ def _track(info: VideoInfo, profile: VideoProfile, store: ImageStore) -> dict[st
         raise RafError(f"{path}: the face does not move at all, as in a photograph; use a video of a moving face")
     times = info.times[frame]
     sequence = name_sequences(detected, profile, cuts)
-    # Poses are smoothed over frames that follow each other: a gap in time or a cut counts as a missing number.
-    apart = np.diff(times) > 2.5 * typical_spacing(times)
+    # Poses are smoothed over frames that follow each other. A gap in time or a cut counts as a missing number. So does
+    # each step of a long video that was thinned out.
+    apart = np.diff(times) > 2.5 * max(typical_spacing(info.times), 1 / profile.max_fps)
     apart[np.array(cuts, int) - 1] = True
     order = np.concatenate([[0], np.cumsum(np.where(apart, 2, 1))])
     points = constant_size(np.array(landmarks), detected)

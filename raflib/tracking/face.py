@@ -47,6 +47,10 @@ ARKIT52 = (
 """Names of the `arkit52` feature space in MediaPipe's order (it has `_neutral` and no tongueOut)."""
 
 
+class ImageFailed(RafError):
+    """MediaPipe failed on one image; the tracker goes on with others."""
+
+
 @dataclass(frozen=True, eq=False)
 class Observation:
     """One face in one image.
@@ -206,7 +210,9 @@ class FaceTracker:
             self._stop()
             raise
         if answer == worker.FAILED:
-            raise RafError(f"FaceTracker: MediaPipe failed on an image of shape {image.shape} ({words}); leave it out")
+            raise ImageFailed(
+                f"FaceTracker: MediaPipe failed on an image of shape {image.shape} ({words}); leave it out"
+            )
         if values is None:
             return None
         scores, points, matrix = np.split(values, [52, 52 + 3 * 478])

@@ -11,7 +11,7 @@ the triangle `lmk_face_idx`, the shares of its corners `lmk_b_coords`, and the p
 **Joints stay at zero.** FLAME turns neck, jaw and eyes by joints, which a linear model does not have. With
 `flame2023_no_jaw.pkl` the expression components open the mouth, so it is the best of the three here. With the other two
 they explain an open jaw only partly. The codes then differ from those of trackers that turn the jaw, such as the
-benchmark's FLAME tracks, although both are called `flame100`.
+benchmark's FLAME tracks, whose features `flame109` hold the jaw and the eyes beside the expression.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ dataset, `<person>/…`. The layout is recognised by what the person's folder ho
 
 | layout | `intrinsics` of calibration/camera_params.json | sequences | features | held out |
 |---|---|---|---|---|
-| monocular benchmark | one matrix for each camera | with `tracking` | `flame100` | its four test sequences |
+| monocular benchmark | one matrix for each camera | with `tracking` | `flame109` | its four test sequences |
 | novel-view benchmark | one matrix for each camera | without | `arkit52` | FREE, which only 443 has |
 | raw, version 2 | one matrix for all cameras | without | `arkit52` | FREE |
 
@@ -58,7 +58,7 @@ def open(subject: str, profile: str = "demo", root: str | Path | None = None) ->
 
 
 def flame_tracks(subject: str, root: str | Path) -> dict[str, FlameTracks]:
-    """The FLAME tracks of all sequences of a person of the monocular benchmark, by name: also jaw, eyes and shape,
+    """The FLAME tracks of all sequences of a person of the monocular benchmark, by name: also the shape and the neck,
     which captures do not have.
 
     Raises RafError naming the folder when it is of another layout, and naming a file that is missing or damaged.
@@ -80,15 +80,26 @@ def _is_id(name: str) -> bool:
 
 
 def find_person(subject: str, root: str | Path | None) -> Path:
-    """The folder of a person below `root`; RafError where there is none."""
+    """The folder of a person below `root`, or `root` if it is this folder.
+
+    RafError where there is none, or several: the raw dataset and the benchmarks have people in common.
+    """
     if root is None:
         raise RafError("source nersemble needs root, the folder that holds the people's folders or a benchmark's")
     if not _is_id(subject):
         raise RafError(f"subject {subject!r} is no person of NeRSemble; write the three digits, as in '074'")
-    places = [Path(root) / MONO / subject, Path(root) / NVS / subject, Path(root) / subject]
+    root = Path(root)
+    if root.name == subject and (root / CALIBRATION).is_file():
+        return root
+    places = [root / MONO / subject, root / NVS / subject, root / subject]
     found = [place for place in places if place.is_dir()]
     if not found:
         raise RafError(f"{root}: holds none of {MONO}/{subject}, {NVS}/{subject} and {subject}; check root and subject")
+    if len(found) > 1:
+        raise RafError(
+            f"{root}: holds several recordings of {subject}: {', '.join(map(str, found))}; keep the raw dataset and "
+            "the benchmarks in separate folders, or give one of these as root"
+        )
     return found[0]
 
 

@@ -104,13 +104,13 @@ def _present(path: Path) -> None:
 def film_size(path: Path) -> tuple[int, int]:
     """(width, height) in pixels. RafError naming a film that is missing or cannot be opened."""
     _present(path)
-    with open_film(path) as (_, stream):
+    with open_film(path, FILM_REMEDY) as (_, stream):
         return stream.width, stream.height
 
 
 def count_frames(path: Path) -> int:
     """Number of frames that a film promises, without decoding them. RafError naming a film that cannot be opened."""
-    with open_film(path) as (container, stream), damage_named(path, "film", FILM_REMEDY):
+    with open_film(path, FILM_REMEDY) as (container, stream), damage_named(path, "film", FILM_REMEDY):
         return sum(packet.size > 0 for packet in container.demux(stream))
 
 
@@ -121,7 +121,7 @@ def read_film(
     damaged, or has another (width, height) than `size`."""
     numbers, last = set(wanted), max(wanted, default=-1)
     _present(path)
-    with open_film(path) as (container, stream):
+    with open_film(path, FILM_REMEDY) as (container, stream):
         reading, number = Reading(), -1
         for number, frame in enumerate(decoded(container, stream, reading)):
             if reading.lost or number > last:

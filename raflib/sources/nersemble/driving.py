@@ -20,7 +20,7 @@ from raflib.sources.nersemble.names import MONO_HELD_OUT, MONO_SERIALS
 class Driving:
     """All F frames of one held-out sequence, as an avatar of the person is given them."""
 
-    expression: Float[np.ndarray, "F 100"]
+    expression: Float[np.ndarray, "F 109"]
     pose: Float[np.ndarray, "F 6"]
     scale: Float[np.ndarray, "F"]
 
@@ -39,7 +39,7 @@ def driving_of(capture: Capture) -> dict[str, Driving]:
             raise RafError(f"{frames.person / 'sequences' / name / TRACKS}: every frame holds NaN; download it again")
         pose, scale = skull_pose(tracks, frames.head.joint, frames.head.centre, frames.world)
         last = np.maximum.accumulate(np.where(tracks.complete, np.arange(len(tracks)), tracks.complete.argmax()))
-        driving[name] = Driving(*(values[last].astype(np.float32) for values in (tracks.expression, pose, scale)))
+        driving[name] = Driving(*(values[last].astype(np.float32) for values in (tracks.features, pose, scale)))
     return driving
 
 

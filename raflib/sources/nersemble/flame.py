@@ -52,7 +52,7 @@ class FlameTracks:
 
     Attributes:
         shape: [300] identity, and `scale`: metres of the world for a metre of FLAME.
-        expression: [T,100] coefficients, the features `flame100`.
+        expression: [T,100] coefficients, without the jaw and the eyes, which joints turn.
         rotation: [T,3] angles (radians) about x, then the moved y, then the moved z; `matrices` [T,3,3] are the same.
         translation: [T,3] world metres.
         neck, jaw: [T,3] axis-angle (radians) of these joints; `eyes` [T,6] of the left and the right eye.
@@ -74,6 +74,12 @@ class FlameTracks:
 
     def __len__(self) -> int:
         return len(self.expression)
+
+    @property
+    def features(self) -> Float[np.ndarray, "T 109"]:
+        """The features `flame109`: expression, then `jaw` and `eyes` in radians. Expression coefficients alone do not
+        open the mouth or move the eyes."""
+        return np.concatenate([self.expression, self.jaw, self.eyes], 1)
 
 
 def read_flame_tracks(path: Path) -> FlameTracks:

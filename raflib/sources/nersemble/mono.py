@@ -1,8 +1,9 @@
-"""The monocular benchmark's layout, `mono_flame_avatar/<person>`, as captures with the features `flame100`.
+"""The monocular benchmark's layout, `mono_flame_avatar/<person>`, as captures with the features `flame109`.
 
-Expression, head pose and scale are those of the FLAME tracks (`flame`); landmarks are found in the frontal
-camera's images and placed by the tracks (`head`). Masks are the alpha maps, and images have no background.
-Lengths are metres, as in the benchmark's calibration.
+Features, head pose and scale are those of the FLAME tracks (`flame`). Features are the expression coefficients, and the
+rotations of jaw and eyes: without these, the mouth would not open. Landmarks are found in the frontal camera's images
+and placed by the tracks (`head`). Masks are the alpha maps, and images have no background. Lengths are metres, as in
+the benchmark's calibration.
 
 **Cameras.** A capture has the frontal camera and every other one with a film of each training sequence that is used.
 Cameras with films of some sequences only are left out, because training may ask for any frame of any camera.
@@ -55,7 +56,7 @@ from raflib.tracking import FaceTracker
 from raflib.tracking.head_pose import MIN_FRAMES
 from raflib.tracking.landmarks import COUNT, GROUPS
 
-FEATURE_SPACE = "flame100"
+FEATURE_SPACE = "flame109"
 TRACKS_VERSION = 1
 """Raised when landmarks of the same folder and settings would come out differently."""
 TRACKS = "tracking/flame2023_tracking_v2.npz"
@@ -188,7 +189,7 @@ def _signals(parts: list[Part], head: Head, found: np.ndarray, world: Float[np.n
     for part in parts:
         tracks, rows = part.tracks, part.rows
         pose, scale = skull_pose(tracks, head.joint, head.centre, world)
-        given = {"expression": tracks.expression, "pose": pose, "scale": scale, "detected": tracks.complete}
+        given = {"expression": tracks.features, "pose": pose, "scale": scale, "detected": tracks.complete}
         given = {name: values[rows] for name, values in given.items()}
         given |= {"frame": rows + NUMBERS.get(part.name, 0), "time": (start + rows) * SPACING}
         given["sequence"] = np.array([HELD_OUT if part.name in NUMBERS else part.name] * len(rows))

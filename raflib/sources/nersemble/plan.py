@@ -132,7 +132,8 @@ def plan_download(
         first = f"nersemble-data download {shlex.quote(str(folder))} --assets"
         notes.append(
             f"{Path(folder) / TABLE} is not there: every person counts with every sequence, and the bank's command "
-            "takes all participants. Get the tables and plan again: "
+            "takes all participants. Some sequences may be spelled differently by the kit, "
+            "which stops at a name that it does not know. Get the tables and plan again: "
             f"{first} metadata_participants metadata_sequences"
         )
     return DownloadPlan(tuple(parts), tuple(notes))

@@ -13,6 +13,7 @@ import shutil
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -145,9 +146,9 @@ def open_raw(subject: str, profile: str = "demo", root: str | Path | None = None
     settings, folder, limit = PROFILES[profile], person_folder(root, subject), _most_bytes()
     calibration = folder / CAMERAS
     motions, lens = read_cameras(folder)
-    held, colours = held_videos(folder, motions), read_colours(folder)
+    held, colours = held_videos(folder, motions, partial(_chosen, profile=settings)), read_colours(folder)
     motions, unusual = aligned(motions, FRONTAL, calibration)
-    films = _chosen(held.films, settings)
+    films = held.films
     if not films:
         raise RafError(f"{folder}: profile {profile} uses only {HELD_OUT}, which is not there; download it")
     made = films_tracked_by(VERSION)

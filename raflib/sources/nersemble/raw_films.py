@@ -108,11 +108,11 @@ def read_film(path: Path, wanted: Sequence[int]) -> Iterator[UInt8[np.ndarray, "
     Frames are decoded one after the other. They are told apart by the time at which they are shown, so a lost one does
     not shift those after it.
     """
-    with open_film(path) as (container, stream):
+    with open_film(path, REMEDY) as (container, stream):
         number_at = {time: number for number, time in enumerate(packet_times(container, stream))}
     waiting = iter(wanted)
     number = next(waiting, None)
-    with open_film(path) as (container, stream):
+    with open_film(path, REMEDY) as (container, stream):
         for frame in decoded(container, stream):
             if number is None:
                 return

@@ -11,7 +11,7 @@ noted. Videos of one sequence run together, so a sequence is as long as its shor
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,10 +65,11 @@ def short(sequence: str) -> str:
     return "-".join(sequence.split("-")[:2])
 
 
-def held_videos(folder: Path, known: Iterable[str]) -> Held:
+def held_videos(folder: Path, known: Iterable[str], choose: Callable[[Films], Films] = lambda films: films) -> Held:
     """The videos of the person in `folder` by cameras whose calibration is `known`.
 
-    Raises RafError naming the folder when no sequence has a video from the frontal camera.
+    `choose` leaves out sequences that are not used; cameras need videos of the others only. Raises RafError naming the
+    folder when no sequence has a video from the frontal camera.
     """
     wanted = [name for name in SEQUENCES if name not in SKIPPED]
     skipped, place = {short(name) for name in (*SKIPPED, BACKGROUND)}, [short(name) for name in wanted]
@@ -87,6 +88,10 @@ def held_videos(folder: Path, known: Iterable[str]) -> Held:
             f"{folder}: no video of the frontal camera {FRONTAL} with its calibration; download it with "
             f"`nersemble-data download … --camera {FRONTAL}`"
         )
+    order = sorted(films, key=lambda name: (name == HELD_OUT, place.index(short(name)) if short(name) in place else 99))
+    films = choose({name: films[name] for name in order})
+    if not films:
+        return Held({}, (), tuple(notes))
     everywhere = set.intersection(*(set(films[name]) for name in films))
     if unknown := sorted(everywhere - known):
         notes.append(f"cameras {', '.join(unknown)} are left out: {folder / CAMERAS} does not hold them")
@@ -95,8 +100,7 @@ def held_videos(folder: Path, known: Iterable[str]) -> Held:
         shown = ", ".join(lacking[:3]) + (f" and {len(lacking) - 3} more" if len(lacking) > 3 else "")
         notes.append(f"camera {serial} is left out: it has no video of {shown}")
     serials = tuple(sorted(everywhere & known))
-    order = sorted(films, key=lambda name: (name == HELD_OUT, place.index(short(name)) if short(name) in place else 99))
-    return Held({name: {s: films[name][s] for s in serials} for name in order}, serials, tuple(notes))
+    return Held({name: {s: films[name][s] for s in serials} for name in films}, serials, tuple(notes))
 
 
 def content_of(folder: Path, films: Mapping[str, Mapping[str, Path]]) -> str:
@@ -127,7 +131,7 @@ def film_size(path: Path) -> tuple[int, int, int]:
 
     No frame is decoded. RafError naming the file when it is no video or shows images of a size that is not allowed.
     """
-    with open_film(path) as (container, stream):
+    with open_film(path, REMEDY) as (container, stream):
         width, height = stream.codec_context.width, stream.codec_context.height
         if not 0 < width * height <= MAX_PIXELS:
             raise RafError(f"{path}: images of {width}×{height} pixels are not read here; {REMEDY}")
