@@ -21,7 +21,7 @@ import when_it_helps
 from raflib import report
 from raflib.lab.outside import with_outside
 from raflib.lab.recordings import Recordings
-from raflib.lab.short_avatars import FRAMES, ShortAvatar, drives_of, setting, with_labels
+from raflib.lab.short_avatars import ShortAvatar, drives_of, setting, with_labels
 from raflib.lab.short_study import run_study, study_parser
 from raflib.report.grid_tables import difference_sheets
 from raflib.runs import atomic_write
@@ -60,9 +60,11 @@ def gathered(done: Sequence[ShortAvatar]) -> pd.DataFrame:
 
 def compared(rows: pd.DataFrame) -> tuple[list[report.Sheet], pd.DataFrame]:
     """Paired differences to each of `BASELINES` in both protocols, as sheets, and those to vanilla as a table."""
+    parts = {name: part.groupby(["subject", "label", "seed", "driver"]) for name, part in rows.groupby("protocol")}
+    frames = {name: int(part["frame"].nunique().max()) for name, part in parts.items()}
     about = (
-        f"{setting(rows)}; {FRAMES['cross']} frames of each driver from one camera, {FRAMES['self']} of the subject's "
-        "FREE from three."
+        f"{setting(rows)}; {frames.get('cross', 0)} frames of each driver from one camera, {frames.get('self', 0)} of "
+        "the subject's FREE from three."
     )
     sheets, told = difference_sheets(rows, BASELINES[0], about)
     return [*sheets, *(sheet for name in BASELINES[1:] for sheet in difference_sheets(rows, name, about)[0])], told

@@ -79,7 +79,8 @@ def in_space(capture: Capture, features: str, model: str | Path = "") -> Capture
     Where the capture has the space as one of its `spaces`, the two change places. Otherwise a face model is fitted to
     the capture's landmarks (`raflib.tracking.refit`): in space, or in the image where the landmarks come from one
     camera, which does not measure depth. Frames that cannot be fitted are marked as not detected; everything else
-    stays.
+    stays. The person's identity and size are fitted to frames of the whole recording, as by a tracker that is given all
+    of it, so features of training frames depend a little on the landmarks of FREE.
 
     Args:
         model: the user's file of the face model; "" for "open42", whose model ships.
