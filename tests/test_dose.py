@@ -250,6 +250,12 @@ def test_the_program_trains_each_avatar_once_and_goes_on(tmp_path, monkeypatch, 
     short_avatars.make(more)
     assert more.folder == avatars[0].folder and len(trained) == 6, "the rest is measured, and only that"
     assert len(more.rows()) == len(avatars[0].rows()) + 1 and measured[-1] == ("cross", "fitted")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(short_avatars.FRAMES, "cross", 6)
+        assert not any(one.done for one in avatars), "rows of other frames are not taken for these"
+        patch.setitem(short_avatars.FRAMES, "cross", 5)
+        patch.setitem(short_avatars.METRICS, "self", ("psnr/face", "ssim/face"))
+        assert not any(one.done for one in avatars)
     short_avatars.save_rows(program.gathered(avatars, options.labels), tmp_path / "dose" / "dose.npz")
     program.tell(program.gathered(avatars, options.labels), tmp_path / "dose")
     assert "| raf | sequences-1 |" in capsys.readouterr().out

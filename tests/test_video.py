@@ -341,7 +341,7 @@ def test_a_capture_knows_when_each_frame_was_shown(tmp_path, red_faces):
     np.testing.assert_array_equal(seconds(capture), capture.time)
 
 
-@pytest.mark.parametrize(("most", "rate", "apart"), [(60, 25, False), (16, 25, True), (60, 10, False), (60, 60, False)])
+@pytest.mark.parametrize(("most", "rate", "apart"), [(60, 25, False), (24, 25, True), (60, 10, False), (60, 60, False)])
 def test_only_frames_close_in_time_smooth_each_other(tmp_path, red_faces, monkeypatch, most, rate, apart):
     numbers, poses = [], video.head_poses
     monkeypatch.setattr(video, "head_poses", lambda *given: numbers.append(given[3]) or poses(*given))

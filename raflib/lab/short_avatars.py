@@ -7,6 +7,7 @@ checkpoint. Studies share the avatars that they have in common.
 
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 import os
 import sys
@@ -20,6 +21,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from raflib.config import train_config
+from raflib.driving import drive_from_name
 from raflib.errors import RafError
 from raflib.evaluation import EvaluateOptions, evaluate
 from raflib.lab.cells import METHODS
@@ -72,9 +74,14 @@ class ShortAvatar:
 
     @property
     def parts(self) -> dict[Path, tuple[str, str]]:
-        """What is measured: the file of each part's rows, with its protocol and driving map."""
-        cross = {self.folder / f"cross_{drive}.npz": ("cross", drive) for drive in self.drives}
-        return {self.folder / "self.npz": ("self", "direct"), **cross}
+        """What is measured: the file of each part's rows, with its protocol and driving map.
+
+        Files are named by what is measured and how, too, so rows of other frames, metrics or maps are not taken for
+        these.
+        """
+        pairs = [("self", "direct"), *(("cross", drive) for drive in self.drives)]
+        return {self.folder / f"{protocol}_{drive}_{_how(protocol, drive)}.npz": (protocol, drive)
+                for protocol, drive in pairs}  # fmt: skip
 
     @property
     def done(self) -> bool:
@@ -85,6 +92,12 @@ class ShortAvatar:
         """What was measured, with the columns `profile` and `steps`."""
         rows = pd.concat([load_rows(path) for path in self.parts], ignore_index=True)
         return rows.assign(steps=self.steps, profile=self.profile)
+
+
+def _how(protocol: str, drive: str) -> str:
+    """A short name of the frames and metrics of a protocol, and of a driving map's settings."""
+    about = FRAMES[protocol], METRICS[protocol], sorted(drive_from_name(drive).describe().items())
+    return hashlib.sha256(repr(about).encode()).hexdigest()[:8]
 
 
 def drives_of(labels: Sequence[str]) -> dict[str, tuple[str, ...]]:
