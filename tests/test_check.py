@@ -328,6 +328,8 @@ def test_a_tracker_that_does_not_run_is_told_and_no_image_is_blamed(filmed, look
     (problem,) = problems
     assert (problem.kind, problem.severity) == ("tracker", "error") and "no libGLESv2" in problem.text
     assert "checks that need faces were left out" in problem.text
+    sample = Sample(filmed, 8, broken)
+    assert not sample.faceless and not sample.faceless and sample.trusted == [0, 1, 2]
     calls = []
 
     def fails_at_times(image):

@@ -135,6 +135,10 @@ def test_a_method_has_no_average_where_some_of_its_avatars_lack_the_metric(rows)
     assert shown["RAF", "average of 3"] and "so some averages are missing: self emotion" in sheet.caption
     text = report.markdown(sheet)
     assert all("**" not in line.split(" | ")[column] for line in text.splitlines() if "average of" in line)
+    part["aed/deca/l1"] = part["aed/arkit52/l1"].where(part["subject"].eq("388"))
+    claim = claimed("raf", "vanilla", "aed", "self")
+    with_few, without = (words(report.verdict_sheet(table), claim) for table in (part.drop(columns="label"), rows))
+    assert with_few == without, "a metric of few avatars does not decide"
     one_seed = part["seed"].eq(0) | part["label"].ne("raf")
     part["emotion/fer/cos"] = part["psnr/face"].where(one_seed & (part["condition"] != "truth"))
     table = list(csv.reader(io.StringIO(report.csv_text(report.table2(part)))))

@@ -1,6 +1,7 @@
 """What the checks look at: some images of a capture, the faces that are found in them, and a passage with head motion.
 
-Everything is read when a check first asks for it, and kept. An image that cannot be read is left out and remembered.
+Everything is read when a check first asks for it, and kept; images as far as they fit into `KEPT` bytes. An image that
+cannot be read is left out and remembered.
 """
 
 from __future__ import annotations
@@ -147,7 +148,8 @@ class Sample:
     @property
     def faceless(self) -> bool:
         """Whether the tracker looked for faces and found hardly any."""
-        return self._look is not None and len(self.faces) < FEW * len(self.views)
+        found = len(self.faces)  # a tracker that does not run is known after the first search
+        return self._look is not None and found < FEW * len(self.views)
 
     @cached_property
     def distances(self) -> dict[int, float]:

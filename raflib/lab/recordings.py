@@ -253,7 +253,7 @@ class Recordings:
         from raflib.sources._tracked import films_tracked_by
 
         model = content_hash(self.model) if self.model else ""
-        about = [self.source, self._bank_profile, self.features, model, PER_PERSON, films_tracked_by(0)]
+        about = [self.source, self._bank_profile, self.features, model, PER_PERSON, films_tracked_by(1)]
         about += [self.search] if self.search else []
         digest = hashlib.sha256(repr((about, list(names))).encode())
         for path in (path for name in names for path in _files_of(Path(self.root), name)):

@@ -20,8 +20,8 @@ MEASURES = {
     "apd": ("APD", ("apd/deca/l1", "apd/mediapipe/deg")),
     "emotion": ("emotion", ("emotion/emonet/cos", "emotion/fer/cos")),
 }
-"""Measures of the paper's tables 2 and 3: name, and our metrics by preference. The first one that was measured is used;
-a table names it, because AED and APD have many definitions."""
+"""Measures of the paper's tables 2 and 3: name, and our metrics by preference. The one that was measured for the
+most avatars is used, the first of several; a table names it, because AED and APD have many definitions."""
 PRINTED = {"psnr": 3, "ssim": 4, "aed": 5, "apd": 5, "emotion": 5}
 """Digits that the paper prints."""
 DIGITS = {"psnr": 2, "apd": 3, "ssim": 4, "lpips": 4, "aed": 4, "emotion": 4}

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from raflib.capture import HELD_OUT, Capture
+from raflib.capture import APART, HELD_OUT, Capture
 from raflib.errors import RafError
 from raflib.geometry import Camera, farthest_row
 from raflib.report._style import FPS
@@ -84,7 +84,7 @@ def seconds(capture: Capture) -> Float[np.ndarray, " T"]:
 
     Where the capture has no times, frame numbers are divided by the studio's 25 frames a second.
     """
-    return np.asarray(capture.frame, np.float64) / FPS if capture.time is None else capture.time
+    return np.asarray(capture.frame % APART, np.float64) / FPS if capture.time is None else capture.time
 
 
 def _shut(capture: Capture) -> Bool[np.ndarray, " T"]:

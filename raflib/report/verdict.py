@@ -31,7 +31,8 @@ TAGS = {
     "apd": ("apd/deca/l1", "apd/mediapipe/deg", "apd/mediapipe/deg/truth"),
     "emotion": ("emotion/emonet/cos", "emotion/fer/cos"),
 }
-"""Our metrics for each measure of the paper. The first one that was measured and can rank methods counts."""
+"""Our metrics for each measure of the paper. Of those that can rank methods, the one that was measured for the
+most avatars counts, the first of several."""
 SUPPORTED, REFUTED, UNKNOWN = "supported", "not supported", "cannot tell"
 PAPER = {**PAPER2, **PAPER3}
 
@@ -148,13 +149,14 @@ def _judged(claim: Claim, summary: pd.DataFrame | None, part: pd.DataFrame | Non
     measured = [tag for tag in TAGS[claim.measure] if (tag, "mean") in row and np.isfinite(row[tag, "mean"])]
     if not measured:
         return f"{UNKNOWN}: not measured, its weights were missing ([METRICS.md](METRICS.md))", None
-    tag = next((tag for tag in measured if tag not in blind), measured[0])
+    known = {tag: counts(summary, name, tag) for tag in measured}
+    tag = max(measured, key=lambda tag: (tag not in blind, known[tag]["subjects"] * known[tag]["seeds"]))
     mean, low, high = (float(row[tag, part_of]) for part_of in ("mean", "low", "high"))
-    known = counts(summary, name, tag)
-    effect = f"`{tag}` {Value(mean, low, high, digits(tag)).text}; subjects {known['subjects']}, seeds {known['seeds']}"
+    people, seeds = (known[tag][level] for level in ("subjects", "seeds"))
+    effect = f"`{tag}` {Value(mean, low, high, digits(tag)).text}; subjects {people}, seeds {seeds}"
     if tag in blind:
         return f"{UNKNOWN}: the true image does not score best by this metric", effect
-    if known["subjects"] < 2 or not np.isfinite([low, high]).all():
+    if people < 2 or not np.isfinite([low, high]).all():
         return f"{UNKNOWN}: one subject", effect
     if claim.wanted == "same":
         base = driven_by(part, claim.protocol)

@@ -233,7 +233,7 @@ def _track(info: VideoInfo, profile: VideoProfile, store: ImageStore) -> dict[st
     times = info.times[frame]
     sequence = name_sequences(detected, profile, cuts)
     # Poses are smoothed over frames that follow each other. A gap in time or a cut counts as a missing number. So does
-    # each step of a long video that was thinned out.
+    # a step over frames that were left out.
     apart = np.diff(times) > 1.5 * max(typical_spacing(info.times), 1 / profile.max_fps)
     apart[np.array(cuts, int) - 1] = True
     order = np.concatenate([[0], np.cumsum(np.where(apart, 2, 1))])

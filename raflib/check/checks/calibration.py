@@ -75,8 +75,7 @@ def check_convention(capture: Capture, sample: Sample) -> list[Problem]:
     """Landmarks that do not project onto the face; says which other convention of the cameras would fit."""
     sound = [p for check in (check_rotations, check_intrinsics) for p in check(capture, sample)]
     away = [c for c in range(len(capture.cameras)) if c not in sample.trusted]
-    unseen = not sample.views or sample.faceless or sample.broken
-    if sound or not away or unseen or sample.turned or _unit(capture) is not None:
+    if sound or not away or not sample.views or sample.faceless or sample.turned or _unit(capture) is not None:
         return []
     seen, words, whose = sample.away, sample.convention, names(capture, away)
     if not seen:

@@ -3,7 +3,8 @@
     open_capture("nersemble", "393", "demo", root="benchmark")
 
 `root` holds `mono_flame_avatar/<person>` or `nvs/<person>`, or is one of these two folders, or the folder of the raw
-dataset, `<person>/…`. The layout is recognised by what the person's folder holds:
+dataset, `<person>/…`, or the person's own folder. A `root` that holds several recordings of a person is refused. The
+layout is recognised by what the person's folder holds:
 
 | layout | `intrinsics` of calibration/camera_params.json | sequences | features | held out |
 |---|---|---|---|---|
