@@ -79,7 +79,8 @@ def check_capture(what: str, run: Avatar, capture: Capture) -> None:
         )
     if not getattr(run, "finished", True):
         info = getattr(run, "info", {})
-        steps = f"{info.get('steps', 'some')} of {info.get('total_steps', 'all')} steps"
+        wanted = info.get("total_steps", getattr(run.config, "steps", "all"))
+        steps = f"{info.get('steps', 'some')} of {wanted} steps"
         where = getattr(run, "path", f"run {run.subject}/{run.method}")
         raise RafError(f"{what}: {where} holds an avatar after {steps}; train it to the end first (run 04 again)")
 
