@@ -60,8 +60,7 @@ def gathered(done: Sequence[ShortAvatar]) -> pd.DataFrame:
 
 def compared(rows: pd.DataFrame) -> tuple[list[report.Sheet], pd.DataFrame]:
     """Paired differences to each of `BASELINES` in both protocols, as sheets, and those to vanilla as a table."""
-    parts = {name: part.groupby(["subject", "label", "seed", "driver"]) for name, part in rows.groupby("protocol")}
-    frames = {name: int(part["frame"].nunique().max()) for name, part in parts.items()}
+    frames = rows.groupby(["protocol", "driver"])["frame"].nunique().groupby("protocol").max()
     about = (
         f"{setting(rows)}; {frames.get('cross', 0)} frames of each driver from one camera, {frames.get('self', 0)} of "
         "the subject's FREE from three."

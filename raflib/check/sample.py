@@ -64,7 +64,7 @@ class Sample:
         self.capture, self.count, self._look = capture, images, look
         self._looked, self.broken = False, ""
         self._images: dict[tuple[int, int], UInt8[np.ndarray, "H W 3"]] = {}
-        self._readable: dict[tuple[int, int], bool] = {}
+        self._tried: set[tuple[int, int]] = set()
         self._faces: dict[tuple[int, int], Observation | None] = {}
         self.unreadable: dict[tuple[int, int], str] = {}
 
@@ -87,14 +87,14 @@ class Sample:
 
     def sees(self, t: int, c: int) -> bool:
         """Whether the image and mask of a row from a camera can be read."""
-        if (t, c) not in self._readable:
+        if (t, c) not in self._tried:
+            self._tried.add((t, c))
             try:
                 self._keep((t, c), self.capture.image(t, c))
                 self.capture.mask(t, c)
-                self._readable[t, c] = True
             except RafError as error:
-                self._readable[t, c], self.unreadable[t, c] = False, str(error)
-        return self._readable[t, c]
+                self.unreadable[t, c] = str(error)
+        return (t, c) not in self.unreadable
 
     def _keep(self, view: tuple[int, int], image: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
         """The image, kept in place of the oldest ones."""

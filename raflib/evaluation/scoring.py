@@ -29,8 +29,8 @@ KEYS = (
 class Avatar(Protocol):
     """What is evaluated, such as a `raflib.Run`.
 
-    `control_expression` [d] is the training mean. `render` is given `torso` [B,6] (see `Capture.torso`) where
-    the capture has one. Where it has them, `finished` says whether the training has ended, and `bank` holds the
+    `control_expression` [d] is the training mean. `render` is given `torso` [B,6] (see `Capture.torso`) where the
+    capture has one. Where it has them, `finished` says whether the training has ended, and `bank` holds the
     `raflib.bank.leaks.Fingerprints` of the bank it was trained with.
     """
 
@@ -79,8 +79,8 @@ def check_capture(what: str, run: Avatar, capture: Capture) -> None:
         )
     if not getattr(run, "finished", True):
         info = getattr(run, "info", {})
-        wanted = info.get("total_steps", getattr(run.config, "steps", "all"))
-        steps = f"{info.get('steps', 'some')} of {wanted} steps"
+        total = info.get("total_steps", getattr(run.config, "steps", "all"))
+        steps = f"{info.get('steps', 'some')} of {total} steps"
         where = getattr(run, "path", f"run {run.subject}/{run.method}")
         raise RafError(f"{what}: {where} holds an avatar after {steps}; train it to the end first (run 04 again)")
 

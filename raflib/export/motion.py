@@ -32,12 +32,13 @@ def posed(
         signals = (expression, pose, scale, *(() if torso is None else (torso,)))
         given = (torch.from_numpy(values[row : row + 1]).to(where) for values in signals)
         one = run.avatar(*given)
+        shown = {field.name: getattr(one, field.name)[0] for field in fields(one)}
+        shown["features"] = shown["features"][:, :3]
         if not made:
             check_size(frames, int(visible(one).sum()))
-        shown = {field.name: getattr(one, field.name) for field in fields(one)}
-        shown["features"] = one.features[..., :3]
+            made = {name: torch.empty(frames, *values.shape) for name, values in shown.items()}
         for name, values in shown.items():
-            made.setdefault(name, torch.empty(frames, *values.shape[1:]))[row] = values[0]
+            made[name][row] = values
     return Gaussians(**made)
 
 

@@ -80,8 +80,7 @@ class ShortAvatar:
         these.
         """
         pairs = [("self", "direct"), *(("cross", drive) for drive in self.drives)]
-        return {self.folder / f"{protocol}_{drive}_{_how(protocol, drive)}.npz": (protocol, drive)
-                for protocol, drive in pairs}  # fmt: skip
+        return {self.folder / f"{'_'.join(pair)}_{_how(*pair)}.npz": pair for pair in pairs}
 
     @property
     def done(self) -> bool:

@@ -143,19 +143,14 @@ def in_the_papers_layout(
 
 def _column(part: pd.DataFrame, protocol: str, measure: str, known: Mapping[str, set[tuple[str, int]]]) -> Column:
     """The column with the first metric that most of the avatars `known` by label have."""
-    drives = part[part["condition"] == "avatar"]
-
-    def measured(tag: str) -> dict[str, set[tuple[str, int]]]:
-        having = drives.loc[drives[tag].notna(), ["label", "subject", "seed"]].drop_duplicates()
-        return {
-            label: set(pairs.itertuples(False, None)) for label, pairs in having.set_index("label").groupby("label")
-        }
-
-    counts = {tag: sum(map(len, measured(tag).values())) for tag in MEASURES[measure][1] if tag in part}
-    tag = max(counts, key=lambda tag: counts[tag], default=None)
-    if tag is None or not counts[tag]:
+    drives, having = part[part["condition"] == "avatar"], {}
+    for tag in (tag for tag in MEASURES[measure][1] if tag in part):
+        avatars = drives.loc[drives[tag].notna(), ["label", "subject", "seed"]].drop_duplicates()
+        having[tag] = set(avatars.itertuples(False, None))
+    tag = max(having, key=lambda tag: len(having[tag]), default=None)
+    if tag is None or not having[tag]:
         return Column(protocol, measure, None, {}, np.nan)
-    whole = frozenset(label for label, pairs in measured(tag).items() if pairs == known[label])
+    whole = frozenset(label for label in known if having[tag] >= {(label, *avatar) for avatar in known[label]})
     means = drives.groupby(["label", "subject"])[tag].mean()
     by_label = {label: group.droplevel("label").to_dict() for label, group in means.groupby("label")}
     truth = part[part["condition"] == "truth"].groupby("subject")[tag].mean()

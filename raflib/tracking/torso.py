@@ -203,20 +203,13 @@ def _difference(shown, seen, template, known, place, pivot, sums):
                 continue
             x, y = j - pivot[0] - place[0], i - pivot[1] - place[1]
             x, y = cos * x + sin * y, cos * y - sin * x
-            u = min(side - 1.001, max(0.0, pivot[0] + x))
-            v = min(side - 1.001, max(0.0, pivot[1] + y))
-            k, m = int(v), int(u)
-            if not (known[k, m] and known[k, m + 1] and known[k + 1, m] and known[k + 1, m + 1]):
+            here, value, by_u, by_v = _between(template, known, pivot[0] + x, pivot[1] + y)
+            if not here:
                 continue
-            b, a = v - k, u - m
-            above = template[k, m] + a * (template[k, m + 1] - template[k, m])
-            below = template[k + 1, m] + a * (template[k + 1, m + 1] - template[k + 1, m])
-            by_v = below - above
-            by_u = (1 - b) * (template[k, m + 1] - template[k, m]) + b * (template[k + 1, m + 1] - template[k + 1, m])
             row[0] = by_u * cos - by_v * sin
             row[1] = by_u * sin + by_v * cos
             row[2] = by_v * x - by_u * y
-            row[3] = shown[i, j] - above - b * by_v
+            row[3] = shown[i, j] - value
             for p in range(4):
                 for q in range(4):
                     sums[p, q] += row[p] * row[q]
@@ -232,11 +225,21 @@ def _move_back(shown, seen, place, pivot, found):
     for i in range(side):
         for j in range(side):
             x, y = j - pivot[0], i - pivot[1]
-            u = min(side - 1.001, max(0.0, pivot[0] + place[0] + cos * x - sin * y))
-            v = min(side - 1.001, max(0.0, pivot[1] + place[1] + sin * x + cos * y))
-            k, m = int(v), int(u)
-            if seen[k, m] and seen[k, m + 1] and seen[k + 1, m] and seen[k + 1, m + 1]:
-                b, a = v - k, u - m
-                above = shown[k, m] + a * (shown[k, m + 1] - shown[k, m])
-                below = shown[k + 1, m] + a * (shown[k + 1, m + 1] - shown[k + 1, m])
-                found[i, j] = above + b * (below - above)
+            u = pivot[0] + place[0] + cos * x - sin * y
+            here, value, _, _ = _between(shown, seen, u, pivot[1] + place[1] + sin * x + cos * y)
+            if here:
+                found[i, j] = value
+
+
+@njit
+def _between(values, mask, u, v):
+    """Whether the four pixels around (u, v) are in the mask, the value between them, and its derivatives by u and v."""
+    side = values.shape[0]
+    u, v = min(side - 1.001, max(0.0, u)), min(side - 1.001, max(0.0, v))
+    k, m = int(v), int(u)
+    b, a = v - k, u - m
+    here = mask[k, m] and mask[k, m + 1] and mask[k + 1, m] and mask[k + 1, m + 1]
+    above = values[k, m] + a * (values[k, m + 1] - values[k, m])
+    below = values[k + 1, m] + a * (values[k + 1, m + 1] - values[k + 1, m])
+    by_u = (1 - b) * (values[k, m + 1] - values[k, m]) + b * (values[k + 1, m + 1] - values[k + 1, m])
+    return here, above + b * (below - above), by_u, below - above

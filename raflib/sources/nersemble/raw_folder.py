@@ -4,9 +4,8 @@
     {person:03d}/sequences/{SEQUENCE}/images/cam_{serial}.mp4
     {person:03d}/sequences/BACKGROUND/image_{serial}.jpg
 
-A sequence needs a video from the frontal camera. A camera needs a video of every sequence that is
-used. What is left out for that is noted. Videos of one sequence run together, so a sequence is as long as its shortest
-video.
+A sequence needs a video from the frontal camera. A camera needs a video of every sequence that is used. What is
+left out for that is noted. Videos of one sequence run together, so a sequence is as long as its shortest video.
 """
 
 from __future__ import annotations
